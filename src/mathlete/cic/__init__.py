@@ -1,0 +1,1 @@
+"""Choosing one answer from a pool of attempts. Knows attempts, not where they come from."""

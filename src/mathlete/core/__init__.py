@@ -1,0 +1,1 @@
+"""Types that everything shares. Standard library only; imports nothing else of ours."""

@@ -1,0 +1,72 @@
+"""One try at one problem: its turns, its answer, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mathlete.core.code import ToolResult
+
+AnswerSource = Literal["boxed", "stdout"]
+Failure = Literal["no_answer", "length", "tool_error", "out_of_time", "out_of_range", "generator_error", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A stretch of an attempt: text the model wrote, and what the code at its end printed.
+
+    Attributes:
+        text: what the model wrote in this turn.
+        code: the program at its end, when there was one to run.
+        result: what the program did.
+        tool_text: the exact text that was put back into the attempt.
+        num_tokens: tokens the model sampled in this turn.
+        logprobs: of each sampled token (see `Completion.logprobs`).
+        entropies: at each sampled token, nats.
+    """
+
+    text: str
+    code: str | None = None
+    result: ToolResult | None = None
+    tool_text: str | None = None
+    num_tokens: int = 0
+    logprobs: tuple[float, ...] = ()
+    entropies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A finished try. An attempt without an answer says why in `failure`; it is never a guess.
+
+    Attributes:
+        id: unique in the run, `<problem_id>#<index>`.
+        problem_id: the problem it belongs to.
+        index: 0, 1, 2, ... within the problem.
+        pillar: the way of working ("code" in this version).
+        seed: of its sampling.
+        temperature: of its sampling.
+        answer: the extracted integer as canonical text, or None.
+        answer_source: where the answer was found.
+        turns: in order.
+        num_tokens: completion tokens over all turns.
+        elapsed_s: seconds from launch to end, tool time and waiting included.
+        features: confidence features: `mean_entropy`, `mean_logprob`, `tail_entropy`.
+        failure: why there is no answer, or None.
+        parent_id: the attempt this one continues, when it does.
+    """
+
+    id: str
+    problem_id: str
+    index: int
+    pillar: str
+    seed: int
+    temperature: float
+    answer: str | None
+    answer_source: AnswerSource | None
+    turns: tuple[Turn, ...]
+    num_tokens: int
+    elapsed_s: float
+    features: Mapping[str, float] = field(default_factory=dict)
+    failure: Failure | None = None
+    parent_id: str | None = None

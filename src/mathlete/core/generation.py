@@ -1,0 +1,155 @@
+"""A request for text and what comes back. Generators speak these types and nothing else.
+
+Glossary: a *request* is one call of a model. Its prompt is a chat (`messages`) followed by a
+*continuation*: the assistant's own turn as far as it has been written, in spans, some sampled by
+the model and some inserted by the harness (tool output). A *group* is a set of sibling requests
+(the attempts of one problem): they share a prompt and can be aborted together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: 0 means greedy.
+        top_p: nucleus mass in (0, 1].
+        top_k: 0 means no limit.
+        min_p: smallest probability kept, relative to the most likely token, in [0, 1].
+        max_tokens: completion tokens at most.
+        seed: the request's own noise; the same seed and prompt give the same tokens.
+        stop: strings that end the completion. The matched string is kept in the text when
+            `include_stop` is set.
+        stop_token_ids: token ids that end the completion, besides the model's own end of text.
+        include_stop: keep the matched stop string in `Completion.text`.
+    """
+
+    temperature: float = 0.8
+    top_p: float = 0.95
+    top_k: int = 0
+    min_p: float = 0.0
+    max_tokens: int = 768
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be >= 0, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be in (0, 1], not {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be >= 0, not {self.top_k}")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p must be in [0, 1], not {self.min_p}")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be >= 1, not {self.max_tokens}")
+        if any(not stop for stop in self.stop):
+            raise ValueError("stop must not contain an empty string")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One closed turn of a chat."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the assistant's open turn.
+
+    Attributes:
+        text: what it says.
+        token_ids: the ids the generator sampled for (a prefix of) `text`. A generator that
+            knows them continues from exactly these; what they do not cover is encoded anew.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Ask for one completion.
+
+    Attributes:
+        request_id: unique among the requests in flight.
+        messages: the chat before the assistant's turn.
+        continuation: the assistant's turn so far.
+        sampling: how to draw.
+        group: siblings share it; `abort(group)` ends them all.
+    """
+
+    request_id: str
+    messages: tuple[Message, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    continuation: tuple[Span, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request: `prompt` (of which `cached` were not computed anew) and `output`."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one request gave.
+
+    Attributes:
+        text: the completion, cut at the end of the stop string when one ended it.
+        token_ids: sampled ids; decoding them gives a prefix of `text` (all of it unless a stop
+            string ended inside a token).
+        logprobs: natural log-probability of each sampled token under the model's own
+            distribution (temperature 1, before any filter).
+        entropies: entropy of that distribution, nats, at each sampled token.
+        finish_reason: "stop" (end of text or a stop), "length", "abort" or "error".
+        stop: the stop string that ended it, or None.
+        usage: token counts.
+        error: what went wrong when `finish_reason` is "error".
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    stop: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """Newly sampled text of a running request."""
+
+    request_id: str
+    text: str
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A request has ended."""
+
+    request_id: str
+    completion: Completion
+
+
+GeneratorEvent = TokenChunk | Finished

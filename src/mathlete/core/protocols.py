@@ -1,0 +1,88 @@
+"""The seams: what the rooms offer each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mathlete.core.attempt import Attempt
+from mathlete.core.code import CodeLimits, ToolResult
+from mathlete.core.generation import GenerateRequest, GeneratorEvent
+from mathlete.core.problem import Problem
+from mathlete.core.selection import Evidence, Selection
+from mathlete.core.trace import TraceEvent
+
+
+class Generator(Protocol):
+    """A pull-style source of completions; one thread drives it."""
+
+    def submit(self, request: GenerateRequest) -> None:
+        """Queue a request. Raises `EngineError` when its prompt can never fit."""
+        ...
+
+    def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
+        """Work for a moment (at most about `timeout_s`) and return what happened, maybe nothing."""
+        ...
+
+    def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
+        """End one request or all of a group; each gives a `Finished` with reason "abort"."""
+        ...
+
+    def close(self) -> None:
+        """Release the model. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodeDone:
+    """A submitted program has ended."""
+
+    run_id: str
+    result: ToolResult
+
+
+class CodeRunner(Protocol):
+    """Runs programs in separate, limited processes; never blocks the driving thread."""
+
+    def submit(self, run_id: str, code: str, limits: CodeLimits) -> None:
+        """Start a program, or queue it when all workers are busy."""
+        ...
+
+    def poll(self) -> Sequence[CodeDone]:
+        """Programs that have ended since the last call."""
+        ...
+
+    def cancel(self, run_id: str) -> None:
+        """Kill a program; no `CodeDone` follows. Unknown ids are ignored."""
+        ...
+
+    def close(self) -> None:
+        """Kill whatever runs. Safe to call twice."""
+        ...
+
+
+class Verifier(Protocol):
+    """Looks for evidence on one claimed answer."""
+
+    def check(self, problem: Problem, answer: str) -> Evidence:
+        """Never raises for hostile input: what cannot be judged is UNKNOWN."""
+        ...
+
+
+class Selector(Protocol):
+    """Chooses one answer from a pool. Pure."""
+
+    name: str
+
+    def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
+        """The chosen answer. With no answer in the pool, a `Selection` with rule "fallback"."""
+        ...
+
+
+class TraceSink(Protocol):
+    """Where events go as they happen."""
+
+    def append(self, event: TraceEvent) -> None:
+        """Keep one event. Returns when it is safe against a crash of this process."""
+        ...

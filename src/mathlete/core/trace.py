@@ -1,0 +1,112 @@
+"""The append-only stream of events that a run is, and the fold that turns it back into a run.
+
+Every decision is an event. Resuming, exporting, reporting and replaying all read the same stream
+through `core.record.fold_run`; nothing else holds the state of a run.
+
+Kinds and their `data`:
+    run_started       {"config": {...}, "problems": [{"id", "statement", "low", "high", "source"}]}
+    run_resumed       {"config": {...}}
+    problem_opened    {"budget_s": float}
+    attempt_started   {"index", "pillar", "seed", "temperature"}
+    turn_finished     {"turn": {...}}            one model turn with its tool result, if any
+    attempt_finished  {"attempt": {...}}
+    decision          {"action": "launch" | "stop", ...}
+    problem_finished  {"selection": {...}, "reason": str}
+    gold_revealed     {"gold": str, "group": str}   written after the problem is finished
+    run_finished      {"reason": "complete" | "budget" | "interrupted", "seconds": float, "stats": {...}}
+    warning           {"message": str}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.code import ToolResult
+from mathlete.core.problem import AnswerKind, Problem
+from mathlete.core.selection import AnswerCluster, Selection
+
+SCHEMA_VERSION = 1
+
+EventKind = Literal[
+    "run_started",
+    "run_resumed",
+    "problem_opened",
+    "attempt_started",
+    "turn_finished",
+    "attempt_finished",
+    "decision",
+    "problem_finished",
+    "gold_revealed",
+    "run_finished",
+    "warning",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """One thing that happened.
+
+    Attributes:
+        kind: see the module docstring.
+        at_s: seconds since the start of the run's first session, pauses between sessions left out.
+        data: JSON-able payload.
+        problem_id: when it concerns one problem.
+        attempt_id: when it concerns one attempt.
+        wall_time: seconds since the epoch, for people.
+        version: schema version of `data`.
+    """
+
+    kind: EventKind
+    at_s: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+    problem_id: str | None = None
+    attempt_id: str | None = None
+    wall_time: float = 0.0
+    version: int = SCHEMA_VERSION
+
+
+def encode(value: Attempt | Turn | Selection) -> dict[str, Any]:
+    """A JSON-able dictionary; `decode_attempt`, `decode_turn`, `decode_selection` are its inverses."""
+    return asdict(value)
+
+
+def encode_problem(problem: Problem) -> dict[str, Any]:
+    """The problem as `run_started` records it."""
+    return {
+        "id": problem.id,
+        "statement": problem.statement,
+        "low": problem.answer_kind.low,
+        "high": problem.answer_kind.high,
+        "source": problem.source,
+    }
+
+
+def decode_problem(data: Mapping[str, Any]) -> Problem:
+    """The inverse of `encode_problem`."""
+    kind = AnswerKind(low=data["low"], high=data["high"])
+    return Problem(id=data["id"], statement=data["statement"], answer_kind=kind, source=data.get("source"))
+
+
+def decode_turn(data: Mapping[str, Any]) -> Turn:
+    """The inverse of `encode` for a `Turn`."""
+    result = data.get("result")
+    if result is not None:
+        result = ToolResult(**{**result, "isolation": tuple(result.get("isolation", ()))})
+    fields = {**data, "result": result}
+    for name in ("logprobs", "entropies"):
+        fields[name] = tuple(fields.get(name, ()))
+    return Turn(**fields)
+
+
+def decode_attempt(data: Mapping[str, Any]) -> Attempt:
+    """The inverse of `encode` for an `Attempt`."""
+    return Attempt(**{**data, "turns": tuple(decode_turn(turn) for turn in data["turns"])})
+
+
+def decode_selection(data: Mapping[str, Any]) -> Selection:
+    """The inverse of `encode` for a `Selection`."""
+    clusters = tuple(AnswerCluster(**{**c, "attempt_ids": tuple(c["attempt_ids"])}) for c in data["clusters"])
+    return Selection(**{**data, "clusters": clusters, "reasons": tuple(data["reasons"])})

@@ -1,0 +1,1 @@
+"""Sources of completions, one adapter a file. They know nothing about solving."""

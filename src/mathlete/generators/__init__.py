@@ -1,1 +1,1 @@
-"""Sources of completions, one adapter a file. They know nothing about solving."""
+"""Adapters that turn an inference engine or server into a `Generator`, one a file."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.ops import ForwardBatch, LayerCache
 from mathlete.ryanstream.model.rotary import RotaryTables
-from mathlete.ryanstream.model.weights import Int8Weight, LinearWeight, unpack_int8
+from mathlete.ryanstream.model.weights import DenseWeight, Int8Weight, LinearWeight, PlainInt8Weight, unpack_int8
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -19,19 +19,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def linear(x: Tensor, weight: LinearWeight) -> Tensor:
     """x float32 [M, K] times weight [N, K], plus bias, in float32 [M, N]."""
-    if isinstance(weight, Int8Weight):
+    if isinstance(weight, DenseWeight):
+        product = F.linear(x.to(weight.weight.dtype), weight.weight).float()
+    else:
         product = _linear_int8(x, weight)
-        return product if weight.bias is None else product + weight.bias
-    product = F.linear(x.to(weight.weight.dtype), weight.weight).float()
     return product if weight.bias is None else product + weight.bias
 
 
-def _linear_int8(x: Tensor, weight: Int8Weight) -> Tensor:
+def _linear_int8(x: Tensor, weight: Int8Weight | PlainInt8Weight) -> Tensor:
     peak = x.abs().amax(dim=1, keepdim=True)
     scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak))
     inverse = torch.where(peak > 0, 127 / peak, torch.zeros_like(peak))
     codes = torch.round(x * inverse).to(torch.int8)
-    exact = torch._int_mm(codes, unpack_int8(weight.packed, weight.scales.shape[0]).T)
+    plain = weight.codes if isinstance(weight, PlainInt8Weight) else unpack_int8(weight.packed, weight.scales.shape[0])
+    exact = torch._int_mm(codes, plain.T)
     return exact.float() * scale * weight.scales
 
 

@@ -46,7 +46,16 @@ class DenseWeight:
     bias: Tensor | None
 
 
-LinearWeight = Int8Weight | DenseWeight
+@dataclass(frozen=True, slots=True)
+class PlainInt8Weight:
+    """`Int8Weight` without the kernels' layout, for `torch._int_mm`: codes int8 [N, K], scales and bias [N]."""
+
+    codes: Tensor
+    scales: Tensor
+    bias: Tensor | None
+
+
+LinearWeight = Int8Weight | PlainInt8Weight | DenseWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +132,20 @@ def convert_weights(
     yield from linear("head", ["model.embed_tokens" if config.tie_word_embeddings else "lm_head"])
 
 
-def assemble_weights(config: ModelConfig, tensors: Mapping[str, Tensor]) -> ModelWeights:
-    """Name the tensors of a mapped checkpoint. Raises `ModelError` when one is missing."""
+def assemble_weights(config: ModelConfig, tensors: Mapping[str, Tensor], unpack: bool = False) -> ModelWeights:
+    """Name the tensors of a mapped checkpoint; `unpack` copies int8 panels out for torch's own product.
+
+    Raises:
+        ModelError: when a tensor is missing.
+    """
 
     def linear(name: str) -> LinearWeight:
         bias = tensors.get(f"{name}.bias")
         if f"{name}.packed" in tensors:
-            return Int8Weight(tensors[f"{name}.packed"], tensors[f"{name}.scales"], bias)
+            packed, scales = tensors[f"{name}.packed"], tensors[f"{name}.scales"]
+            if unpack:
+                return PlainInt8Weight(unpack_int8(packed, scales.shape[0]), scales, bias)
+            return Int8Weight(packed, scales, bias)
         return DenseWeight(tensors[f"{name}.weight"], bias)
 
     def layer(i: int) -> LayerWeights:

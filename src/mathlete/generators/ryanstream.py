@@ -1,0 +1,113 @@
+"""RyanStream as a `Generator`: chats in, text out. Knows chat templates; knows nothing of problems."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mathlete.core.generation import (
+    Completion,
+    Finished,
+    GenerateRequest,
+    GeneratorEvent,
+    Message,
+    Span,
+    TokenChunk,
+    Usage,
+)
+from mathlete.ryanstream.loading import LoadedEngine
+from mathlete.ryanstream.model.tokenizer import EngineTokenizer
+from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Bytes of a running completion, decoded as far as they are whole characters."""
+
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+
+
+class RyanStreamGenerator:
+    """Drives one engine from one thread."""
+
+    def __init__(self, loaded: LoadedEngine) -> None:
+        """Take over a loaded engine."""
+        self._engine = loaded.engine
+        self._tokenizer = loaded.tokenizer
+        self._token_bytes = loaded.token_bytes
+        self._streams: dict[str, _Stream] = {}
+
+    def submit(self, request: GenerateRequest) -> None:
+        """Queue a request. Raises `EngineError` when its prompt can never fit."""
+        ids = [*chat_ids(self._tokenizer, request.messages), *continuation_ids(self._tokenizer, request.continuation)]
+        self._engine.add(request.request_id, ids, request.sampling, request.group)
+        self._streams[request.request_id] = _Stream()
+
+    def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
+        """One engine step; nothing when there is nothing to do. A step may take longer than `timeout_s`."""
+        if not self._engine.has_work:
+            return []
+        return [event for output in self._engine.step() for event in self._translate(output)]
+
+    def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
+        """End one request or all of a group; each gives a `Finished` with reason "abort"."""
+        self._engine.abort(request_id=request_id, group=group)
+
+    def close(self) -> None:
+        """End whatever runs. The weights are unmapped with the last reference to the engine."""
+        for request_id in list(self._streams):
+            self._engine.abort(request_id=request_id)
+        self._streams.clear()
+
+    def _translate(self, output: RequestOutput) -> Iterable[GeneratorEvent]:
+        request = output.request
+        stream = self._streams.get(request.request_id)
+        if stream is None:
+            return
+        if output.end is not None:
+            del self._streams[request.request_id]
+            yield Finished(request.request_id, self._completion(request, output.end))
+        elif output.new_token_id is not None:
+            text = stream.decoder.decode(self._token_bytes[output.new_token_id])
+            yield TokenChunk(request.request_id, text, 1)
+
+    def _completion(self, request: EngineRequest, end: RequestEnd) -> Completion:
+        raw = b"".join(self._token_bytes[token] for token in request.output_ids)
+        if end.num_output_bytes is not None:
+            raw = raw[: end.num_output_bytes]
+        return Completion(
+            text=raw.decode("utf-8", errors="replace"),
+            token_ids=tuple(request.output_ids),
+            logprobs=tuple(request.logprobs),
+            entropies=tuple(request.entropies),
+            finish_reason=end.reason,
+            usage=Usage(len(request.prompt_ids), request.num_cached or 0, len(request.output_ids)),
+            stop=end.stop,
+            error=end.message,
+        )
+
+
+def chat_ids(tokenizer: EngineTokenizer, messages: Sequence[Message]) -> list[int]:
+    """ChatML, as the Qwen2 family writes it, up to the start of the assistant's turn.
+
+    The control tokens are put in by id, so no message can contain one.
+    """
+    start, end = tokenizer.control_tokens["<|im_start|>"], tokenizer.control_tokens["<|im_end|>"]
+    newline = tokenizer.encode("\n")
+    ids: list[int] = []
+    for message in messages:
+        ids += [start, *tokenizer.encode(f"{message.role}\n{message.content}"), end, *newline]
+    return [*ids, start, *tokenizer.encode("assistant\n")]
+
+
+def continuation_ids(tokenizer: EngineTokenizer, spans: Sequence[Span]) -> list[int]:
+    """The assistant's turn so far: sampled ids as they were sampled, the rest of the text encoded.
+
+    Ids whose text goes beyond the span's (a stop string ended inside a token) and the end-of-text id are left out.
+    """
+    ids: list[int] = []
+    for span in spans:
+        kept, covered = tokenizer.covered_prefix(span.token_ids, span.text.encode())
+        ids += [*kept, *tokenizer.encode(span.text.encode()[covered:].decode("utf-8", errors="replace"))]
+    return ids

@@ -1,0 +1,1 @@
+"""Reading weights (GGUF, safetensors) and the engine's own memory-mapped checkpoint."""

@@ -1,0 +1,103 @@
+"""From a model's files to the engine's own checkpoint in the cache, once for each model and precision."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mathlete.core.errors import ModelError, StorageError
+from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource
+from mathlete.ryanstream.checkpoint.mapped import write_checkpoint
+from mathlete.ryanstream.checkpoint.safetensors_source import SafetensorsSource, weight_files
+from mathlete.ryanstream.checkpoint.source import WeightSource, fingerprint
+from mathlete.ryanstream.model.config import ModelConfig
+from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.weights import Precision, convert_weights
+
+# Goes up whenever what is written changes, so that an old cache is not read as new.
+_FORMAT = 1
+
+Progress = Callable[[str, int, int], None]  # what, done, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFolder:
+    """A converted model: weights.mlt, config.json, tokenizer.json, control_tokens.json."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """The mapped tensors."""
+        return self.path / "weights.mlt"
+
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return ModelConfig(**json.loads((self.path / "config.json").read_text()))
+
+
+def open_source(path: Path) -> WeightSource:
+    """A GGUF file or a folder with safetensors. Raises `ModelError` for anything else."""
+    if path.is_dir():
+        return SafetensorsSource(path)
+    if path.is_file():
+        return GGUFSource(path)
+    raise ModelError(f"{path} is neither a GGUF file nor a folder with safetensors")
+
+
+def ensure_checkpoint(
+    model_path: Path, cache_dir: Path, precision: Precision, kernels: NativeKernels | None, progress: Progress
+) -> CheckpointFolder:
+    """The converted model of `model_path`, from the cache when it is there.
+
+    Raises:
+        ModelError: when the source is damaged or of an unknown kind.
+        StorageError: when the cache cannot be written.
+    """
+    files = weight_files(model_path) + [model_path / "config.json"] if model_path.is_dir() else [model_path]
+    if not all(file.is_file() for file in files):
+        raise ModelError(f"{model_path} is neither a GGUF file nor a folder with config.json and *.safetensors")
+    key = hashlib.sha256(f"{_FORMAT}:{precision}:{fingerprint(files)}".encode()).hexdigest()[:16]
+    folder = CheckpointFolder(cache_dir / "checkpoints" / f"{model_path.stem}-{precision}-{key}")
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with _locked(folder.path / "lock"):
+            if not folder.weights.exists():  # written last, so its presence means that all is there
+                _convert(open_source(model_path), folder, precision, kernels, progress)
+    except OSError as error:
+        raise StorageError(
+            f"the cache folder {folder.path} cannot be written: {error.strerror or error}. "
+            "Make room or set MATHLETE_CACHE to another disk and start again."
+        ) from error
+    return folder
+
+
+def _convert(
+    source: WeightSource, folder: CheckpointFolder, precision: Precision, kernels: NativeKernels | None,
+    progress: Progress,
+) -> None:  # fmt: skip
+    spec = source.tokenizer()
+    (folder.path / "config.json").write_text(json.dumps(asdict(source.config), indent=1))
+    (folder.path / "tokenizer.json").write_text(spec.tokenizer_json)
+    control = {"tokens": spec.control_tokens, "eos_token_ids": spec.eos_token_ids}
+    (folder.path / "control_tokens.json").write_text(json.dumps(control, indent=1))
+    num_layers = source.config.num_layers
+
+    def advance(name: str, size: int) -> None:
+        if name.startswith("layers."):
+            progress(f"converting the model to {precision}", int(name.split(".")[1]), num_layers)
+
+    write_checkpoint(folder.weights, convert_weights(source.config, source.read, precision, kernels), advance)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Two processes that start at once convert once; the second waits."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

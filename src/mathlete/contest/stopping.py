@@ -48,7 +48,7 @@ def leader_posterior(leader: int, second: int) -> float:
     binomial tail (adaptive consistency, Aggarwal et al. 2023, arXiv:2305.11860).
     """
     n = leader + second + 1
-    return sum(math.comb(n, k) for k in range(leader + 1)) / 2**n
+    return sum(math.comb(n, k) for k in range(leader + 1)) / (1 << n)
 
 
 def why_settled(votes: Sequence[int], num_outstanding: int, rule: StoppingRule) -> str | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mathlete.core.code import ToolResult
 
-AnswerSource = Literal["boxed", "stdout"]
+AnswerSource = Literal["boxed", "stdout", "text"]
 Failure = Literal["no_answer", "length", "tool_error", "out_of_time", "out_of_range", "generator_error", "stopped"]
 
 

@@ -69,7 +69,9 @@ def fold_run(events: Iterable[TraceEvent]) -> RunRecord:
     warnings: list[str] = []
     for event in events:
         run = replace(run, elapsed_s=max(run.elapsed_s, event.at_s))
-        if event.problem_id is not None:
+        if event.kind == "warning":  # whether about one problem or about the run
+            warnings.append(event.data["message"])
+        elif event.problem_id is not None:
             problems[event.problem_id] = _fold_problem(problems[event.problem_id], event)
         elif event.kind == "run_started":
             for data in event.data["problems"]:
@@ -79,8 +81,6 @@ def fold_run(events: Iterable[TraceEvent]) -> RunRecord:
             run = replace(run, finished=None)
         elif event.kind == "run_finished":
             run = replace(run, finished=event.data["reason"], stats=event.data.get("stats", {}))
-        elif event.kind == "warning":
-            warnings.append(event.data["message"])
     return replace(run, problems=problems, warnings=tuple(warnings))
 
 

@@ -4,7 +4,7 @@ Every decision is an event. Resuming, exporting, reporting and replaying all rea
 through `core.record.fold_run`; nothing else holds the state of a run.
 
 Kinds and their `data`:
-    run_started       {"config": {...}, "problems": [{"id", "statement", "low", "high", "source"}]}
+    run_started       {"config": {...}, "problems": [{"id", "statement", "type", "low", "high", ...}]}
     run_resumed       {"config": {...}}
     problem_opened    {"budget_s": float}
     attempt_started   {"index", "pillar", "seed", "temperature"}
@@ -78,16 +78,18 @@ def encode_problem(problem: Problem) -> dict[str, Any]:
     return {
         "id": problem.id,
         "statement": problem.statement,
+        "type": problem.answer_kind.type,
         "low": problem.answer_kind.low,
         "high": problem.answer_kind.high,
+        "formal_statement": problem.formal_statement,
         "source": problem.source,
     }
 
 
 def decode_problem(data: Mapping[str, Any]) -> Problem:
     """The inverse of `encode_problem`."""
-    kind = AnswerKind(low=data["low"], high=data["high"])
-    return Problem(id=data["id"], statement=data["statement"], answer_kind=kind, source=data.get("source"))
+    kind = AnswerKind(type=data.get("type", "integer"), low=data["low"], high=data["high"])
+    return Problem(data["id"], data["statement"], kind, data.get("formal_statement"), data.get("source"))
 
 
 def decode_turn(data: Mapping[str, Any]) -> Turn:

@@ -17,7 +17,7 @@ from mathlete.core.generation import (
     Usage,
 )
 from mathlete.ryanstream.loading import LoadedEngine
-from mathlete.ryanstream.model.tokenizer import EngineTokenizer
+from mathlete.ryanstream.model.tokenizer import EngineTokenizer, without_surrogates
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
 
 
@@ -37,6 +37,7 @@ class RyanStreamGenerator:
         self._tokenizer = loaded.tokenizer
         self._token_bytes = loaded.token_bytes
         self._streams: dict[str, _Stream] = {}
+        self.description = f"ryanstream, {loaded.kernels} kernels"
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
@@ -108,6 +109,7 @@ def continuation_ids(tokenizer: EngineTokenizer, spans: Sequence[Span]) -> list[
     """
     ids: list[int] = []
     for span in spans:
-        kept, covered = tokenizer.covered_prefix(span.token_ids, span.text.encode())
-        ids += [*kept, *tokenizer.encode(span.text.encode()[covered:].decode("utf-8", errors="replace"))]
+        raw = without_surrogates(span.text).encode()
+        kept, covered = tokenizer.covered_prefix(span.token_ids, raw)
+        ids += [*kept, *tokenizer.encode(raw[covered:].decode("utf-8", errors="replace"))]
     return ids

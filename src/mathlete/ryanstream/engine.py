@@ -70,8 +70,11 @@ class Engine:
     def add(
         self, request_id: str, prompt_ids: Sequence[int], sampling: SamplingParams, group: str | None = None
     ) -> None:
-        """Queue a request. Raises `EngineError` for an empty or too long prompt or an id in use."""
-        if request_id in self._requests:
+        """Queue a request. Raises `EngineError` for an empty or too long prompt or an id in use.
+
+        The id of an aborted request is in use until `step()` has told of its end.
+        """
+        if request_id in self._requests or any(told.request.request_id == request_id for told in self._ended):
             raise EngineError(f"request id {request_id!r} is in use")
         if not prompt_ids:
             raise EngineError(f"request {request_id!r} has an empty prompt")

@@ -74,26 +74,31 @@ class KVBlockPool:
             return None
         taken = [self._free.popitem(last=False)[0] for _ in range(num)]
         for block in taken:
-            self._forget(block)
             self._references[block] = 1
         return taken
 
-    def register(self, block_ids: Sequence[int], index: int, token_ids: Sequence[int]) -> None:
+    def register(self, block_ids: Sequence[int], index: int, token_ids: Sequence[int]) -> int:
         """Say that block number `index` of a sequence now holds the 16 `token_ids`, after its earlier blocks.
 
-        A no-op when its parent is not registered or an equal block already is.
+        Returns:
+            The block to use from now on: when an equal one is registered already (siblings that drew the same
+            16 tokens), that one, with a reference taken, and the sequence's own is released. So the blocks
+            after it are registered under a parent that can be found.
         """
         block = block_ids[index]
-        parent = _ROOT if index == 0 else self._serial_of.get(block_ids[index - 1])
-        if parent is None or block in self._key_of:
-            return
-        key = (parent, tuple(token_ids))
-        if key in self._registered:
-            return
+        if block in self._key_of:
+            return block
+        key = (_ROOT if index == 0 else self._serial_of[block_ids[index - 1]], tuple(token_ids))
+        twin = self._registered.get(key)
+        if twin is not None:
+            self.share([twin])
+            self.release([block])
+            return twin
         self._registered[key] = block
         self._key_of[block] = key
         self._serial_of[block] = self._next_serial
         self._next_serial += 1
+        return block
 
     def release(self, block_ids: Sequence[int]) -> None:
         """Give back one reference on each; the last owner's blocks become free, tail first to go."""

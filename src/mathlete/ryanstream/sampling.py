@@ -17,6 +17,8 @@ from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 
 _MASK = (1 << 64) - 1
+_COLDEST = 1e-5
+_LARGEST_TOP_K = (1 << 31) - 1
 
 
 class Drawn(NamedTuple):
@@ -53,11 +55,15 @@ def _splitmix(x: int) -> int:
 
 
 def sampling_batch(params: Sequence[SamplingParams], places: Sequence[int]) -> SamplingBatch:
-    """Parameters of the rows; `places[i]` is the number of tokens row i has drawn before."""
+    """Parameters of the rows; `places[i]` is the number of tokens row i has drawn before.
+
+    Temperatures below 1e-5 are greedy: logits divided by them would leave float32.
+    """
+    heat = [p.temperature if p.temperature >= _COLDEST else 0.0 for p in params]
     return SamplingBatch(
-        temperature=torch.tensor([p.temperature for p in params], dtype=torch.float32),
+        temperature=torch.tensor(heat, dtype=torch.float32),
         top_p=torch.tensor([p.top_p for p in params], dtype=torch.float32),
-        top_k=torch.tensor([p.top_k for p in params], dtype=torch.int32),
+        top_k=torch.tensor([min(p.top_k, _LARGEST_TOP_K) for p in params], dtype=torch.int32),
         min_p=torch.tensor([p.min_p for p in params], dtype=torch.float32),
         uniform=torch.tensor(
             [uniform_at(p.seed, place) for p, place in zip(params, places, strict=True)], dtype=torch.float64
@@ -80,8 +86,11 @@ def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     Tokens are ranked by tempered probability (ties: lower id first). Kept are, in this order of rank,
     at most `top_k`, those of at least `min_p` times the first one's probability, and the smallest prefix
     whose mass reaches `top_p`; the first is always kept. The draw inverts the cumulative distribution
-    of the kept tokens at `uniform`.
+    of the kept tokens at `uniform`. A row with a NaN, or whose largest logit is infinite, has no
+    distribution: its token is -1, its logprob and entropy are NaN.
     """
+    broken = logits.isnan().any(-1) | ~logits.amax(-1).isfinite()
+    logits = torch.where(broken[:, None], 0.0, logits)
     logprobs = torch.log_softmax(logits, dim=-1)
     entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)
     greedy = batch.temperature <= 0
@@ -99,6 +108,9 @@ def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     place = torch.minimum(place, keep.sum(-1) - 1).clamp_min(0)
     drawn = order.gather(1, place[:, None]).squeeze(1)
     token = torch.where(greedy, logits.argmax(-1), drawn)
-    broken = logits.isnan().any(-1)
     logprob = logprobs.gather(1, token[:, None]).squeeze(1)
-    return Drawn(torch.where(broken, -1, token).to(torch.int32), logprob, entropy)
+    return Drawn(
+        torch.where(broken, -1, token).to(torch.int32),
+        torch.where(broken, torch.nan, logprob),
+        torch.where(broken, torch.nan, entropy),
+    )

@@ -102,7 +102,7 @@ class Scheduler:
         request.num_computed = entry.end
         for index in range(request.num_registered, request.num_computed // BLOCK_SIZE):
             tokens = request.token_slice(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE)
-            self._pool.register(request.block_ids, index, tokens)
+            request.block_ids[index] = self._pool.register(request.block_ids, index, tokens)
             request.num_registered = index + 1
 
     def _plan(self, request: EngineRequest, budget: int) -> PlannedRequest | None:

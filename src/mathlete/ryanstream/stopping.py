@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StopMatch:
-    """A stop string and the number of output bytes up to its end."""
+    """A stop string and the number of output bytes up to its end and up to its start."""
 
     stop: str
     end: int
@@ -22,7 +22,10 @@ class StopMatcher:
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
-        """Prepare to look for `stops`; of two that end in one token the one that starts first wins."""
+        """Prepare to look for `stops`. The one that ends first wins, of two that end together the longer.
+
+        Judged by bytes, not by tokens, so the result does not depend on how tokens cut the text.
+        """
         self._stops = [(stop, stop.encode()) for stop in stops]
         self._longest = max((len(raw) for _, raw in self._stops), default=0)
         self._tail = b""
@@ -37,7 +40,7 @@ class StopMatcher:
         self._num_bytes += len(piece)
         found = [(text.find(raw), stop, raw) for stop, raw in self._stops if raw in text]
         if found:
-            at, stop, raw = min(found, key=lambda item: item[0])
+            at, stop, raw = min(found, key=lambda item: (item[0] + len(item[2]), item[0]))
             return StopMatch(stop, base + at + len(raw), base + at)
         self._tail = text[-(self._longest - 1) :] if self._longest > 1 else b""
         return None

@@ -59,16 +59,26 @@ def ensure_checkpoint(
         ModelError: when the source is damaged or of an unknown kind.
         StorageError: when the cache cannot be written.
     """
-    files = weight_files(model_path) + [model_path / "config.json"] if model_path.is_dir() else [model_path]
+    files = [model_path]
+    if model_path.is_dir():
+        files = [*weight_files(model_path), model_path / "config.json", model_path / "tokenizer.json"]
     if not all(file.is_file() for file in files):
-        raise ModelError(f"{model_path} is neither a GGUF file nor a folder with config.json and *.safetensors")
+        raise ModelError(
+            f"{model_path} is neither a GGUF file nor a folder with config.json, tokenizer.json and *.safetensors"
+        )
     key = hashlib.sha256(f"{_FORMAT}:{precision}:{fingerprint(files)}".encode()).hexdigest()[:16]
     folder = CheckpointFolder(cache_dir / "checkpoints" / f"{model_path.stem}-{precision}-{key}")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with _locked(folder.path / "lock"):
             if not folder.weights.exists():  # written last, so its presence means that all is there
-                _convert(open_source(model_path), folder, precision, kernels, progress)
+                _clear(folder)  # what a killed process left
+                source = open_source(model_path)
+                try:
+                    _convert(source, folder, precision, kernels, progress)
+                except BaseException:
+                    _clear(folder)
+                    raise
     except OSError as error:
         raise StorageError(
             f"the cache folder {folder.path} cannot be written: {error.strerror or error}. "
@@ -93,6 +103,13 @@ def _convert(
             progress(f"converting the model to {precision}", int(name.split(".")[1]), num_layers)
 
     write_checkpoint(folder.weights, convert_weights(source.config, source.read, precision, kernels), advance)
+
+
+def _clear(folder: CheckpointFolder) -> None:
+    """Remove everything but the lock, which others may be waiting for."""
+    for path in folder.path.iterdir():
+        if path.name != "lock":
+            path.unlink()
 
 
 @contextmanager

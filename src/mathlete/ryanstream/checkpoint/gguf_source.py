@@ -80,6 +80,11 @@ class GGUFSource:
         arch = self._field("general.architecture")
         if arch != "qwen2":
             raise ModelError(f"{self._path} is a {arch!r} model; this version of the engine runs qwen2 only")
+        scaling = self._reader.get_field(f"{arch}.rope.scaling.type")
+        if scaling is not None and scaling.contents() != "none":
+            raise ModelError(
+                f"{self._path} scales its rotary positions ({scaling.contents()}), which this engine does not do"
+            )
         heads, hidden = self._field(f"{arch}.attention.head_count"), self._field(f"{arch}.embedding_length")
         try:
             return ModelConfig(

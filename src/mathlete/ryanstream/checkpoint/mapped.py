@@ -82,15 +82,16 @@ def map_checkpoint(path: Path) -> Mapping[str, Tensor]:
         if tail[8:] != _MAGIC or length > size - 24:
             raise _damaged(path, size)
         file.seek(size - 16 - length)
-        index: dict[str, Any] = json.loads(file.read(length))
+        encoded = file.read(length)
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    tensors = {}
-    for name, entry in index.items():
-        flat = torch.frombuffer(
-            mapped, dtype=_DTYPES[entry["dtype"]], count=math.prod(entry["shape"]), offset=entry["offset"]
-        )
-        tensors[name] = flat.view(entry["shape"])
-    return tensors
+    try:
+        return {name: _view(mapped, **entry) for name, entry in json.loads(encoded).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, size) from error
+
+
+def _view(mapped: mmap.mmap, dtype: str, shape: list[int], offset: int) -> Tensor:
+    return torch.frombuffer(mapped, dtype=_DTYPES[dtype], count=math.prod(shape), offset=offset).view(shape)
 
 
 def _damaged(path: Path, size: int) -> ModelError:

@@ -64,7 +64,7 @@ class SafetensorsSource:
         if raw.get("use_sliding_window"):
             raise ModelError(f"{self._folder} uses sliding-window attention, which this engine does not run")
         rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-        if rope.get("rope_type", "default") != "default":
+        if rope.get("rope_type", rope.get("type", "default")) != "default":
             raise ModelError(f"{self._folder} scales its rotary positions ({rope}), which this engine does not do")
         try:
             return ModelConfig(

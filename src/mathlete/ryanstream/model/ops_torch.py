@@ -9,7 +9,14 @@ from torch import Tensor
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.ops import ForwardBatch, LayerCache
 from mathlete.ryanstream.model.rotary import RotaryTables
-from mathlete.ryanstream.model.weights import DenseWeight, Int8Weight, LinearWeight, PlainInt8Weight, unpack_int8
+from mathlete.ryanstream.model.weights import (
+    DenseWeight,
+    Int8Weight,
+    LinearWeight,
+    PlainInt8Weight,
+    quantize_rows,
+    unpack_int8,
+)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -27,13 +34,10 @@ def linear(x: Tensor, weight: LinearWeight) -> Tensor:
 
 
 def _linear_int8(x: Tensor, weight: Int8Weight | PlainInt8Weight) -> Tensor:
-    peak = x.abs().amax(dim=1, keepdim=True)
-    scale = torch.where(peak > 0, peak / 127, torch.ones_like(peak))
-    inverse = torch.where(peak > 0, 127 / peak, torch.zeros_like(peak))
-    codes = torch.round(x * inverse).to(torch.int8)
+    codes, scale = quantize_rows(x)
     plain = weight.codes if isinstance(weight, PlainInt8Weight) else unpack_int8(weight.packed, weight.scales.shape[0])
     exact = torch._int_mm(codes, plain.T)
-    return exact.float() * scale * weight.scales
+    return exact.float() * scale[:, None] * weight.scales
 
 
 class TorchOps:

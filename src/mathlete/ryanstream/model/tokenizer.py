@@ -7,6 +7,7 @@ problem is encoded as the characters it consists of.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -61,14 +62,24 @@ class EngineTokenizer:
     """Encodes plain text and decodes token ids of one model."""
 
     def __init__(self, tokenizer_json: str, control_tokens: Mapping[str, int], eos_token_ids: Sequence[int]) -> None:
-        """Load the tokenizer; `control_tokens` maps names such as "<|im_start|>" to ids."""
+        """Load the tokenizer; `control_tokens` maps names such as "<|im_start|>" to ids.
+
+        Raises:
+            ModelError: when the tokenizer is not byte-level.
+        """
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self.control_tokens = dict(control_tokens)
         self.eos_token_ids = tuple(eos_token_ids)
-        self._bytes_of = {
-            token_id: bytes(_BYTE_OF[character] for character in token)
-            for token, token_id in self._tokenizer.get_vocab(with_added_tokens=False).items()
-        }
+        vocab = self._tokenizer.get_vocab(with_added_tokens=False)
+        control_ids = set(self.control_tokens.values())
+        try:
+            self._bytes_of = {
+                token_id: bytes(_BYTE_OF[character] for character in token)
+                for token, token_id in vocab.items()
+                if token_id not in control_ids
+            }
+        except KeyError as error:
+            raise ModelError(f"the tokenizer is not byte-level BPE: no byte is written {error}") from error
 
     @classmethod
     def load(cls, folder: Path) -> EngineTokenizer:
@@ -78,8 +89,7 @@ class EngineTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never a control token. Lone surrogates become U+FFFD."""
-        clean = text.encode("utf-8", errors="replace").decode("utf-8") if not text.isascii() else text
-        ids: list[int] = self._tokenizer.encode(clean, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(without_surrogates(text), add_special_tokens=False).ids
         return ids
 
     def token_bytes(self, vocab_size: int) -> list[bytes]:
@@ -95,6 +105,11 @@ class EngineTokenizer:
                 return CoveredPrefix(tuple(token_ids[:count]), covered)
             covered += len(piece)
         return CoveredPrefix(tuple(token_ids), covered)
+
+
+def without_surrogates(text: str) -> str:
+    """The text with each lone surrogate, which no UTF-8 can hold, as U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 class CoveredPrefix(NamedTuple):
@@ -113,3 +128,4 @@ def _byte_of_character() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_of_character()
+_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from mathlete.ryanstream.model.native.kernels import PANEL, NativeKernels
 
 Precision = Literal["w8a8", "bf16", "fp32"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+# A row that stays below is taken as zero: 127 / peak must be finite.
+_SMALLEST_PEAK = 1e-30
 
 _DENSE_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -80,14 +83,34 @@ class ModelWeights:
     head: LinearWeight
 
 
+class Int8Rows(NamedTuple):
+    """Rows in int8: `codes` int8 [M, K], `scales` float32 [M]."""
+
+    codes: Tensor
+    scales: Tensor
+
+
+def quantize_rows(x: Tensor) -> Int8Rows:
+    """x float32 [M, K] in int8, one scale a row, symmetric.
+
+    A row below `_SMALLEST_PEAK` is taken as zero. A row with a NaN or an infinity gets codes 0 and
+    scale NaN, so that its products are NaN and not garbage.
+    """
+    peak = x.abs().amax(dim=1)
+    large = peak > _SMALLEST_PEAK
+    scales = torch.where(large, peak / 127, torch.ones_like(peak))
+    scales = torch.where(peak.isfinite(), scales, torch.nan)
+    inverse = torch.where(large, 127 / peak, torch.zeros_like(peak))
+    codes = torch.round(torch.where(peak.isfinite()[:, None], x, 0.0) * inverse[:, None])
+    return Int8Rows(codes.to(torch.int8), scales)
+
+
 def pack_int8_torch(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The twin of `NativeKernels.pack_int8`: weight float32 [N, K] to (packed, scales)."""
     n, k = weight.shape
-    peak = weight.abs().amax(dim=1)
-    scales = torch.where(peak > 0, peak / 127, torch.ones_like(peak))
-    inverse = torch.where(peak > 0, 127 / peak, torch.zeros_like(peak))
+    rows, scales = quantize_rows(weight)
     codes = torch.zeros((-(-n // PANEL) * PANEL, k), dtype=torch.int16)
-    codes[:n] = torch.round(weight * inverse[:, None]).to(torch.int16)
+    codes[:n] = rows.to(torch.int16)
     panels = (codes + 128).to(torch.uint8).view(-1, PANEL, k // 4, 4).permute(0, 2, 1, 3)
     return panels.reshape(-1, k * PANEL).contiguous(), scales
 
@@ -103,8 +126,12 @@ def convert_weights(
     config: ModelConfig, read: Callable[[str], Tensor], precision: Precision, kernels: NativeKernels | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Turn a source's tensors (Hugging Face names, through `read`) into a mapped checkpoint's, one at a time."""
-    if precision == "w8a8" and (config.hidden_size % 16 or config.intermediate_size % 16):
-        raise ModelError("w8a8 needs layer widths that are multiples of 16; use --precision bf16")
+    widths = (config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim)
+    if precision == "w8a8" and any(width % 16 for width in widths):
+        raise ModelError(
+            f"w8a8 needs layer widths that are multiples of 16, and this model's are "
+            f"{', '.join(map(str, widths))}; use --precision bf16"
+        )
     pack = kernels.pack_int8 if kernels else pack_int8_torch
 
     def linear(name: str, parts: list[str]) -> Iterator[tuple[str, Tensor]]:

@@ -24,14 +24,16 @@ namespace {
 constexpr int kPanel = 32;      // columns of a weight panel
 constexpr int kMaxTile = 14;    // rows of a register tile: 14 x 2 accumulators + 2 weights + 1 broadcast
 constexpr int kBlockSize = 16;  // tokens of a KV block
+constexpr int kNotFinite = 0x99;  // fpclass: quiet NaN, signalling NaN, plus and minus infinity
+constexpr float kSmallestPeak = 1e-30f;  // a row that stays below is taken as zero: 127 / peak must be finite
 
 inline float reduce_add(__m512 v) { return _mm512_reduce_add_ps(v); }
 
-// exp(x) for x <= 0 to about 1 ulp of float; inputs below -87 give 0.
+// exp(x) for x <= 0 to about 1 ulp of float; inputs below -87 give 0, NaN stays NaN.
 inline __m512 exp_ps(__m512 x) {
   const __m512 low = _mm512_set1_ps(-87.0f);
-  const __mmask16 keep = _mm512_cmp_ps_mask(x, low, _CMP_GT_OQ);
-  x = _mm512_max_ps(x, low);
+  const __mmask16 keep = _mm512_cmp_ps_mask(x, low, _CMP_NLE_UQ);
+  x = _mm512_max_ps(low, x);  // of a pair with a NaN the second is taken
   const __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341f));
   const __m512 n = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
@@ -59,12 +61,23 @@ inline uint16_t to_bf16(float value) {  // round to nearest even
 }
 
 // Quantise one row of K floats (K a multiple of 16) to int8 with one scale; returns the sum of the codes.
+// A row with a NaN or an infinity gets codes 0 and scale NaN, so that its products are NaN and not garbage.
 inline int32_t quantize_row(const float* x, int K, int8_t* q, float* scale) {
   __m512 peak = _mm512_setzero_ps();
-  for (int k = 0; k < K; k += 16) peak = _mm512_max_ps(peak, _mm512_abs_ps(_mm512_loadu_ps(x + k)));
+  __mmask16 broken = 0;
+  for (int k = 0; k < K; k += 16) {
+    const __m512 v = _mm512_loadu_ps(x + k);
+    broken |= _mm512_fpclass_ps_mask(v, kNotFinite);
+    peak = _mm512_max_ps(peak, _mm512_abs_ps(v));
+  }
+  if (broken) {
+    std::memset(q, 0, K);
+    *scale = NAN;
+    return 0;
+  }
   const float top = _mm512_reduce_max_ps(peak);
-  *scale = top > 0 ? top / 127.0f : 1.0f;
-  const __m512 inverse = _mm512_set1_ps(top > 0 ? 127.0f / top : 0.0f);
+  *scale = top > kSmallestPeak ? top / 127.0f : 1.0f;
+  const __m512 inverse = _mm512_set1_ps(top > kSmallestPeak ? 127.0f / top : 0.0f);
   __m512i total = _mm512_setzero_si512();
   for (int k = 0; k < K; k += 16) {
     const __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + k), inverse));
@@ -344,14 +357,25 @@ void mlt_paged_attention(const float* qkv, int M, int H, int KV, int D, const ui
 // Draw one token a row. logits [M, V] (V % 16 == 0); per row: temperature (0 = greedy), top_p, top_k (0 = off),
 // min_p, uniform in [0, 1). Tokens are ranked by probability (ties: lower id first); the draw inverts the
 // cumulative distribution in that order. Out: token, log-probability and entropy at temperature 1 (nats).
+// A row with a NaN, or whose largest logit is infinite, has no distribution: token -1, NaN and NaN.
 void mlt_sample(const float* logits, int M, int V, const float* temperature, const float* top_p, const int32_t* top_k,
                 const float* min_p, const double* uniform, int32_t* token, float* logprob, float* entropy) {
 #pragma omp parallel for schedule(dynamic, 1)
   for (int m = 0; m < M; ++m) {
     const float* row = logits + static_cast<int64_t>(m) * V;
-    __m512 peak = _mm512_loadu_ps(row);
-    for (int v = 16; v < V; v += 16) peak = _mm512_max_ps(peak, _mm512_loadu_ps(row + v));
+    __m512 peak = _mm512_set1_ps(-INFINITY);
+    __mmask16 broken = 0;
+    for (int v = 0; v < V; v += 16) {
+      const __m512 x = _mm512_loadu_ps(row + v);
+      broken |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+      peak = _mm512_max_ps(peak, x);
+    }
     const float top = _mm512_reduce_max_ps(peak);
+    if (broken || !std::isfinite(top)) {  // no distribution: -1 tells the caller
+      token[m] = -1;
+      logprob[m] = entropy[m] = NAN;
+      continue;
+    }
     const bool greedy = temperature[m] <= 0;
     const float inverse = greedy ? 1.0f : 1.0f / temperature[m];
     const __m512 vtop = _mm512_set1_ps(top), vinverse = _mm512_set1_ps(inverse);
@@ -389,8 +413,9 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
           kept.push_back({(row[id] - top) * inverse, id});
         }
       }
-      std::sort(kept.begin(), kept.end(),
-                [](const Candidate& a, const Candidate& b) { return a.x > b.x || (a.x == b.x && a.id < b.id); });
+      std::sort(kept.begin(), kept.end(), [row](const Candidate& a, const Candidate& b) {
+        return row[a.id] > row[b.id] || (row[a.id] == row[b.id] && a.id < b.id);
+      });
       complete = floor == -INFINITY;
       const size_t limit = top_k[m] > 0 ? static_cast<size_t>(top_k[m]) : static_cast<size_t>(V);
       // how many are in the nucleus, and their mass; enough = no token below the floor can belong to it
@@ -399,7 +424,8 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
       bool enough = complete;
       for (; count < kept.size(); ++count) {
         const double p = std::exp(static_cast<double>(kept[count].x));
-        if (count >= limit || (count > 0 && p < min_p[m]) || (count > 0 && kept_mass >= top_p[m] * tempered)) {
+        if (count >= limit || (count > 0 && p < min_p[m]) ||
+            (count > 0 && top_p[m] < 1 && kept_mass >= top_p[m] * tempered)) {
           enough = true;
           break;
         }
@@ -418,8 +444,7 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
       }
     }
     token[m] = chosen;
-    // a row of NaN has no token: -1 tells the caller
-    logprob[m] = chosen < 0 ? NAN : static_cast<float>((row[chosen] - top) - std::log(mass));
+    logprob[m] = static_cast<float>((row[chosen] - top) - std::log(mass));
   }
 }
 

@@ -172,8 +172,8 @@ def _row_pointers(rows: QuantizedRows) -> tuple[ctypes.c_void_p, ctypes.c_void_p
 def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
     """Load the kernels, compiling them into `cache_dir` the first time (a few seconds).
 
-    `MATHLETE_NATIVE=0` turns them off. The file name carries a hash of source, flags, compiler and
-    processor, so another machine on the same home builds its own.
+    `MATHLETE_NATIVE=0` turns them off. The file name carries a hash of source, flags, processor and
+    platform, so another machine on the same home builds its own.
     """
     if os.environ.get("MATHLETE_NATIVE") == "0":
         return KernelsUnavailable("turned off by MATHLETE_NATIVE=0")

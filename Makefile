@@ -1,0 +1,52 @@
+# `make solve` and `make test` each do all of their own set-up: a virtual environment with pinned
+# dependencies in .venv, and the model in the cache (~/.cache/mathlete, or $MATHLETE_CACHE).
+
+PYTHON ?= python3
+BUDGET ?= 8m
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: solve test lint format lock clean help
+
+help:
+	@echo "make solve    solve the twelve example problems within $(BUDGET) (BUDGET=...), report included"
+	@echo "make test     all tests, one real end-to-end solve with the 0.5B model among them"
+	@echo "make lint     ruff and mypy"
+	@echo "make format   format and fix what ruff can fix"
+	@echo "make lock     pin what is installed into requirements.lock"
+
+solve: $(VENV)/ready
+	$(BIN)/mathlete solve examples/problems.csv --budget $(BUDGET)
+
+test: $(VENV)/ready-dev
+	$(BIN)/mathlete models pull 0.5b
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/ready-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mathlete needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(PIP) install --quiet -c requirements.lock -e '.[engine,tools]'
+	touch $@
+
+$(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
+	$(PIP) install --quiet -c requirements.lock -e '.[engine,tools,dev]'
+	touch $@ $(VENV)/ready
+
+lock: $(VENV)/ready-dev
+	{ echo "# Exact versions, used as constraints by the Makefile. Made by \`make lock\`."; \
+	  $(PIP) freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

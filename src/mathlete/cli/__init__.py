@@ -1,0 +1,1 @@
+"""The command line. Imports what is heavy only when a command needs it."""

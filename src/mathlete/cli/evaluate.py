@@ -1,0 +1,56 @@
+"""`mathlete evaluate`: every attempt of every task, and what they are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mathlete.cli.solve import (
+    AsJson,
+    Attempts,
+    Budget,
+    CodeTimeout,
+    Limit,
+    MaxInFlight,
+    MaxTokens,
+    MinP,
+    Model,
+    Out,
+    Precision,
+    Resume,
+    Seed,
+    Source,
+    Temperature,
+    TopP,
+    run_command,
+)
+from mathlete.model_store.registry import DEFAULT_MODEL
+
+
+def evaluate(
+    tasks: Source = None,
+    budget: Budget = None,
+    attempts: Attempts = 8,
+    seed: Seed = 0,
+    model: Model = DEFAULT_MODEL,
+    out: Out = Path("runs"),
+    resume: Resume = None,
+    temperature: Temperature = 0.8,
+    top_p: TopP = 0.95,
+    min_p: MinP = 0.0,
+    max_tokens: MaxTokens = 1024,
+    max_in_flight: MaxInFlight = 32,
+    precision: Precision = "w8a8",
+    code_timeout: CodeTimeout = "10s",
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run tasks that have answers: all attempts of each, none stopped early; prints accuracy with intervals.
+
+    Rows without an answer are refused; rows marked `"integer": false` are left out and counted.
+    """
+    options = {
+        "command": "evaluate", "attempts": attempts, "seed": seed, "model": model, "temperature": temperature,
+        "top_p": top_p, "min_p": min_p, "max_tokens": max_tokens, "max_in_flight": max_in_flight,
+        "precision": precision, "code_timeout": code_timeout,
+    }  # fmt: skip
+    run_command(tasks, budget, out, resume, limit, options, as_json, default_budget="12h", require_gold=True)

@@ -1,0 +1,45 @@
+"""`mathlete`: the commands, and how an error is told to a person."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from mathlete import __version__
+from mathlete.cli import evaluate, models, solve
+from mathlete.core.errors import MathleteError
+
+app = typer.Typer(
+    help="Solves olympiad mathematics with language models that you run yourself, inside a budget of time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("solve")(solve.solve)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(models.app, name="models")
+
+
+@app.callback(invoke_without_command=True)
+def options(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Solves olympiad mathematics with language models that you run yourself, inside a budget of time."""
+    if version:
+        typer.echo(f"mathlete {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; an expected error is one message on stderr and its own exit code."""
+    try:
+        app()
+    except MathleteError as error:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""What a run hands out: the submission, and its attempts in the interchange format.
+
+Knows the two formats. Does not know how a run came about; it takes a `RunRecord`, finished or cut off.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from mathlete.cic.majority import Majority
+from mathlete.core.attempt import Attempt
+from mathlete.core.errors import StorageError
+from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.run_folder import RunFolder, replace_file
+
+
+def write_submission(run: RunRecord, folder: RunFolder) -> None:
+    """Write submission.csv, then submission.parquet: `id` (string) and `answer` (int64), in the input's order.
+
+    Every problem has a row. One without a selection (the run was cut off) gets the vote of the attempts
+    that had finished, or else the fallback answer.
+
+    Raises:
+        StorageError: one of them could not be written. The message says whether submission.csv is there.
+    """
+    ids = list(run.problems)
+    answers = [_answer(record) for record in run.problems.values()]
+    folder.release_reserve()
+    advice = f"Free some space and resume the run {folder.id}: its store keeps every finished attempt."
+    try:
+        replace_file(folder.submission_csv, _csv(ids, answers))
+    except StorageError as error:
+        raise StorageError(f"{error}. No answers were written. {advice}") from error
+    try:
+        replace_file(folder.submission_parquet, _parquet(ids, answers))
+    except StorageError as error:
+        raise StorageError(f"{error}. {folder.submission_csv} is complete. {advice}") from error
+    except OverflowError as error:
+        raise StorageError(
+            f"cannot write {folder.submission_parquet}: an answer does not fit a 64-bit integer. "
+            f"{folder.submission_csv} is complete."
+        ) from error
+
+
+def write_attempts(run: RunRecord, folder: RunFolder) -> None:
+    """Write attempts.jsonl: the finished attempts, one problem a line (the interchange format of DESIGN.md).
+
+    `text` is the whole attempt, tool output included. `correct` is there when the gold answer is known,
+    `failure` when the attempt has one: an attempt that was "stopped" is no sample of what the model can do.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    model = run.config.get("model")
+    lines = [json.dumps(_interchange(record, model), allow_nan=False) for record in run.problems.values()]
+    replace_file(folder.attempts_jsonl, "".join(f"{line}\n" for line in lines).encode("ascii"))
+
+
+def _answer(record: ProblemRecord) -> int:
+    selection = record.selection or Majority().select(record.problem, record.attempts)
+    return int(selection.answer)
+
+
+def _csv(ids: list[str], answers: list[int]) -> bytes:
+    text = io.StringIO()
+    # With "\n" as the terminator, the csv module of Python 3.11 leaves a lone "\r" unquoted.
+    has_return = any("\r" in problem_id for problem_id in ids)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL)
+    writer.writerow(("id", "answer"))
+    writer.writerows(zip(ids, answers, strict=True))
+    return text.getvalue().encode("utf-8")
+
+
+def _parquet(ids: list[str], answers: list[int]) -> bytes:
+    """The file's content, made in memory so that a full disk is met in one place only."""
+    schema = pyarrow.schema([("id", pyarrow.string()), ("answer", pyarrow.int64())])
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"id": ids, "answer": answers}, schema=schema), sink)
+    return sink.getvalue()
+
+
+def _interchange(record: ProblemRecord, model: str | None) -> dict[str, Any]:
+    return {
+        "problem_id": record.problem.id,
+        "problem": record.problem.statement,
+        "gold": record.gold,
+        "group": record.group if record.group is not None else record.problem.id,
+        "attempts": [_attempt(attempt, record.gold, model) for attempt in record.attempts],
+    }
+
+
+def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str, Any]:
+    known = {} if gold is None else {"correct": attempt.answer == gold}
+    failed = {} if attempt.failure is None else {"failure": attempt.failure}
+    return {
+        "answer": attempt.answer,
+        **known,
+        "tokens": attempt.num_tokens,
+        "seconds": round(attempt.elapsed_s, 3),
+        "model": model,
+        "features": {name: value if math.isfinite(value) else None for name, value in attempt.features.items()},
+        **failed,
+        "text": "".join(turn.text + (turn.tool_text or "") for turn in attempt.turns),
+    }

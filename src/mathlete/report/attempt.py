@@ -1,0 +1,138 @@
+"""One attempt as a foldable block: a line of facts, then its turns in full.
+
+Knows attempts and how much detail to show. Does not know votes or selections.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mathlete.core.attempt import Attempt, Turn
+from mathlete.report.confidence import Curve, draw_curve
+from mathlete.report.detail import Detail
+from mathlete.report.markup import Html, shorten, shorten_middle, tag
+from mathlete.report.program import render_program, render_result
+from mathlete.report.prose import render_prose
+from mathlete.report.summary import FAILURE_WORDS, same_answer
+from mathlete.report.timeline import format_s
+
+_SOURCES = {"boxed": "boxed", "stdout": "printed"}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """What is needed to show one attempt.
+
+    Attributes:
+        label: short name, e.g. "3".
+        attempt: the attempt when it has finished.
+        turns: its turns, also when it has not.
+        curve: entropies along it, if recorded.
+        detail: how much to show.
+    """
+
+    label: str
+    attempt: Attempt | None
+    turns: tuple[Turn, ...]
+    curve: Curve | None
+    detail: Detail
+
+
+def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
+    """The block of one attempt; `ceiling` is the entropy at the top of its curve, nats."""
+    kind = _kind(view.attempt, gold)
+    body = [_settings(view.attempt)] if view.attempt is not None else []
+    if view.curve is not None and view.detail.typeset:
+        body.append(_confidence(view.curve, ceiling))
+    body.extend(_turn(turn, number, view.detail) for number, turn in enumerate(view.turns, 1))
+    if not view.turns:
+        body.append(tag("p", "Nothing was written.", class_="quiet"))
+    return tag(
+        "details",
+        _facts(view, kind, ceiling),
+        tag("div", *body, class_="body"),
+        class_=f"attempt {kind}",
+    )
+
+
+def _kind(attempt: Attempt | None, gold: str | None) -> str:
+    if attempt is None:
+        return "unfinished"
+    if attempt.answer is None:
+        return "silent"
+    if gold is None:
+        return "voted"
+    return "right" if same_answer(attempt.answer, gold) else "wrong"
+
+
+def _facts(view: AttemptView, kind: str, ceiling: float) -> Html:
+    attempt = view.attempt
+    mark = {"right": "✓", "wrong": "✗"}.get(kind, "")
+    answer = "—" if attempt is None or attempt.answer is None else shorten(attempt.answer, 24)
+    num_tokens = sum(turn.num_tokens for turn in view.turns) if attempt is None else attempt.num_tokens
+    return tag(
+        "summary",
+        tag("span", "#", view.label, class_="index"),
+        tag("span", answer, " ", tag("span", mark, class_="mark", aria_label=kind) if mark else "", class_="answer"),
+        tag("span", _origin(attempt), class_="origin"),
+        draw_curve(view.curve, ceiling, "spark") if view.curve is not None else tag("span", class_="spark"),
+        tag("span", f"{num_tokens:,} tokens", class_="tokens"),
+        tag("span", "" if attempt is None else format_s(attempt.elapsed_s), class_="seconds"),
+    )
+
+
+def _origin(attempt: Attempt | None) -> str:
+    if attempt is None:
+        return "unfinished"
+    if attempt.answer is None:
+        return FAILURE_WORDS[attempt.failure or "no_answer"]
+    return _SOURCES.get(attempt.answer_source or "", attempt.answer_source or "")
+
+
+def _settings(attempt: Attempt) -> Html:
+    facts = [
+        ("pillar", attempt.pillar),
+        ("temperature", f"{attempt.temperature:g}"),
+        ("seed", str(attempt.seed)),
+        *((name.replace("_", " "), f"{value:.3g}") for name, value in attempt.features.items() if math.isfinite(value)),
+    ]
+    if attempt.parent_id is not None:
+        facts.append(("continues", attempt.parent_id))
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
+
+
+def _confidence(curve: Curve, ceiling: float) -> Html:
+    caption = (
+        f"Entropy along the tokens: mean {curve.mean:.2f}, highest {curve.highest:.2f} nats. "
+        f"Full height is {ceiling:.2f}."
+    )
+    return tag("figure", draw_curve(curve, ceiling, "curve"), tag("figcaption", caption))
+
+
+def _turn(turn: Turn, number: int, detail: Detail) -> Html:
+    parts: list[Html] = [tag("p", f"Turn {number}", tag("span", f" · {turn.num_tokens:,} tokens"), class_="label")]
+    if turn.text.strip():
+        shown = shorten_middle(turn.text, detail.max_chars)
+        parts.append(tag("div", render_prose(shown), class_="prose") if detail.typeset else _plain(shown))
+    if turn.code is not None and turn.code.strip() not in turn.text:
+        shown = shorten_middle(turn.code, detail.max_chars)
+        parts.append(render_program(shown) if detail.typeset else _plain(shown))
+    if turn.result is not None:
+        parts.append(render_result(turn.result, detail.max_chars))
+    if turn.tool_text and _says_more(turn):
+        heading = tag("p", "Put back into the attempt", class_="label")
+        parts.append(tag("div", heading, _plain(shorten_middle(turn.tool_text, detail.max_chars)), class_="result"))
+    return tag("div", *parts, class_="turn")
+
+
+def _says_more(turn: Turn) -> bool:
+    """Whether the text put back is not just the output that is shown already."""
+    if turn.result is None or turn.tool_text is None:
+        return True
+    shown = (turn.result.stdout.strip(), turn.result.stderr.strip())
+    return not any(text and text in turn.tool_text for text in shown)
+
+
+def _plain(text: str) -> Html:
+    return tag("pre", text, class_="plain")

@@ -1,0 +1,115 @@
+"""The report of a run: one HTML document that needs nothing beside itself.
+
+Knows a `RunRecord` and how its page is put together. The page fetches nothing, and its content
+security policy allows the one style sheet and the one script by their hashes; the script is a
+convenience, and without it everything can be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from mathlete.core.errors import StorageError
+from mathlete.core.record import RunRecord
+from mathlete.report.attempt import AttemptView
+from mathlete.report.confidence import curve_of, shared_ceiling
+from mathlete.report.detail import plan_detail
+from mathlete.report.markup import Html, join, tag
+from mathlete.report.overview import render_overview, render_title
+from mathlete.report.problem import render_problem
+from mathlete.report.summary import ProblemSummary, summarise_run
+
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath d='M2 13V3l6 7 6-7v10' fill='none' stroke='%230b6e69' stroke-width='2.4'/%3E%3C/svg%3E"
+)
+
+
+def render_report(run: RunRecord) -> str:
+    """The report of a run, finished or not, as a complete HTML document. Pure; never raises on hostile text."""
+    summary = summarise_run(run)
+    pools = _views(summary.problems)
+    ceiling = shared_ceiling([view.curve for views in pools for view in views if view.curve is not None])
+    num_plain = sum(not view.detail.typeset for views in pools for view in views)
+    sections = [render_problem(problem, views, ceiling) for problem, views in zip(summary.problems, pools, strict=True)]
+    return render_document(render_title(run), join([render_overview(run, summary, num_plain), tag("main", *sections)]))
+
+
+def render_document(title: str, body: Html) -> str:
+    """A complete document around `body`, with the report's style, script and content security policy."""
+    style, script = _asset("style.css"), _asset("script.js")
+    policy = (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", title),
+        tag("link", rel="icon", href=Html(_ICON)),
+        tag("style", style),
+    )
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body, tag('script', script)), lang='en')}\n"
+
+
+def write_report(run: RunRecord, path: Path | str) -> None:
+    """Write the report to `path`, whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    target = Path(path)
+    document = render_report(run).encode()
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(document)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StorageError(
+            f"the report could not be written to {target}: {error.strerror or error}. "
+            "Nothing of the run is lost: free some space or choose another folder, then write the report again."
+        ) from error
+
+
+def _views(problems: tuple[ProblemSummary, ...]) -> list[list[AttemptView]]:
+    """What is shown of every attempt, finished ones first, each problem's in the order of launching."""
+    pools = []
+    for problem in problems:
+        finished = sorted(problem.record.attempts, key=lambda attempt: attempt.index)
+        unfinished = problem.record.unfinished.items()
+        pools.append(
+            [(str(attempt.index), attempt, attempt.turns) for attempt in finished]
+            + [(name.rpartition("#")[2], None, turns) for name, turns in unfinished]
+        )
+    plan = plan_detail([[turns for _, _, turns in pool] for pool in pools])
+    return [
+        [
+            AttemptView(label, attempt, turns, curve_of([turn.entropies for turn in turns]), detail)
+            for (label, attempt, turns), detail in zip(pool, details, strict=True)
+        ]
+        for pool, details in zip(pools, plan, strict=True)
+    ]
+
+
+def _asset(name: str) -> Html:
+    return Html(resources.files("mathlete.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

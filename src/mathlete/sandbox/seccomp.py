@@ -1,0 +1,163 @@
+"""The system calls that a program may not make, as a BPF filter. Knows call numbers, not what runs.
+
+The filter is a second fence behind the namespaces, and the first one where namespaces are not to be had:
+no network, no further processes (threads are allowed), no signals to others, no change to the owner, mode or
+attributes of a file (Landlock does not cover those), and none of the kernel's larger attack surfaces.
+`socketpair` stays: it reaches nobody and asyncio needs it.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from typing import NamedTuple
+
+from mathlete.sandbox import kernel
+
+# One call a word: name:number on x86_64:number on aarch64, "-" where the machine has no such call.
+_NETWORK = """
+socket:41:198 connect:42:203 bind:49:200 listen:50:201 accept:43:202 accept4:288:242
+"""
+_PROCESSES = """
+fork:57:- vfork:58:- execve:59:221 execveat:322:281 ptrace:101:117 process_vm_readv:310:270
+process_vm_writev:311:271 process_madvise:440:440 process_mrelease:448:448 kcmp:312:272 pidfd_open:434:434
+pidfd_getfd:438:438 pidfd_send_signal:424:424 tkill:200:130
+"""
+_FILE_SYSTEM = """
+mount:165:40 umount2:166:39 pivot_root:155:41 chroot:161:51 move_mount:429:429 open_tree:428:428 fsopen:430:430
+fsconfig:431:431 fsmount:432:432 fspick:433:433 mount_setattr:442:442 unshare:272:97 setns:308:268
+open_by_handle_at:304:265 name_to_handle_at:303:264 quotactl:179:60 quotactl_fd:443:443 swapon:167:224
+swapoff:168:225 fanotify_init:300:262 mknod:133:- mknodat:259:33
+"""
+_FILE_ATTRIBUTES = """
+chmod:90:- fchmod:91:52 fchmodat:268:53 fchmodat2:452:452 chown:92:- fchown:93:55 lchown:94:- fchownat:260:54
+utime:132:- utimes:235:- futimesat:261:- utimensat:280:88 setxattr:188:5 lsetxattr:189:6 fsetxattr:190:7
+setxattrat:463:463 removexattr:197:14 lremovexattr:198:15 fremovexattr:199:16 removexattrat:466:466 truncate:76:45
+"""
+_KERNEL = """
+kexec_load:246:104 kexec_file_load:320:294 init_module:175:105 finit_module:313:273 delete_module:176:106
+reboot:169:142 syslog:103:116 acct:163:89 settimeofday:164:170 clock_settime:227:112 clock_adjtime:305:266
+adjtimex:159:171 sethostname:170:161 setdomainname:171:162 iopl:172:- ioperm:173:- modify_ldt:154:-
+personality:135:92 vhangup:153:58 keyctl:250:219 add_key:248:217 request_key:249:218 bpf:321:280
+perf_event_open:298:241 userfaultfd:323:282 io_uring_setup:425:425 io_uring_enter:426:426 io_uring_register:427:427
+"""
+_UNCOUNTED_MEMORY = """
+memfd_create:319:279 memfd_secret:447:447 shmget:29:194 shmat:30:196 shmctl:31:195 semget:64:190 semop:65:193
+semctl:66:191 semtimedop:220:192 msgget:68:186 msgsnd:69:189 msgrcv:70:188 msgctl:71:187 mq_open:240:180
+mq_unlink:241:181
+"""
+
+
+class _Machine(NamedTuple):
+    """What differs between processors."""
+
+    audit_arch: int
+    column: int
+    kill: int
+    tgkill: int
+    rt_sigqueueinfo: int
+    rt_tgsigqueueinfo: int
+    clone: int
+    fcntl: int
+    prctl: int
+
+
+_MACHINES = {
+    "x86_64": _Machine(0xC000003E, 1, 62, 234, 129, 297, 56, 72, 157),
+    "aarch64": _Machine(0xC00000B7, 2, 129, 131, 138, 240, 220, 25, 167),
+}
+_CLONE3 = 435
+_X32_BIT = 0x40000000  # a second numbering of the same calls on x86_64
+_CLONE_THREAD = 0x00010000
+_SIGNAL_OWNER_COMMANDS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to anyone, by way of a file
+
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
+_DENY = _ERRNO | errno.EPERM
+_ABSENT = _ERRNO | errno.ENOSYS
+
+_NUMBER_AT, _ARCH_AT, _ARGS_AT = 0, 4, 16  # in struct seccomp_data, little-endian
+
+
+def _load(offset: int) -> bytes:
+    return struct.pack("<HBBI", 0x20, 0, 0, offset)  # BPF_LD | BPF_W | BPF_ABS
+
+
+def _ret(value: int) -> bytes:
+    return struct.pack("<HBBI", 0x06, 0, 0, value)  # BPF_RET | BPF_K
+
+
+def _where(jump: int, value: int, block: bytes) -> bytes:
+    """Run `block` only where the test (0x15 equal, 0x35 not below, 0x45 any bit) on the loaded word holds."""
+    return struct.pack("<HBBI", jump, 0, len(block) // 8, value) + block
+
+
+def _when(value: int, block: bytes) -> bytes:
+    return _where(0x15, value, block)
+
+
+def _argument(index: int, *allowed: int) -> bytes:
+    """Allow the call when the low word of an argument is one of `allowed`, else deny it."""
+    tests = b"".join(_when(value, _ret(_ALLOW)) for value in allowed)
+    return _load(_ARGS_AT + 8 * index) + tests + _ret(_DENY)
+
+
+def _argument_not(index: int, *denied: int) -> bytes:
+    tests = b"".join(_when(value, _ret(_DENY)) for value in denied)
+    return _load(_ARGS_AT + 8 * index) + tests + _ret(_ALLOW)
+
+
+def _denied_numbers(machine: _Machine) -> list[int]:
+    groups = (_NETWORK, _PROCESSES, _FILE_SYSTEM, _FILE_ATTRIBUTES, _KERNEL, _UNCOUNTED_MEMORY)
+    columns = (word.split(":")[machine.column] for group in groups for word in group.split())
+    return [int(number) for number in columns if number != "-"]
+
+
+def build_filter(machine_name: str, own_pid: int) -> bytes | None:
+    """The filter as BPF instructions, or None for a processor that is not in the table.
+
+    Args:
+        machine_name: as `platform.machine()` gives it.
+        own_pid: the only process (besides group 0) that may be sent a signal.
+    """
+    machine = _MACHINES.get(machine_name)
+    if machine is None:
+        return None
+    thread_only = _load(_ARGS_AT) + _where(0x45, _CLONE_THREAD, _ret(_ALLOW)) + _ret(_DENY)
+    own_convention = struct.pack("<HBBI", 0x15, 1, 0, machine.audit_arch)  # skips the kill
+    # A call by another convention (32-bit on a 64-bit kernel) would have other numbers.
+    parts = [_load(_ARCH_AT), own_convention, _ret(_KILL), _load(_NUMBER_AT)]
+    if machine_name == "x86_64":
+        parts.append(_where(0x35, _X32_BIT, _ret(_DENY)))
+    parts += [_when(number, _ret(_DENY)) for number in _denied_numbers(machine)]
+    parts += [
+        _when(_CLONE3, _ret(_ABSENT)),  # its flags lie behind a pointer; libc falls back to clone
+        _when(machine.clone, thread_only),
+        _when(machine.kill, _argument(0, own_pid, 0)),
+        _when(machine.tgkill, _argument(0, own_pid)),
+        _when(machine.rt_sigqueueinfo, _argument(0, own_pid)),
+        _when(machine.rt_tgsigqueueinfo, _argument(0, own_pid)),
+        _when(machine.fcntl, _argument_not(1, *_SIGNAL_OWNER_COMMANDS)),
+        _when(machine.prctl, _argument_not(0, kernel.PR_SET_PDEATHSIG)),
+        _ret(_ALLOW),
+    ]
+    return b"".join(parts)
+
+
+def install(own_pid: int) -> bool:
+    """Put this thread and its descendants behind the filter, for good.
+
+    Needs `PR_SET_NO_NEW_PRIVS`. Returns False where the kernel has no seccomp or the processor is unknown.
+    """
+    instructions = build_filter(platform.machine(), own_pid)
+    if instructions is None:
+        return False
+    try:
+        kernel.set_seccomp_filter(instructions)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True

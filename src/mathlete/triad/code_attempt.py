@@ -1,0 +1,226 @@
+"""One attempt of the code pillar, as a state machine: reason, write a program, look at its output, answer.
+
+Pure: it is told what the model wrote and what the program did, and says what is to be done next.
+Knows nothing of generators, processes or clocks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mathlete.core.attempt import Attempt, Failure, Turn
+from mathlete.core.code import ToolResult
+from mathlete.core.generation import Completion, GenerateRequest, SamplingParams, Span
+from mathlete.core.problem import Problem
+from mathlete.core.seeds import derive_seed
+from mathlete.triad.chat import opening_messages, tool_text
+from mathlete.triad.code_blocks import program_at_end
+from mathlete.verify.extraction import Extraction, extract_answer
+
+PILLAR = "code"
+
+# The closing fence of a block, and never the opening one of a Python block: that has the language behind it.
+_STOPS = ("```\n",)
+_TAIL_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptConfig:
+    """Limits of one attempt.
+
+    Attributes:
+        max_tokens: sampled tokens over all turns.
+        max_programs: programs that are run.
+        top_p: of sampling.
+        min_p: of sampling.
+    """
+
+    max_tokens: int = 1024
+    max_programs: int = 4
+    top_p: float = 0.95
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        for name in ("max_tokens", "max_programs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"AttemptConfig.{name} must be >= 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgram:
+    """Run `code`, then call `on_result`."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Send `next_request()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The attempt is over."""
+
+    attempt: Attempt
+
+
+Step = RunProgram | Continue | Done
+
+
+@dataclass(slots=True)
+class CodeAttempt:
+    """The state of an attempt in flight.
+
+    Attributes:
+        problem: what it works on.
+        index: its number within the problem.
+        run_seed: of the run; the attempt's own noise is derived from it.
+        temperature: of sampling.
+        started_s: when it was launched, seconds of the run's clock.
+        config: limits.
+        turns: closed turns.
+    """
+
+    problem: Problem
+    index: int
+    run_seed: int
+    temperature: float
+    started_s: float
+    config: AttemptConfig
+    turns: list[Turn] = field(default_factory=list)
+    _spans: list[Span] = field(default_factory=list)
+
+    @property
+    def attempt_id(self) -> str:
+        """Unique in the run."""
+        return f"{self.problem.id}#{self.index}"
+
+    @property
+    def seed(self) -> int:
+        """Of this attempt's first turn."""
+        return derive_seed(self.run_seed, self.problem.id, self.index, 0)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens sampled in closed turns."""
+        return sum(turn.num_tokens for turn in self.turns)
+
+    def next_request(self) -> GenerateRequest:
+        """The request of the next turn."""
+        sampling = SamplingParams(
+            temperature=self.temperature,
+            top_p=self.config.top_p,
+            min_p=self.config.min_p,
+            max_tokens=self.config.max_tokens - self.num_tokens,
+            seed=derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
+            stop=_STOPS,
+        )
+        return GenerateRequest(
+            request_id=f"{self.attempt_id}/{len(self.turns)}",
+            messages=opening_messages(PILLAR, self.problem),
+            sampling=sampling,
+            continuation=tuple(self._spans),
+            group=self.problem.id,
+        )
+
+    def on_completion(self, completion: Completion, now_s: float) -> Step:
+        """What to do with what the model wrote."""
+        program = program_at_end("".join(turn.text for turn in self._open_turns()) + completion.text)
+        wants_run = program is not None and self._num_programs() < self.config.max_programs
+        turn = Turn(
+            text=completion.text,
+            code=program if wants_run else None,
+            num_tokens=len(completion.token_ids),
+            logprobs=completion.logprobs,
+            entropies=completion.entropies,
+        )
+        self.turns.append(turn)
+        self._spans.append(Span(completion.text, completion.token_ids))
+        if completion.finish_reason in ("error", "abort"):
+            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "stopped")
+        if turn.code is not None:
+            return RunProgram(turn.code)
+        if completion.stop is not None and self.num_tokens < self.config.max_tokens:
+            return Continue()  # a fence that closed nothing to be run: let it go on writing
+        return self.end(now_s, "length" if self._out_of_tokens(completion) else "no_answer")
+
+    def on_result(self, result: ToolResult, now_s: float) -> Step:
+        """What to do with what the program did."""
+        shown = tool_text(result)
+        last = self.turns[-1]
+        if not last.text.endswith("\n"):
+            shown = "\n" + shown
+        self.turns[-1] = Turn(last.text, last.code, result, shown, last.num_tokens, last.logprobs, last.entropies)
+        self._spans.append(Span(shown))
+        if self.num_tokens >= self.config.max_tokens:
+            return self.end(now_s, "length")
+        return Continue()
+
+    def end(self, now_s: float, failure: Failure) -> Done:
+        """Close the attempt; `failure` stands only when no answer can be extracted from what is there."""
+        found = self._extract()
+        if found.value is not None:
+            reason: Failure | None = None
+        elif found.problem == "out_of_range":
+            reason = "out_of_range"
+        elif failure == "no_answer" and self._last_program_failed():
+            reason = "tool_error"
+        else:
+            reason = failure
+        return Done(
+            Attempt(
+                id=self.attempt_id,
+                problem_id=self.problem.id,
+                index=self.index,
+                pillar=PILLAR,
+                seed=self.seed,
+                temperature=self.temperature,
+                answer=None if found.value is None else str(found.value),
+                answer_source=found.source,
+                turns=tuple(self.turns),
+                num_tokens=self.num_tokens,
+                elapsed_s=now_s - self.started_s,
+                features=confidence_features(self.turns),
+                failure=reason,
+            )
+        )
+
+    def _extract(self) -> Extraction:
+        ran = [i for i, turn in enumerate(self.turns) if turn.result is not None]
+        after = "".join(turn.text for turn in self.turns[ran[-1] + 1 if ran else 0 :])
+        last = self.turns[ran[-1]].result if ran else None
+        stdout = last.stdout if last is not None and last.status == "ok" else None
+        return extract_answer(after, stdout, self.problem.answer_kind)
+
+    def _open_turns(self) -> Sequence[Turn]:
+        """Turns since the last program was run: a block may be opened in one and closed in the next."""
+        start = max((i + 1 for i, turn in enumerate(self.turns) if turn.result is not None), default=0)
+        return self.turns[start:]
+
+    def _num_programs(self) -> int:
+        return sum(turn.result is not None for turn in self.turns)
+
+    def _last_program_failed(self) -> bool:
+        results = [turn.result for turn in self.turns if turn.result is not None]
+        return bool(results) and results[-1].status != "ok"
+
+    def _out_of_tokens(self, completion: Completion) -> bool:
+        return completion.finish_reason == "length" or self.num_tokens >= self.config.max_tokens
+
+
+def confidence_features(turns: Sequence[Turn]) -> dict[str, float]:
+    """Mean entropy and logprob over all sampled tokens (nats), and mean entropy of the last 256."""
+    entropies = [value for turn in turns for value in turn.entropies]
+    logprobs = [value for turn in turns for value in turn.logprobs]
+    if not entropies:
+        return {}
+    tail = entropies[-_TAIL_TOKENS:]
+    return {
+        "mean_entropy": math.fsum(entropies) / len(entropies),
+        "tail_entropy": math.fsum(tail) / len(tail),
+        "mean_logprob": math.fsum(logprobs) / len(logprobs),
+    }

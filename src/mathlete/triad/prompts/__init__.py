@@ -1,0 +1,1 @@
+"""Prompts, one a file. `{name}` marks what is filled in."""

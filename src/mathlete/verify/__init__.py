@@ -1,0 +1,1 @@
+"""Reading answers exactly, and checking them. Knows no models."""

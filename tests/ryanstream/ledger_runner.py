@@ -1,0 +1,47 @@
+"""A runner without a model: keeps a ledger of what lies in each KV slot, and refuses to read a wrong one."""
+
+from __future__ import annotations
+
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE
+from mathlete.ryanstream.runner import SampledToken
+from mathlete.ryanstream.scheduler import PlannedRequest, StepPlan
+
+VOCAB = 50
+EOS = 49
+
+
+def next_token(tokens: tuple[int, ...], seed: int) -> int:
+    """What the ledger's model says after `tokens`. Often the same for two seeds, so that siblings overlap."""
+    return hash((tokens[-3:], seed % 3 if len(tokens) % 4 == 0 else 0, len(tokens))) % VOCAB
+
+
+class LedgerRunner:
+    """Takes the place of `ModelRunner`. A slot holds all tokens up to and including its own."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[int, ...]] = {}
+        self.num_computed = 0
+        self.plans: list[StepPlan] = []
+
+    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
+        self.plans.append(plan)
+        for entry in plan.entries:  # like a layer: all keys are stored before any is read
+            tokens = tuple(entry.request.token_slice(0, entry.end))
+            for position in range(entry.start, entry.end):
+                self.slots[_slot(entry, position)] = tokens[: position + 1]
+                self.num_computed += 1
+        return [self._read(entry) for entry in plan.entries]
+
+    def _read(self, entry: PlannedRequest) -> SampledToken | None:
+        request = entry.request
+        tokens = tuple(request.token_slice(0, entry.end))
+        for position in range(entry.end):
+            assert self.slots[_slot(entry, position)] == tokens[: position + 1], "the cache holds another's tokens"
+        if not entry.samples:
+            return None
+        assert entry.end == request.num_tokens
+        return SampledToken(next_token(tokens, request.sampling.seed), -1.0, 1.0)
+
+
+def _slot(entry: PlannedRequest, position: int) -> int:
+    return entry.request.block_ids[position // BLOCK_SIZE] * BLOCK_SIZE + position % BLOCK_SIZE

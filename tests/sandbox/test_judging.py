@@ -1,0 +1,118 @@
+"""What an end means, and which system calls the filter lets through: pure, on any machine."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import struct
+from typing import Any
+
+import pytest
+
+from mathlete.core.code import CodeLimits, RunStatus
+from mathlete.sandbox.outcome import Ending, Verdict, cpu_ceiling_s, judge
+from mathlete.sandbox.seccomp import build_filter
+
+LIMITS = CodeLimits(wall_s=10, memory_bytes=1 << 30)
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+OWN_PID = 77
+
+
+def report(wait_status: int, *, cpu_s: float = 0.1, rss: int = 1 << 20, threads: bool = False) -> dict[str, Any]:
+    return {
+        "wait_status": wait_status,
+        "elapsed_s": 1.5,
+        "cpu_s": cpu_s,
+        "max_rss_bytes": rss,
+        "too_many_threads": threads,
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "facts", "stderr", "status"),
+    [
+        (None, report(0), b"", "ok"),
+        (None, report(0), b"a warning\n", "ok"),
+        (None, report(1 << 8), b"ValueError: x\n", "error"),
+        (None, report(1 << 8), b"Traceback\nMemoryError\n", "memory"),
+        (None, report(1 << 8), b"numpy._core._exceptions._ArrayMemoryError: Unable to allocate", "memory"),
+        (None, report(1 << 8), b"NotAMemoryError: x\n", "error"),
+        (None, report(signal.SIGSEGV), b"", "error"),
+        (None, report(signal.SIGKILL), b"", "killed"),
+        (None, report(signal.SIGKILL, rss=1 << 30), b"", "memory"),
+        (None, report(signal.SIGKILL, cpu_s=cpu_ceiling_s(LIMITS)), b"", "timeout"),
+        (None, report(signal.SIGKILL, threads=True), b"", "killed"),
+        (None, {}, b"", "killed"),
+        (None, {"failed": "OSError"}, b"", "killed"),
+        ("timeout", report(signal.SIGKILL), b"", "timeout"),
+        ("timeout", {}, b"", "timeout"),
+        ("output_limit", report(0), b"", "output_limit"),
+    ],
+)
+def test_status(verdict: Verdict | None, facts: dict[str, Any], stderr: bytes, status: RunStatus) -> None:
+    result = judge(Ending(verdict, facts, b"out", stderr, ("rlimit",), 9.0), LIMITS)
+    assert (result.status, result.stdout, result.isolation) == (status, "out", ("rlimit",))
+    assert result.stderr or status != "killed"
+    assert result.elapsed_s == facts.get("elapsed_s", 9.0)
+
+
+def test_note_stands_on_its_own_line() -> None:
+    result = judge(Ending(None, report(signal.SIGSEGV), b"", b"half a line", (), 0.0), LIMITS)
+    assert result.stderr == "half a line\nended by SIGSEGV\n"
+
+
+def decide(machine: str, number: int, *args: int, arch: int | None = None) -> int:
+    """Run the filter as the kernel would (classic BPF, the five instructions that it uses)."""
+    program = build_filter(machine, OWN_PID)
+    assert program is not None
+    data = struct.pack("<IIQ6Q", number, arch or ARCH[machine], 0, *(*args, *[0] * (6 - len(args))))
+    at, word = 0, 0
+    while True:
+        code, if_true, if_false, value = struct.unpack_from("<HBBI", program, 8 * at)
+        at += 1
+        if code == 0x06:
+            return int(value)
+        if code == 0x20:
+            (word,) = struct.unpack_from("<I", data, value)
+        else:
+            holds = {0x15: word == value, 0x35: word >= value, 0x45: bool(word & value)}[code]
+            at += if_true if holds else if_false
+
+
+# number on x86_64, number on aarch64
+@pytest.mark.parametrize(
+    ("numbers", "args", "decision"),
+    [
+        ((0, 63), (), ALLOW),  # read
+        ((9, 222), (), ALLOW),  # mmap
+        ((53, 199), (), ALLOW),  # socketpair
+        ((231, 94), (), ALLOW),  # exit_group
+        ((41, 198), (2, 1, 0), ERRNO | errno.EPERM),  # socket
+        ((42, 203), (), ERRNO | errno.EPERM),  # connect
+        ((101, 117), (), ERRNO | errno.EPERM),  # ptrace
+        ((321, 280), (), ERRNO | errno.EPERM),  # bpf
+        ((56, 220), (0x3D0F00,), ALLOW),  # clone of a thread
+        ((56, 220), (17,), ERRNO | errno.EPERM),  # clone of a process
+        ((435, 435), (), ERRNO | errno.ENOSYS),  # clone3
+        ((62, 129), (OWN_PID, 9), ALLOW),  # kill
+        ((62, 129), (0, 9), ALLOW),
+        ((62, 129), (1, 9), ERRNO | errno.EPERM),
+        ((62, 129), (2**64 - 1, 9), ERRNO | errno.EPERM),
+        ((234, 131), (OWN_PID, 5, 9), ALLOW),  # tgkill
+        ((234, 131), (5, OWN_PID, 9), ERRNO | errno.EPERM),
+        ((72, 25), (1, 8, 5), ERRNO | errno.EPERM),  # fcntl F_SETOWN
+        ((72, 25), (1, 3, 0), ALLOW),  # fcntl F_GETFL
+        ((157, 167), (1, 0), ERRNO | errno.EPERM),  # prctl PR_SET_PDEATHSIG
+        ((157, 167), (15, 0), ALLOW),  # prctl PR_SET_NAME
+    ],
+)
+def test_filter(numbers: tuple[int, int], args: tuple[int, ...], decision: int) -> None:
+    for machine, number in zip(ARCH, numbers, strict=True):
+        assert decide(machine, number, *args) == decision
+
+
+def test_other_calling_conventions_are_shut() -> None:
+    assert decide("x86_64", 0x40000000 | 41) == ERRNO | errno.EPERM  # x32
+    assert decide("x86_64", 102, arch=0x40000003) == KILL  # 32-bit socketcall
+    assert build_filter("riscv64", OWN_PID) is None

@@ -77,6 +77,7 @@ def test_an_excerpt_is_short_and_keeps_formulas_whole() -> None:
     shown = render_excerpt(statement, 60)
     assert len(inspect(shown).text) <= 61 and shown.endswith("…") and "<math" in shown
     assert inspect(render_excerpt("Short.", 60)).text == "Short."
+    assert all(render_excerpt("a $x$, $y$ b", limit).endswith("…") for limit in range(5))
 
 
 @settings(max_examples=100, deadline=None)

@@ -19,7 +19,7 @@ from mathlete.core.code import CodeLimits
 from mathlete.core.errors import MathleteError
 from mathlete.core.protocols import CodeRunner
 from mathlete.sandbox.isolation import LAYERS
-from mathlete.sandbox.pool import SandboxPool
+from mathlete.sandbox.pool import SandboxPool, describe_isolation
 
 LIMITS = CodeLimits(wall_s=5)
 SLEEP = "import time\nprint('asleep')\ntime.sleep(99)"
@@ -49,7 +49,7 @@ def test_is_a_code_runner_and_tells_its_layers(pool: SandboxPool) -> None:
     assert runner.poll() == []
     layers = pool.describe_isolation()
     assert {"rlimit", "nnp", "nocaps"} <= set(layers) <= set(LAYERS)
-    assert run(pool, "1").isolation == layers
+    assert run(pool, "1").isolation == layers == describe_isolation()
 
 
 def test_results_come_once_and_queued_programs_run(pool: SandboxPool) -> None:

@@ -111,8 +111,10 @@ def _session(
                 outcome = driver.run([task.problem for task in tasks], budget_s, record.problems, record.elapsed_s)
         _finish(store, tasks, outcome, record.elapsed_s)
     except StorageError as error:
+        write_submission(fold_run(store.events()), folder)
         raise StorageError(
-            f"{error}\nEvery attempt finished before that is safe. Make room, then go on with: "
+            f"{error}\nAn answer to every problem is in {folder.submission_csv}, and every attempt finished before "
+            "that is in the run store. Make room, then go on with: "
             f"mathlete {config.command} --resume {folder.id}"
         ) from error
     finally:
@@ -146,7 +148,7 @@ def _tasks_of(record: RunRecord, config: RunConfig) -> list[Task]:
     """The run's problems; their labels come from the problem file, if it is still there."""
     labels: Mapping[str, Task] = {}
     if config.source is not None and Path(config.source).is_file():
-        labels = {task.problem.id: task for task in load_tasks(config.source).tasks}
+        labels = {task.problem.id: task for task in load_tasks(config.source, limit=len(record.problems)).tasks}
     tasks = []
     for item in record.problems.values():
         label = labels.get(item.problem.id)

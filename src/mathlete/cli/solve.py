@@ -25,8 +25,8 @@ Source = Annotated[
     ),
 ]
 Budget = Annotated[
-    str | None, typer.Option(help="Wall-clock time for all problems together, from when the model is ready: 90s, 10m, 1h30m.")
-]  # fmt: skip
+    str | None, typer.Option(help="Wall-clock time for all problems, from when the model is ready: 90s, 10m, 1h30m.")
+]
 Attempts = Annotated[int, typer.Option(min=1, help="Attempts a problem.")]
 Seed = Annotated[int, typer.Option(help="All sampling noise is derived from it.")]
 Model = Annotated[str, typer.Option(help="A name of `mathlete models list`, a .gguf file, or a safetensors folder.")]
@@ -65,7 +65,7 @@ def solve(
 ) -> None:
     """Solve one problem or a file of problems.
 
-    Every problem gets an integer, within the budget. Answers, attempts and a report are written to a folder under --out.
+    Every problem gets an integer, within the budget. Answers, attempts and a report go into a folder under --out.
     An `answer` column is a label: it is looked at only after a problem has ended, to mark the report.
     """
     options = {
@@ -162,9 +162,16 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
             cells.append(Text(record.gold or ""))
         table.add_row(*cells, votes, str(len(record.attempts)), Text(record.stop_reason or ""))
     console.print(table)
+    from mathlete.lab.metrics import evaluate_run
+
+    metrics = evaluate_run(run)
+    if metrics is not None:
+        console.print()
+        for line in metrics.lines():
+            console.print(line, highlight=False, soft_wrap=True)
     tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
-    right = f"{num_right} of {len(run.problems)} right, " if labelled else f"{len(run.problems)} problems, "
-    console.print(f"\n{right}{tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
+    result = f"{num_right} of {len(run.problems)} right, " if labelled else f"{len(run.problems)} problems, "
+    console.print(f"\n{result}{tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
     console.print(f"report:     {folder / 'report.html'}", highlight=False, soft_wrap=True)
     console.print(f"submission: {folder / 'submission.csv'}", highlight=False, soft_wrap=True)
 

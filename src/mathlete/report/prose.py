@@ -50,7 +50,7 @@ def render_excerpt(text: str, max_chars: int) -> Html:
     for piece in split_math(_FIGURE.sub(" ", clean(text))):
         length = len(piece) if isinstance(piece, str) else len(piece.latex) // 2
         if length > left:
-            parts.append(_text(shorten(piece, max(left, 2))) if isinstance(piece, str) else "…")
+            parts.append(_text(shorten(piece, left)) if isinstance(piece, str) else "…")
             break
         parts.append(_text(piece) if isinstance(piece, str) else to_mathml(piece.latex))
         left -= length

@@ -74,6 +74,7 @@ class KVBlockPool:
             return None
         taken = [self._free.popitem(last=False)[0] for _ in range(num)]
         for block in taken:
+            self._forget(block)
             self._references[block] = 1
         return taken
 

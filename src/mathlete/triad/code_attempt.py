@@ -17,7 +17,8 @@ from mathlete.core.problem import Problem
 from mathlete.core.seeds import derive_seed
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
-from mathlete.verify.extraction import Extraction, extract_answer
+from mathlete.verify.extraction import extract_answer
+from mathlete.verify.integers import Extraction
 
 PILLAR = "code"
 
@@ -93,6 +94,7 @@ class CodeAttempt:
     config: AttemptConfig
     turns: list[Turn] = field(default_factory=list)
     _spans: list[Span] = field(default_factory=list)
+    _cut: bool = False
 
     @property
     def attempt_id(self) -> str:
@@ -140,6 +142,7 @@ class CodeAttempt:
         )
         self.turns.append(turn)
         self._spans.append(Span(completion.text, completion.token_ids))
+        self._cut = completion.finish_reason != "stop"
         if completion.finish_reason in ("error", "abort"):
             return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "stopped")
         if turn.code is not None:
@@ -194,7 +197,7 @@ class CodeAttempt:
         after = "".join(turn.text for turn in self.turns[ran[-1] + 1 if ran else 0 :])
         last = self.turns[ran[-1]].result if ran else None
         stdout = last.stdout if last is not None and last.status == "ok" else None
-        return extract_answer(after, stdout, self.problem.answer_kind)
+        return extract_answer(after, stdout, self.problem.answer_kind, complete=not self._cut)
 
     def _open_turns(self) -> Sequence[Turn]:
         """Turns since the last program was run: a block may be opened in one and closed in the next."""

@@ -115,14 +115,14 @@ class Driver:
     def run(
         self, problems: Sequence[Problem], budget_s: float, earlier: Mapping[str, ProblemRecord], offset_s: float
     ) -> RunOutcome:
-        """Work until every problem has a selection in the trace. Always ends; never later than one step after the budget.
+        """Work until every problem has a selection in the trace; at the latest one step after the budget.
 
         Args:
             problems: in order; those that `earlier` has settled are left alone.
             budget_s: seconds from now.
             earlier: what an earlier session of the run left, by problem id; empty for a new run.
             offset_s: where its clock stood.
-        """  # noqa: E501
+        """
         self._start_s, self._offset_s = self._clock(), offset_s
         self._end_s = self._start_s + budget_s
         self._earlier = earlier
@@ -151,7 +151,7 @@ class Driver:
     def progress(self) -> RunProgress:
         """A snapshot for a display."""
         now = self._clock()
-        rows = tuple(self._done.get(problem_id) or self._problem_progress(problem_id, now) for problem_id in self._order)
+        rows = tuple(self._done.get(key) or self._problem_progress(key, now) for key in self._order)
         return RunProgress(rows, self._at_s(), max(0.0, self._end_s - now),
                            self._num_tokens + sum(self._live_tokens.values()), now - self._start_s)  # fmt: skip
 
@@ -346,9 +346,7 @@ class Driver:
         assert isinstance(action, Stop), "a policy stops when no time remains"
         return action.selection
 
-    def _finish_problem(
-        self, problem: Problem, attempts: Sequence[Attempt], selection: Selection, reason: str
-    ) -> None:
+    def _finish_problem(self, problem: Problem, attempts: Sequence[Attempt], selection: Selection, reason: str) -> None:
         self._append("problem_finished", {"selection": encode(selection), "reason": reason}, problem.id)
         self._note_done(problem.id, attempts, selection, reason)
 
@@ -364,9 +362,9 @@ class Driver:
         state = self._open.get(problem_id)
         if state is None:
             return ProblemProgress(problem_id, "waiting")
-        live = sum(
-            self._live_tokens.get(key, 0) for key, (owner, _) in self._requests.items() if owner is state
-        ) + sum(attempt.num_tokens for attempt in state.in_flight.values())
+        live = sum(self._live_tokens.get(key, 0) for key, (owner, _) in self._requests.items() if owner is state) + sum(
+            attempt.num_tokens for attempt in state.in_flight.values()
+        )
         return ProblemProgress(
             problem_id,
             "open",

@@ -26,7 +26,8 @@ class Ended:
 def load(folder: Path, cache: Path, num_blocks: int = 64, **config: object) -> LoadedEngine:
     """A tiny model's engine with exactly `num_blocks` KV blocks of the tiny shape (3 layers, 2 heads of 32)."""
     width = 4 if config.get("precision") == "fp32" else 2
-    given = {"max_model_len": 128, "num_threads": 1, "kv_cache_bytes": num_blocks * 2 * 3 * 2 * 32 * 16 * width, **config}
+    kv_cache_bytes = num_blocks * 2 * 3 * 2 * 32 * 16 * width
+    given = {"max_model_len": 128, "num_threads": 1, "kv_cache_bytes": kv_cache_bytes, **config}
     return load_engine(folder, cache, EngineConfig(**given), lambda what, done, total: None)  # type: ignore[arg-type]
 
 

@@ -18,9 +18,7 @@ from mathlete.ryanstream.scheduler import SchedulerConfig
 MAX_LEN = 96
 
 
-def make_engine(
-    num_blocks: int = 64, max_running: int = 32, max_step_tokens: int = 64
-) -> tuple[Engine, LedgerRunner]:
+def make_engine(num_blocks: int = 64, max_running: int = 32, max_step_tokens: int = 64) -> tuple[Engine, LedgerRunner]:
     runner = LedgerRunner()
     config = SchedulerConfig(max_running, max_step_tokens, MAX_LEN)
     return Engine(runner, num_blocks, [EOS], config=config), runner  # type: ignore[arg-type]
@@ -158,9 +156,7 @@ def test_the_oldest_is_never_put_aside_under_pressure() -> None:
 class EngineWalk(RuleBasedStateMachine):
     """Requests come, run and are aborted in any order on a pool that is too small for them."""
 
-    @initialize(
-        num_blocks=st.integers(6, 12), max_running=st.integers(1, 6), max_step_tokens=st.integers(1, 40)
-    )
+    @initialize(num_blocks=st.integers(6, 12), max_running=st.integers(1, 6), max_step_tokens=st.integers(1, 40))
     def start(self, num_blocks: int, max_running: int, max_step_tokens: int) -> None:
         self.max_step_tokens = max_step_tokens
         self.num_blocks = num_blocks

@@ -114,8 +114,10 @@ class Completion:
 
     Attributes:
         text: the completion, cut at the end of the stop string when one ended it.
-        token_ids: sampled ids; decoding them gives a prefix of `text` (all of it unless a stop
-            string ended inside a token).
+        token_ids: sampled ids, all of them. What they spell starts with `text` and goes beyond it only
+            where a stop string ended it: by the rest of a token, or by the stop string itself when it is
+            not kept. When end of text ended it, that id is the last and spells nothing. Bytes that are no
+            UTF-8 stand in `text` as U+FFFD.
         logprobs: natural log-probability of each sampled token under the model's own
             distribution (temperature 1, before any filter).
         entropies: entropy of that distribution, nats, at each sampled token.

@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from mathlete.core.errors import ModelError
 from mathlete.core.generation import (
     Completion,
     Finished,
@@ -17,8 +18,10 @@ from mathlete.core.generation import (
     Usage,
 )
 from mathlete.ryanstream.loading import LoadedEngine
-from mathlete.ryanstream.model.tokenizer import EngineTokenizer, without_surrogates
+from mathlete.ryanstream.model.tokenizer import EngineTokenizer
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
+
+_CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
 @dataclass(slots=True)
@@ -32,7 +35,10 @@ class RyanStreamGenerator:
     """Drives one engine from one thread."""
 
     def __init__(self, loaded: LoadedEngine) -> None:
-        """Take over a loaded engine."""
+        """Take over a loaded engine. Raises `ModelError` when the model does not know ChatML."""
+        missing = [name for name in _CHAT_TOKENS if name not in loaded.tokenizer.control_tokens]
+        if missing:
+            raise ModelError(f"the model's tokenizer lacks {', '.join(missing)}: chats are written in ChatML only")
         self._engine = loaded.engine
         self._tokenizer = loaded.tokenizer
         self._token_bytes = loaded.token_bytes
@@ -92,9 +98,10 @@ class RyanStreamGenerator:
 def chat_ids(tokenizer: EngineTokenizer, messages: Sequence[Message]) -> list[int]:
     """ChatML, as the Qwen2 family writes it, up to the start of the assistant's turn.
 
-    The control tokens are put in by id, so no message can contain one.
+    The control tokens are put in by id, so no message can contain one. Where the model's own template would make
+    up a system message because there is none, this does not.
     """
-    start, end = tokenizer.control_tokens["<|im_start|>"], tokenizer.control_tokens["<|im_end|>"]
+    start, end = (tokenizer.control_tokens[name] for name in _CHAT_TOKENS)
     newline = tokenizer.encode("\n")
     ids: list[int] = []
     for message in messages:
@@ -109,7 +116,6 @@ def continuation_ids(tokenizer: EngineTokenizer, spans: Sequence[Span]) -> list[
     """
     ids: list[int] = []
     for span in spans:
-        raw = without_surrogates(span.text).encode()
-        kept, covered = tokenizer.covered_prefix(span.token_ids, raw)
-        ids += [*kept, *tokenizer.encode(raw[covered:].decode("utf-8", errors="replace"))]
+        kept, rest = tokenizer.covered_prefix(span.token_ids, span.text)
+        ids += [*kept, *tokenizer.encode(rest)]
     return ids

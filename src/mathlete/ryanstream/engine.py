@@ -98,11 +98,11 @@ class Engine:
                 self._ended.append(self._end(request, None, RequestEnd("abort")))
 
     def step(self) -> list[RequestOutput]:
-        """Run one step; returns the news of each request that has any."""
+        """Run one step; returns the news of each request that has any. After an abort: just its outputs, at once."""
         outputs, self._ended = self._ended, []
-        plan = self._scheduler.schedule()
-        if not plan.entries:
+        if outputs:
             return outputs
+        plan = self._scheduler.schedule()
         for entry, token in zip(plan.entries, self._runner.execute(plan), strict=True):
             self._scheduler.note_computed(entry)
             if token is not None:

@@ -75,9 +75,7 @@ def sample(logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None) 
     """Draw with the native kernel where there is one and the vocabulary fits it, else with the twin."""
     if kernels is None or logits.shape[1] % 16:
         return sample_torch(logits, batch)
-    return Drawn(
-        *kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform)
-    )
+    return Drawn(*kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform))
 
 
 def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -67,11 +66,12 @@ class SandboxPool:
         if unknown := self._without - set(LAYERS):
             raise ValueError(f"without: no such isolation layer: {', '.join(sorted(unknown))}")
         self._num_workers = num_workers
-        self._lock = threading.Lock()  # guards the next four
+        self._lock = threading.Lock()  # guards the next five
         self._waiting: deque[Job] = deque([Job(_PROBE_ID, "", CodeLimits())])
         self._running: list[ProgramRun] = []
         self._done: list[CodeDone] = []
         self._closing = False
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._failure: BaseException | None = None
         self._probe: ToolResult | None = None
         self._probe_ready = threading.Event()
@@ -81,7 +81,6 @@ class SandboxPool:
         self._num_started = 0
         self._room = tempfile.TemporaryDirectory(prefix="mathlete-", ignore_cleanup_errors=True)
         self._selector = selectors.DefaultSelector()
-        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._work, name="sandbox", daemon=True)
         self._thread.start()
@@ -110,7 +109,7 @@ class SandboxPool:
             if run_id in known:
                 raise ValueError(f"run {run_id!r} is in the sandbox already")
             self._waiting.append(Job(run_id, code, limits))
-        self._wake()
+            self._wake()
 
     def poll(self) -> Sequence[CodeDone]:
         """Programs that have ended since the last call, in the order in which they ended.
@@ -154,11 +153,13 @@ class SandboxPool:
         with self._lock:
             self._closing = True
             self._waiting.clear()
-        if self._thread.is_alive():
             self._wake()
-            self._thread.join()
+        self._thread.join()
 
     def _wake(self) -> None:
+        """Have the thread look at the lists; under the lock, since the thread closes the pipe when it ends."""
+        if self._wake_w < 0:
+            return
         try:
             os.write(self._wake_w, b"w")
         except BlockingIOError:
@@ -298,8 +299,10 @@ class SandboxPool:
             _remove_tree(run.work_dir)
         self._running.clear()
         self._selector.close()
-        os.close(self._wake_r)
-        os.close(self._wake_w)
+        with self._lock:
+            os.close(self._wake_r)
+            os.close(self._wake_w)
+            self._wake_w = -1
         self._room.cleanup()
 
 
@@ -310,6 +313,8 @@ def _remove_tree(path: str) -> None:
         return
     except OSError:
         pass  # not empty
-    for directory, _, _ in os.walk(path):
-        Path(directory).chmod(stat.S_IRWXU)  # or what lies in it could not be removed
+    for directory, names, _ in os.walk(path):
+        for child in (os.path.join(directory, name) for name in names):
+            if not os.path.islink(child):  # a link may lead to what is not ours to change
+                os.chmod(child, stat.S_IRWXU)  # or what lies in it could not be removed
     shutil.rmtree(path, ignore_errors=True)

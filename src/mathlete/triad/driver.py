@@ -136,8 +136,8 @@ class Driver:
         while self._waiting or self._open:
             if self._stop_requested or self._clock() >= self._end_s:
                 break
-            self._open_problems()
             self._decide_all()
+            self._open_problems()
             self._step()
             self._on_progress(self.progress())
         reason = "complete" if not (self._waiting or self._open) else "budget"
@@ -159,11 +159,13 @@ class Driver:
 
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
-        while self._waiting and len(self._open) < self._num_parallel() and self._room() > 0:
+        while self._waiting and self._room() > 0:
             problem = self._waiting.pop(0)
             now = self._clock()
             record = self._earlier.get(problem.id)
-            finished = list(record.attempts) if record else []
+            tried = record.attempts if record else ()
+            # one that was cut off had no chance; it is in the trace, and another takes its place
+            finished = [attempt for attempt in tried if attempt.failure not in ("stopped", "out_of_time")]
             share = share_s(
                 self._end_s - now,
                 weight=1.0,
@@ -171,7 +173,7 @@ class Driver:
                 num_parallel=self._num_parallel(),
             )
             state = _OpenProblem(
-                problem, now, now + share, finished, len(finished), max((a.index + 1 for a in finished), default=0)
+                problem, now, now + share, finished, len(finished), max((a.index + 1 for a in tried), default=0)
             )
             self._open[problem.id] = state
             self._append("problem_opened", {"budget_s": share}, problem.id)

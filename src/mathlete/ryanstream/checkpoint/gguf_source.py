@@ -80,6 +80,7 @@ class GGUFSource:
         arch = self._field("general.architecture")
         if arch != "qwen2":
             raise ModelError(f"{self._path} is a {arch!r} model; this version of the engine runs qwen2 only")
+        head_dim = self._reader.get_field(f"{arch}.attention.key_length")
         scaling = self._reader.get_field(f"{arch}.rope.scaling.type")
         if scaling is not None and scaling.contents() != "none":
             raise ModelError(
@@ -95,7 +96,7 @@ class GGUFSource:
                 num_layers=self._field(f"{arch}.block_count"),
                 num_heads=heads,
                 num_kv_heads=self._field(f"{arch}.attention.head_count_kv"),
-                head_dim=hidden // heads,
+                head_dim=hidden // heads if head_dim is None else head_dim.contents(),
                 rms_norm_eps=self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
                 rope_theta=self._field(f"{arch}.rope.freq_base"),
                 attention_bias="blk.0.attn_q.bias" in self._tensors,

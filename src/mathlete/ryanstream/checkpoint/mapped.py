@@ -44,13 +44,13 @@ def write_checkpoint(
             file.write(_MAGIC)
             for name, tensor in tensors:
                 file.write(b"\0" * (-file.tell() % _ALIGNMENT))
-                data = tensor.contiguous().view(torch.uint8).numpy() if tensor.ndim else tensor.numpy()
+                data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
                 index[name] = {
                     "dtype": str(tensor.dtype).removeprefix("torch."),
                     "shape": list(tensor.shape),
                     "offset": file.tell(),
                 }
-                file.write(memoryview(data).cast("B"))
+                file.write(data.data)
                 advance(name, data.nbytes)
             encoded = json.dumps(index).encode()
             file.write(encoded + len(encoded).to_bytes(8, "little") + _MAGIC)

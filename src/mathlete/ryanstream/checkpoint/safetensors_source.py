@@ -29,7 +29,8 @@ class SafetensorsSource:
                     self._file_of.update(dict.fromkeys(file.keys(), path))
             except (SafetensorError, OSError) as error:
                 raise ModelError(
-                    f"{path} is not a whole safetensors file ({error}). It may be a download that was cut: fetch it again."
+                    f"{path} is not a whole safetensors file ({error}). "
+                    "It may be a download that was cut: fetch it again."
                 ) from error
         if not self._file_of:
             raise ModelError(f"{folder} holds no *.safetensors file")
@@ -83,7 +84,9 @@ class SafetensorsSource:
                 max_positions=raw["max_position_embeddings"],
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise ModelError(f"{self._folder}/config.json does not describe a model that can be run: {error}") from error
+            raise ModelError(
+                f"{self._folder}/config.json does not describe a model that can be run: {error}"
+            ) from error
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self._folder / name

@@ -1,0 +1,1 @@
+"""The transformer, its weights, its operations and its tokenizer. Knows nothing of scheduling."""

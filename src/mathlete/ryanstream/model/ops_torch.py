@@ -25,7 +25,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def linear(x: Tensor, weight: LinearWeight) -> Tensor:
-    """x float32 [M, K] times weight [N, K], plus bias, in float32 [M, N]."""
+    """X float32 [M, K] times weight [N, K], plus bias, in float32 [M, N]."""
     if isinstance(weight, DenseWeight):
         product = F.linear(x.to(weight.weight.dtype), weight.weight).float()
     else:
@@ -65,7 +65,8 @@ class TorchOps:
         """See `Ops.attention`."""
         config = self._config
         heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
-        query, key, value = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], dim=1)
+        by_head = qkv.view(-1, heads + 2 * kv_heads, head_dim)
+        query, key, value = torch.split(by_head, [heads, kv_heads, kv_heads], dim=1)
         query, key = self._rotate(query, batch.positions), self._rotate(key, batch.positions)
         block_size = cache.values.shape[2]
         block, offset = batch.slots // block_size, batch.slots % block_size
@@ -96,5 +97,3 @@ class TorchOps:
             query.transpose(0, 1)[None], keys[None], values[None], attn_mask=visible[None, None], enable_gqa=True
         )
         return out[0].transpose(0, 1).reshape(query.shape[0], -1)
-
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,15 +97,20 @@ class EngineTokenizer:
         """The bytes each id stands for, [vocab_size]; control and unused ids stand for none."""
         return [self._bytes_of.get(token_id, b"") for token_id in range(vocab_size)]
 
-    def covered_prefix(self, token_ids: Sequence[int], text: bytes) -> CoveredPrefix:
-        """The longest run of `token_ids` that spells a prefix of `text`, control tokens ending it."""
-        covered = 0
-        for count, token_id in enumerate(token_ids):
-            piece = self._bytes_of.get(token_id, b"")
-            if not piece or text[covered : covered + len(piece)] != piece:
-                return CoveredPrefix(tuple(token_ids[:count]), covered)
-            covered += len(piece)
-        return CoveredPrefix(tuple(token_ids), covered)
+    def covered_prefix(self, token_ids: Sequence[int], text: str) -> CoveredPrefix:
+        """The longest run of `token_ids` that spells a prefix of `text`, control tokens ending it.
+
+        Ids that spell all of `text` are all kept, also where bytes that are no UTF-8 stand in it as U+FFFD.
+        """
+        pieces = list(takewhile(bool, (self._bytes_of.get(token_id, b"") for token_id in token_ids)))
+        if b"".join(pieces).decode("utf-8", errors="replace") == text:
+            return CoveredPrefix(tuple(token_ids[: len(pieces)]), "")
+        raw, covered, count = without_surrogates(text).encode(), 0, 0
+        for piece in pieces:
+            if raw[covered : covered + len(piece)] != piece:
+                break
+            covered, count = covered + len(piece), count + 1
+        return CoveredPrefix(tuple(token_ids[:count]), raw[covered:].decode("utf-8", errors="replace"))
 
 
 def without_surrogates(text: str) -> str:
@@ -113,10 +119,10 @@ def without_surrogates(text: str) -> str:
 
 
 class CoveredPrefix(NamedTuple):
-    """Token ids and the number of bytes they spell."""
+    """Token ids, and the rest of the text, which they do not spell."""
 
     token_ids: tuple[int, ...]
-    num_bytes: int
+    rest: str
 
 
 def _byte_of_character() -> dict[str, int]:

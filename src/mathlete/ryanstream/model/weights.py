@@ -91,7 +91,7 @@ class Int8Rows(NamedTuple):
 
 
 def quantize_rows(x: Tensor) -> Int8Rows:
-    """x float32 [M, K] in int8, one scale a row, symmetric.
+    """X float32 [M, K] in int8, one scale a row, symmetric.
 
     A row below `_SMALLEST_PEAK` is taken as zero. A row with a NaN or an infinity gets codes 0 and
     scale NaN, so that its products are NaN and not garbage.

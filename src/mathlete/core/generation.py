@@ -30,6 +30,7 @@ class SamplingParams:
             `include_stop` is set.
         stop_token_ids: token ids that end the completion, besides the model's own end of text.
         include_stop: keep the matched stop string in `Completion.text`.
+        ignore_eos: go on after the model's end of text, up to `max_tokens` (for benchmarks).
     """
 
     temperature: float = 0.8
@@ -41,6 +42,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     include_stop: bool = True
+    ignore_eos: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""

@@ -44,7 +44,8 @@ class RunRecord:
     """A run as far as its trace tells.
 
     Attributes:
-        config: what `run_started` recorded (command, model, budget_s, attempts, seed, version, ...).
+        config: what `run_started` recorded (command, model, budget_s, attempts, seed, version, ...), and what a
+            `run_resumed` changed since (the budget).
         problems: by id, in the order of the input.
         elapsed_s: `at_s` of the last event.
         finished: reason of `run_finished`, or None when the run was cut off.
@@ -78,7 +79,7 @@ def fold_run(events: Iterable[TraceEvent]) -> RunRecord:
                 problems[data["id"]] = ProblemRecord(problem=decode_problem(data))
             run = replace(run, config=event.data["config"], started_wall_time=event.wall_time)
         elif event.kind == "run_resumed":
-            run = replace(run, finished=None)
+            run = replace(run, finished=None, config={**run.config, **event.data.get("config", {})})
         elif event.kind == "run_finished":
             run = replace(run, finished=event.data["reason"], stats=event.data.get("stats", {}))
     return replace(run, problems=problems, warnings=tuple(warnings))

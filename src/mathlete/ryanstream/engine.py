@@ -126,7 +126,8 @@ class Engine:
         return RequestOutput(request, token.token_id, None) if end is None else self._end(request, token.token_id, end)
 
     def _why_ended(self, request: EngineRequest, token_id: int) -> RequestEnd | None:
-        if token_id in self._eos or token_id in request.sampling.stop_token_ids:
+        ends_text = token_id in self._eos and not request.sampling.ignore_eos
+        if ends_text or token_id in request.sampling.stop_token_ids:
             return RequestEnd("stop")
         if request.sampling.stop:
             match = self._matchers[request.request_id].push(self._token_bytes[token_id])

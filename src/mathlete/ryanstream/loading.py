@@ -86,7 +86,8 @@ def load_engine(model_path: Path, cache_dir: Path, config: EngineConfig, progres
         StorageError: when the cache cannot be written.
         EngineError: when the KV cache would not fit into memory.
     """
-    torch.set_num_threads(config.num_threads or len(os.sched_getaffinity(0)))
+    num_threads = config.num_threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(num_threads)
     kernels = load_kernels(cache_dir / "kernels")
     native = kernels if isinstance(kernels, NativeKernels) else None
     checkpoint = ensure_checkpoint(model_path, cache_dir, config.precision, native, progress)
@@ -96,6 +97,10 @@ def load_engine(model_path: Path, cache_dir: Path, config: EngineConfig, progres
         native, reason = None, "the model's shape does not fit them"
     if config.precision == "fp32":
         native, reason = None, "they do not run fp32"
+    if native is not None:
+        native.set_num_threads(num_threads)
+        if config.precision == "w8a8":  # torch is left with small things; its idle threads would spin on our cores
+            torch.set_num_threads(1)
     rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta)
     ops: Ops = NativeOps(shape, rotary, native) if native else TorchOps(shape, rotary)
     weights = assemble_weights(shape, map_checkpoint(checkpoint.weights), unpack=native is None)

@@ -7,17 +7,17 @@
 // Every row is computed in the same order whatever else is in the batch, so a request's result does
 // not depend on its neighbours: int8 products are exact in int32, and all reductions run within a row.
 //
-// Built without linking an OpenMP library: the symbols resolve to the one torch has loaded, so that
-// torch and these kernels share one pool of threads.
+// Threads are worker_pool.h's own, not OpenMP's.
 
 #include <immintrin.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
+
+#include "worker_pool.h"
 
 namespace {
 
@@ -200,6 +200,22 @@ using AttendFn = void (*)(const float*, int, float, const uint16_t*, const uint1
 constexpr AttendFn kAttend[9] = {nullptr,       attend_one<1>, attend_one<2>, attend_one<3>, attend_one<4>,
                                  attend_one<5>, attend_one<6>, attend_one<7>, attend_one<8>};
 
+// Call body(item) for each item of [0, total), on all threads.
+template <class Body>
+void parallel(int total, const Body& body) {
+  WorkerPool& pool = WorkerPool::get();
+  pool.run(total, pool.grain(total), [&](int begin, int end) {
+    for (int item = begin; item < end; ++item) body(item);
+  });
+}
+
+// Memory of the calling thread for one item of a loop; the next call may hand out the same.
+float* scratch(size_t size) {
+  static thread_local std::vector<float> memory;
+  if (memory.size() < size) memory.resize(size);
+  return memory.data();
+}
+
 struct Candidate {
   float x;  // (logit - max) / temperature
   int32_t id;
@@ -209,13 +225,14 @@ struct Candidate {
 
 extern "C" {
 
-int mlt_abi() { return 1; }
+int mlt_abi() { return 2; }
+
+void mlt_set_threads(int threads) { WorkerPool::get().set_threads(threads); }
 
 // weights [N, K] float32 -> packed panels [ceil(N/32), K/4, 2, 16, 4] of code + 128, scales [N]. K % 16 == 0.
 void mlt_pack_int8(const float* w, int N, int K, uint8_t* packed, float* scales) {
   const int panels = (N + kPanel - 1) / kPanel;
-#pragma omp parallel for schedule(static)
-  for (int p = 0; p < panels; ++p) {
+  parallel(panels, [&](int p) {
     std::vector<int8_t> codes(K);
     uint8_t* panel = packed + static_cast<int64_t>(p) * K * kPanel;
     for (int c = 0; c < kPanel; ++c) {
@@ -227,23 +244,21 @@ void mlt_pack_int8(const float* w, int N, int K, uint8_t* packed, float* scales)
       }
       for (int k = 0; k < K; ++k) panel[static_cast<int64_t>(k / 4) * 128 + c * 4 + k % 4] = codes[k] + 128;
     }
-  }
+  });
 }
 
 // x [M, K] -> q [M, K] int8, scale [M], sum [M].
 void mlt_quantize(const float* x, int M, int K, int8_t* q, float* scale, int32_t* sum) {
-#pragma omp parallel for schedule(static) if (M > 1)
-  for (int m = 0; m < M; ++m) sum[m] = quantize_row(x + static_cast<int64_t>(m) * K, K, q + static_cast<int64_t>(m) * K, scale + m);
+  parallel(M, [&](int m) {
+    sum[m] = quantize_row(x + static_cast<int64_t>(m) * K, K, q + static_cast<int64_t>(m) * K, scale + m);
+  });
 }
 
 // RMSNorm (Zhang & Sennrich 2019) of x [M, K], then quantised like mlt_quantize.
 void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M, int K, int8_t* q, float* scale,
                           int32_t* sum) {
-#pragma omp parallel if (M > 1)
-  {
-    std::vector<float> row(K);
-#pragma omp for schedule(static)
-    for (int m = 0; m < M; ++m) {
+  parallel(M, [&](int m) {
+      float* row = scratch(K);
       const float* in = x + static_cast<int64_t>(m) * K;
       __m512 squares = _mm512_setzero_ps();
       for (int k = 0; k < K; k += 16) {
@@ -252,20 +267,16 @@ void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M,
       }
       const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(reduce_add(squares) / K + eps));
       for (int k = 0; k < K; k += 16)
-        _mm512_storeu_ps(row.data() + k, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(in + k), inverse),
+        _mm512_storeu_ps(row + k, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(in + k), inverse),
                                                        _mm512_loadu_ps(weight + k)));
-      sum[m] = quantize_row(row.data(), K, q + static_cast<int64_t>(m) * K, scale + m);
-    }
-  }
+      sum[m] = quantize_row(row, K, q + static_cast<int64_t>(m) * K, scale + m);
+  });
 }
 
 // SwiGLU: gate_up [M, 2 I] -> silu(gate) * up, quantised: q [M, I].
 void mlt_swiglu_quantize(const float* gate_up, int M, int I, int8_t* q, float* scale, int32_t* sum) {
-#pragma omp parallel if (M > 1)
-  {
-    std::vector<float> row(I);
-#pragma omp for schedule(static)
-    for (int m = 0; m < M; ++m) {
+  parallel(M, [&](int m) {
+      float* row = scratch(I);
       const float* gate = gate_up + static_cast<int64_t>(m) * 2 * I;
       const float* up = gate + I;
       const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
@@ -275,11 +286,10 @@ void mlt_swiglu_quantize(const float* gate_up, int M, int I, int8_t* q, float* s
         const __mmask16 positive = _mm512_cmp_ps_mask(g, zero, _CMP_GE_OQ);
         const __m512 numerator = _mm512_mask_blend_ps(positive, small, one);
         const __m512 sigmoid = _mm512_div_ps(numerator, _mm512_add_ps(one, small));
-        _mm512_storeu_ps(row.data() + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + i)));
+        _mm512_storeu_ps(row + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + i)));
       }
-      sum[m] = quantize_row(row.data(), I, q + static_cast<int64_t>(m) * I, scale + m);
-    }
-  }
+      sum[m] = quantize_row(row, I, q + static_cast<int64_t>(m) * I, scale + m);
+  });
 }
 
 // out [M, N] (+)= dequantised product of q [M, K] and packed weights, + bias. accumulate: add to what is there.
@@ -287,8 +297,7 @@ void mlt_gemm_int8(const int8_t* q, const float* a_scale, const int32_t* a_sum, 
                    const float* w_scale, const float* bias, int N, float* out, int accumulate) {
   const int panels = (N + kPanel - 1) / kPanel;
   const int tiles = (M + kMaxTile - 1) / kMaxTile;
-#pragma omp parallel for schedule(static)
-  for (int p = 0; p < panels; ++p) {
+  parallel(panels, [&](int p) {
     const uint8_t* w = packed + static_cast<int64_t>(p) * K * kPanel;
     const int column = p * kPanel;
     for (int t = 0; t < tiles; ++t) {  // rows spread evenly over the tiles
@@ -298,7 +307,7 @@ void mlt_gemm_int8(const int8_t* q, const float* a_scale, const int32_t* a_sum, 
                    bias ? bias + column : nullptr, out + static_cast<int64_t>(first) * N + column, N,
                    std::min(kPanel, N - column), accumulate != 0, t == 0);
     }
-  }
+  });
 }
 
 // Rotary embedding (half-split pairs) of the query and key parts of qkv [M, (H + 2 KV) D], in place for the
@@ -308,8 +317,7 @@ void mlt_rope_store(float* qkv, int M, int H, int KV, int D, const int32_t* posi
   const int half = D / 2;
   const int64_t width = static_cast<int64_t>(H + 2 * KV) * D;
   const int64_t head_size = static_cast<int64_t>(kBlockSize) * D;
-#pragma omp parallel for schedule(static) if (M > 4)
-  for (int m = 0; m < M; ++m) {
+  parallel(M, [&](int m) {
     float* row = qkv + m * width;
     const float* c = cosines + static_cast<int64_t>(positions[m]) * half;
     const float* s = sines + static_cast<int64_t>(positions[m]) * half;
@@ -330,7 +338,7 @@ void mlt_rope_store(float* qkv, int M, int H, int KV, int D, const int32_t* posi
       for (int d = 0; d < D; ++d) keys[d * kBlockSize + offset] = to_bf16(key[d]);
       for (int d = 0; d < D; ++d) values[d] = to_bf16(value[d]);
     }
-  }
+  });
 }
 
 // Attention over the paged cache. Row m belongs to sequence row_seq[m] and sees lengths[m] cached tokens.
@@ -341,17 +349,13 @@ void mlt_paged_attention(const float* qkv, int M, int H, int KV, int D, const ui
   const int G = H / KV;
   const int64_t head_size = static_cast<int64_t>(kBlockSize) * D;
   const int64_t width = static_cast<int64_t>(H + 2 * KV) * D;
-#pragma omp parallel
-  {
-    std::vector<float> scores(static_cast<size_t>(G) * max_blocks * kBlockSize);
-#pragma omp for schedule(dynamic, 1)
-    for (int task = 0; task < M * KV; ++task) {
+  parallel(M * KV, [&](int task) {
+      float* scores = scratch(static_cast<size_t>(G) * max_blocks * kBlockSize);
       const int m = task / KV, h = task % KV;
       kAttend[G](qkv + m * width + static_cast<int64_t>(h) * G * D, D, scale, k_cache + h * head_size,
                  v_cache + h * head_size, head_size * KV, tables + static_cast<int64_t>(row_seq[m]) * max_blocks,
-                 lengths[m], scores.data(), out + static_cast<int64_t>(m) * H * D + static_cast<int64_t>(h) * G * D);
-    }
-  }
+                 lengths[m], scores, out + static_cast<int64_t>(m) * H * D + static_cast<int64_t>(h) * G * D);
+  });
 }
 
 // Draw one token a row. logits [M, V] (V % 16 == 0); per row: temperature (0 = greedy), top_p, top_k (0 = off),
@@ -360,8 +364,7 @@ void mlt_paged_attention(const float* qkv, int M, int H, int KV, int D, const ui
 // A row with a NaN, or whose largest logit is infinite, has no distribution: token -1, NaN and NaN.
 void mlt_sample(const float* logits, int M, int V, const float* temperature, const float* top_p, const int32_t* top_k,
                 const float* min_p, const double* uniform, int32_t* token, float* logprob, float* entropy) {
-#pragma omp parallel for schedule(dynamic, 1)
-  for (int m = 0; m < M; ++m) {
+  parallel(M, [&](int m) {
     const float* row = logits + static_cast<int64_t>(m) * V;
     __m512 peak = _mm512_set1_ps(-INFINITY);
     __mmask16 broken = 0;
@@ -374,7 +377,7 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
     if (broken || !std::isfinite(top)) {  // no distribution: -1 tells the caller
       token[m] = -1;
       logprob[m] = entropy[m] = NAN;
-      continue;
+      return;
     }
     const bool greedy = temperature[m] <= 0;
     const float inverse = greedy ? 1.0f : 1.0f / temperature[m];
@@ -445,7 +448,7 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
     }
     token[m] = chosen;
     logprob[m] = static_cast<float>((row[chosen] - top) - std::log(mass));
-  }
+  });
 }
 
 }  // extern "C"

@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,9 +25,10 @@ PANEL = 32
 BLOCK_SIZE = 16
 MAX_GROUP = 8
 
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-fopenmp")
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-pthread")
+_SOURCES = ("kernels.cpp", "worker_pool.h")
 _NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
-_ABI = 1
+_ABI = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,13 @@ class NativeKernels:
         self._lib = library
         for name in ("quantize", "rmsnorm_quantize", "swiglu_quantize", "gemm_int8", "pack_int8"):
             getattr(library, f"mlt_{name}").restype = None
-        for name in ("rope_store", "paged_attention", "sample"):
+        for name in ("rope_store", "paged_attention", "sample", "set_threads"):
             getattr(library, f"mlt_{name}").restype = None
+        self.set_num_threads(len(os.sched_getaffinity(0)))
+
+    def set_num_threads(self, num_threads: int) -> None:
+        """Compute with `num_threads` threads from now on, the caller's included."""
+        self._lib.mlt_set_threads(num_threads)
 
     def pack_int8(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Quantise and pack `weight` float32 [N, K]; returns (packed uint8 [panels, K * 32], scales float32 [N])."""
@@ -181,14 +188,14 @@ def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
     missing = _NEEDED_CPU_FLAGS - cpu_flags
     if missing:
         return KernelsUnavailable(f"this processor lacks {', '.join(sorted(missing))}")
-    source = resources.files(__package__).joinpath("kernels.cpp").read_bytes()
-    key = hashlib.sha256(source + " ".join((*_FLAGS, *sorted(cpu_flags), platform.platform())).encode())
+    sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in _SOURCES}
+    machine = " ".join((*_FLAGS, *sorted(cpu_flags), platform.platform())).encode()
+    key = hashlib.sha256(b"".join(sources.values()) + machine)
     library = cache_dir / f"kernels-{key.hexdigest()[:16]}.so"
     if not library.exists():
-        failure = _compile(source, library)
+        failure = _compile(sources, library)
         if failure:
             return KernelsUnavailable(failure)
-    torch.zeros(1)  # torch's OpenMP must be in the process before the library's symbols are resolved
     try:
         loaded = ctypes.CDLL(str(library))
     except OSError as error:
@@ -206,7 +213,7 @@ def _cpu_flags() -> frozenset[str]:
     return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
 
 
-def _compile(source: bytes, library: Path) -> str | None:
+def _compile(sources: Mapping[str, bytes], library: Path) -> str | None:
     """Build the library atomically; the reason when that fails."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
@@ -215,16 +222,12 @@ def _compile(source: bytes, library: Path) -> str | None:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             path = Path(folder)
-            (path / "kernels.cpp").write_bytes(source)
-            # two steps, the second without -fopenmp: see the head of kernels.cpp
-            steps = (
-                [compiler, *_FLAGS, "-c", str(path / "kernels.cpp"), "-o", str(path / "kernels.o")],
-                [compiler, "-shared", str(path / "kernels.o"), "-o", str(path / "kernels.so")],
-            )
-            for step in steps:
-                done = subprocess.run(step, capture_output=True, text=True, timeout=300, check=False)
-                if done.returncode != 0:
-                    return f"{compiler} failed: {done.stderr.strip()[-500:]}"
+            for name, content in sources.items():
+                (path / name).write_bytes(content)
+            command = [compiler, *_FLAGS, "-shared", str(path / "kernels.cpp"), "-o", str(path / "kernels.so")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+            if done.returncode != 0:
+                return f"{compiler} failed: {done.stderr.strip()[-500:]}"
             os.replace(path / "kernels.so", library)
     except (OSError, subprocess.SubprocessError) as error:
         return f"building the kernels failed: {error}"

@@ -1,22 +1,27 @@
-"""Wires concrete classes together. The only module, with the command line, that knows them all."""
+"""Wires concrete classes together. The only module, with the command line, that knows them all.
+
+The engine is imported when a model is loaded, since torch comes with it: what is wrong with the input is told first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.core.code import CodeLimits
+from mathlete.core.generation import SamplingParams
 from mathlete.core.policy import Policy
 from mathlete.core.protocols import CodeRunner, Generator, TraceSink
-from mathlete.generators.ryanstream import RyanStreamGenerator
-from mathlete.ryanstream.loading import EngineConfig, load_engine
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.progress import RunProgress
+
+Precision = Literal["w8a8", "bf16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +55,69 @@ class RunConfig:
     min_p: float = 0.0
     max_tokens: int = 1024
     max_in_flight: int = 32
-    precision: str = "w8a8"
+    precision: Precision = "w8a8"
     code_timeout_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
+        for name in ("budget_s", "code_timeout_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be > 0 and finite, not {getattr(self, name)}")
+        for name in ("attempts", "max_in_flight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        if not math.isfinite(self.temperature):
+            raise ValueError(f"temperature must be a number, not {self.temperature}")
+        SamplingParams(self.temperature, self.top_p, min_p=self.min_p, max_tokens=self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGenerator:
+    """A generator that is ready.
+
+    Attributes:
+        generator: what drives the model.
+        description: engine and kernels, for the trace.
+        warnings: what a person should know about it.
+    """
+
+    generator: Generator
+    description: str
+    warnings: tuple[str, ...] = ()
 
 
 def build_generator(
     config: RunConfig, model_path: Path, cache_dir: Path, progress: Callable[[str, int, int], None]
-) -> RyanStreamGenerator:
+) -> LoadedGenerator:
     """Load the model into the embedded engine. Raises `ModelError`, `StorageError` or `EngineError`."""
-    engine = EngineConfig(precision=config.precision, max_running=config.max_in_flight)  # type: ignore[arg-type]
-    return RyanStreamGenerator(load_engine(model_path, cache_dir, engine, progress))
+    from mathlete.generators.ryanstream import RyanStreamGenerator
+    from mathlete.ryanstream.loading import EngineConfig, load_engine
+
+    engine = EngineConfig(precision=config.precision, max_running=config.max_in_flight)
+    loaded = load_engine(model_path, cache_dir, engine, progress)
+    generator = RyanStreamGenerator(loaded)
+    return LoadedGenerator(generator, generator.description, kernel_warnings(loaded.kernels))
+
+
+def kernel_warnings(kernels: str) -> tuple[str, ...]:
+    """What to say of the engine's kernels: "native", or "torch (why not native)"."""
+    if kernels == "native":
+        return ()
+    return (f"the engine runs on its slow path: {kernels}; the native kernels would be several times faster",)
+
+
+def isolation_warnings(layers: Collection[str]) -> tuple[str, ...]:
+    """What to say when programs of the model are fenced in less than they should be."""
+    found = []
+    if not {"netns", "seccomp"} & set(layers):
+        found.append("reach the network")
+    if not {"landlock", "readonly"} & set(layers):
+        found.append("change your files")
+    if not found:
+        return ()
+    return (f"this machine lets programs that the model writes {' and '.join(found)}; best run in a container",)
 
 
 def build_sandbox() -> SandboxPool:

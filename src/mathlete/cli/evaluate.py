@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import typer
+
 from mathlete.cli.solve import (
     AsJson,
     Attempts,
@@ -27,6 +29,7 @@ from mathlete.model_store.registry import DEFAULT_MODEL
 
 
 def evaluate(
+    ctx: typer.Context,
     tasks: Source = None,
     budget: Budget = None,
     attempts: Attempts = 8,
@@ -53,4 +56,4 @@ def evaluate(
         "top_p": top_p, "min_p": min_p, "max_tokens": max_tokens, "max_in_flight": max_in_flight,
         "precision": precision, "code_timeout": code_timeout,
     }  # fmt: skip
-    run_command(tasks, budget, out, resume, limit, options, as_json, default_budget="12h", require_gold=True)
+    run_command(ctx, tasks, budget, out, resume, limit, options, as_json, default_budget="12h", require_gold=True)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -18,6 +21,21 @@ _LOG_EVERY_S = 30.0
 _MAX_ROWS = 16
 
 
+class ProgressConsole(Console):
+    """Standard error, for progress. When its reader goes away, the run goes on in silence."""
+
+    def __init__(self) -> None:
+        """Write to `sys.stderr`."""
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on; rich would exit."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
+
+
 class LiveDisplay:
     """Shows `RunProgress`. Use as a context manager; `update` is cheap and may be called at every step."""
 
@@ -25,9 +43,11 @@ class LiveDisplay:
         """Show on `console`; `budget_s` is the whole run's."""
         self._console = console
         self._budget_s = budget_s
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        can_redraw = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(console=console, auto_refresh=False, transient=True) if can_redraw else None
         self._next_s = 0.0
         self._told: set[str] | None = None
+        self._notes: set[str] = set()
 
     def __enter__(self) -> LiveDisplay:
         """Begin to show."""
@@ -39,17 +59,26 @@ class LiveDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave the terminal as it was."""
-        if self._live:
-            self._live.stop()
+        with suppress(OSError):  # a terminal that is gone ends the showing, not the run
+            if self._live:
+                self._live.stop()
 
     def update(self, progress: RunProgress) -> None:
         """Show the newest state, at most four times a second."""
         now = time.monotonic()
-        if self._live is None:
-            self._log(progress, now)
-        elif now >= self._next_s:
-            self._next_s = now + _REFRESH_S
-            self._live.update(self._picture(progress), refresh=True)
+        with suppress(OSError):  # a terminal that is gone ends the showing, not the run
+            if self._live is None:
+                self._log(progress, now)
+            elif now >= self._next_s:
+                self._next_s = now + _REFRESH_S
+                self._live.update(self._picture(progress), refresh=True)
+
+    def tell_once(self, note: str) -> None:
+        """Print a line, unless it has been printed before."""
+        if note not in self._notes:
+            self._notes.add(note)
+            with suppress(OSError):  # a terminal that is gone ends the showing, not the run
+                self._print(note)
 
     def _log(self, progress: RunProgress, now: float) -> None:
         done = [row for row in progress.problems if row.state == "done"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -34,10 +35,13 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 
 def main() -> None:
     """Run a command; an expected error is one message on stderr and its own exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a result must not be lost to a character the terminal lacks
     try:
         app()
     except MathleteError as error:
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
         sys.exit(error.exit_code)
 
 

@@ -5,26 +5,33 @@ A run has more than one session when it is resumed. Everything that matters goes
 
 from __future__ import annotations
 
-import signal
-import sys
+import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
 from mathlete import __version__
+from mathlete.cli.interrupts import Interrupts
 from mathlete.cli.live import LiveDisplay
 from mathlete.cli.models import showing_progress
-from mathlete.compose import RunConfig, build_driver, build_generator, build_sandbox, decode_config
+from mathlete.compose import (
+    LoadedGenerator,
+    RunConfig,
+    build_driver,
+    build_generator,
+    build_sandbox,
+    decode_config,
+    isolation_warnings,
+)
+from mathlete.contest.clock import usable_s
 from mathlete.core.errors import InputError, StorageError
+from mathlete.core.protocols import CodeRunner
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
-from mathlete.generators.ryanstream import RyanStreamGenerator
 from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_store import RunStore
@@ -32,12 +39,12 @@ from mathlete.lab.tasks import Task, load_tasks
 from mathlete.model_store.progress import Progress
 from mathlete.model_store.store import ModelStore
 from mathlete.report.page import write_report
-from mathlete.sandbox.pool import describe_isolation
-from mathlete.triad.driver import INTERRUPTED, RunOutcome
+from mathlete.triad.driver import COMPLETE, INTERRUPTED, RunOutcome, is_cut_short
+from mathlete.triad.progress import RunProgress
 
 # Kept of the budget for writing the results.
 RESERVE_S = 5.0
-_MAX_RESERVE_PART = 0.1
+_MAX_WARNINGS = 5  # told at the end; all are in the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +62,98 @@ class SessionResult:
     interrupted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a session works on."""
+
+    config: RunConfig
+    tasks: Sequence[Task]
+    folder: RunFolder
+    store: RunStore
+    console: Console
+
+    def append(self, *events: TraceEvent) -> None:
+        self.store.append_many(replace(event, wall_time=time.time()) for event in events)
+
+    def warn(self, message: str, at_s: float) -> None:
+        """Tell a person now, and keep it for the report."""
+        _tell_warnings([message], self.console)
+        self.append(TraceEvent("warning", at_s, {"message": message}))
+
+
 def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console: Console) -> SessionResult:
-    """Begin a run over `tasks`."""
-    generator = load_generator(config, console)
-    folder = RunFolder.create(runs_dir)
-    with RunStore.create(folder.store_path) as store:
-        recorded = {**asdict(config), "version": __version__, "isolation": list(describe_isolation()),
-                    "engine": generator.description}  # fmt: skip
-        problems = [encode_problem(task.problem) for task in tasks]
-        store.append(TraceEvent("run_started", 0.0, {"config": recorded, "problems": problems}, wall_time=time.time()))
-        return _session(config, tasks, folder, store, generator, console)
+    """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
+
+    Raises:
+        MathleteError: of whichever part failed; the message says what was kept.
+    """
+    try:
+        folder = RunFolder.create(runs_dir)
+    except StorageError as error:
+        error.add_note("No model was loaded. To keep runs in another folder: --out FOLDER.")
+        raise
+    begun = False
+    try:
+        with ExitStack() as cleanup:
+            interrupts = cleanup.enter_context(Interrupts())
+            store = cleanup.enter_context(RunStore.create(folder.store_path))
+            sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
+            loaded = load_generator(config, console)
+            cleanup.callback(loaded.generator.close)
+            isolation = sandbox.describe_isolation()
+            recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
+                        "engine": loaded.description}  # fmt: skip
+            problems = [encode_problem(task.problem) for task in tasks]
+            run = _Run(config, tasks, folder, store, console)
+            run.append(TraceEvent("run_started", 0.0, {"config": recorded, "problems": problems}))
+            begun = True
+            for message in (*loaded.warnings, *isolation_warnings(isolation)):
+                run.warn(message, 0.0)
+            return _session(run, loaded, sandbox, interrupts)
+    finally:
+        if not begun:
+            shutil.rmtree(folder.path, ignore_errors=True)  # it holds nothing; what went wrong is on its way up
 
 
-def resume_run(run: str, runs_dir: Path, budget_s: float | None, console: Console) -> SessionResult:
-    """Go on with a run that was cut off, interrupted, or ran out of time. `budget_s`: new total, or None as it was."""
-    folder = RunFolder.open(run, runs_dir)
-    with RunStore.open(folder.store_path) as store:
+def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Console) -> SessionResult:
+    """Go on with a run that was cut off, interrupted, or ran out of time.
+
+    A run with nothing left to do, or no time left to do it in, has its results written again; no model is loaded.
+
+    Args:
+        name: the run's id, the start of it, a path, or "latest".
+        runs_dir: where runs are kept.
+        budget_s: a new total for all sessions together; None leaves it as it was.
+        console: for progress.
+
+    Raises:
+        MathleteError: of whichever part failed; the message says what was kept.
+    """
+    folder = RunFolder.open(name, runs_dir)
+    with ExitStack() as cleanup:
+        interrupts = cleanup.enter_context(Interrupts())
+        store = cleanup.enter_context(RunStore.open(folder.store_path))
         record = fold_run(store.events())
         if not record.problems:
             raise InputError(f"{folder.path} was cut off before it began; start a new run")
-        config = decode_config(dict(record.config))
-        if budget_s is not None:
-            config = replace(config, budget_s=budget_s)
-        tasks = _tasks_of(record, config)
-        generator = load_generator(config, console)
-        data = {"config": asdict(config)}
-        store.append(TraceEvent("run_resumed", record.elapsed_s, data, wall_time=time.time()))
-        return _session(config, tasks, folder, store, generator, console)
+        config = _resumed_config(record, budget_s)
+        run = _Run(config, _tasks_of(record, config, console), folder, store, console)
+        if (why := _why_nothing_to_do(record, config)) is not None:
+            console.print(f"{why}; its results are written again", highlight=False, markup=False, soft_wrap=True)
+            if record.finished is None:  # killed between its last answer and its end
+                _finish(run, RunOutcome(COMPLETE, {"num_tokens": 0.0, "seconds": 0.0}), record)
+            return _write_results(run, interrupted=False)
+        sandbox = cleanup.enter_context(build_sandbox())
+        loaded = load_generator(config, console)
+        cleanup.callback(loaded.generator.close)
+        run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": asdict(config)}))
+        for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):
+            if message not in record.warnings:
+                run.warn(message, record.elapsed_s)
+        return _session(run, loaded, sandbox, interrupts)
 
 
-def load_generator(config: RunConfig, console: Console) -> RyanStreamGenerator:
+def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
     """The model, fetched and converted first if need be, with progress shown."""
     store = ModelStore()
     with showing_progress(console) as report:
@@ -97,84 +166,101 @@ def load_generator(config: RunConfig, console: Console) -> RyanStreamGenerator:
         return build_generator(config, model.path, store.cache_dir, converting)
 
 
-def _session(
-    config: RunConfig, tasks: Sequence[Task], folder: RunFolder, store: RunStore, generator: RyanStreamGenerator,
-    console: Console,
-) -> SessionResult:  # fmt: skip
-    record = fold_run(store.events())
-    reserve = min(RESERVE_S, _MAX_RESERVE_PART * config.budget_s)
-    budget_s = max(0.0, config.budget_s - reserve - record.elapsed_s)
+def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts: Interrupts) -> SessionResult:
+    record = fold_run(run.store.events())
+    usable = usable_s(run.config.budget_s, RESERVE_S)
     try:
-        with build_sandbox() as sandbox, LiveDisplay(console, config.budget_s - reserve) as display:
-            driver = build_driver(config, generator, sandbox, store, display.update)
-            with _interrupts(driver.request_stop, console, folder):
-                outcome = driver.run([task.problem for task in tasks], budget_s, record.problems, record.elapsed_s)
-        _finish(store, tasks, outcome, record.elapsed_s)
-    except StorageError as error:
-        write_submission(fold_run(store.events()), folder)
-        raise StorageError(
-            f"{error}\nAn answer to every problem is in {folder.submission_csv}, and every attempt finished before "
-            "that is in the run store. Make room, then go on with: "
-            f"mathlete {config.command} --resume {folder.id}"
-        ) from error
-    finally:
-        generator.close()
-    record = fold_run(store.events())
-    write_results(record, folder)
-    return SessionResult(folder, record, outcome.reason == INTERRUPTED)
+        with LiveDisplay(run.console, usable) as display:
+
+            def show(progress: RunProgress) -> None:
+                if interrupts.requested:
+                    display.tell_once("ending the run: answers and report follow (Ctrl-C again to stop at once)")
+                display.update(progress)
+
+            driver = build_driver(run.config, loaded.generator, sandbox, run.store, show)
+            interrupts.stop = driver.request_stop
+            problems = [task.problem for task in run.tasks]
+            outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
+        _finish(run, outcome, record)
+    except KeyboardInterrupt:
+        run.console.print(f"stopped at once; go on with --resume {run.folder.id}", highlight=False, soft_wrap=True)
+        raise
+    except Exception as error:  # whatever it was: the answers that are there are handed in
+        write_submission(fold_run(run.store.events()), run.folder)
+        error.add_note(
+            f"An answer to every problem is in {run.folder.submission_csv}, and every attempt finished before that "
+            f"is in the run store. To go on: mathlete {run.config.command} --resume {run.folder.path}"
+        )
+        raise
+    result = _write_results(run, interrupted=outcome.reason == INTERRUPTED)
+    _tell_warnings(result.record.warnings[len(record.warnings) :], run.console)
+    return result
 
 
-def write_results(record: RunRecord, folder: RunFolder) -> None:
+def _write_results(run: _Run, *, interrupted: bool) -> SessionResult:
     """Answers first, then attempts, then the report. Raises `StorageError`."""
-    folder.release_reserve()
-    write_submission(record, folder)
-    write_attempts(record, folder)
-    write_report(record, folder.report_html)
+    record = fold_run(run.store.events())
+    write_submission(record, run.folder)
+    write_attempts(record, run.folder)
+    write_report(record, run.folder.report_html)
+    return SessionResult(run.folder, record, interrupted)
 
 
-def _finish(store: RunStore, tasks: Sequence[Task], outcome: RunOutcome, offset_s: float) -> None:
-    at_s = offset_s + outcome.stats["seconds"]
-    events = [
-        TraceEvent("gold_revealed", at_s, {"gold": task.gold, "group": task.group}, task.problem.id,
-                   wall_time=time.time())
-        for task in tasks
-        if task.gold is not None
-    ]  # fmt: skip
+def _tell_warnings(messages: Sequence[str], console: Console) -> None:
+    shown, num_more = messages[:_MAX_WARNINGS], len(messages[_MAX_WARNINGS:])
+    more = [f"{num_more} more of these; all are in the report"] if num_more else []
+    for message in (*shown, *more):
+        console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
+def _finish(run: _Run, outcome: RunOutcome, before: RunRecord) -> None:
+    """Reveal the labels and record the end; `before` is the run as the session found it."""
+    at_s = before.elapsed_s + outcome.stats["seconds"]
+    revealed = [
+        TraceEvent("gold_revealed", at_s, {"gold": task.gold, "group": task.group}, task.problem.id)
+        for task in run.tasks
+        if task.gold is not None and before.problems[task.problem.id].gold is None
+    ]
     data = {"reason": outcome.reason, "seconds": outcome.stats["seconds"], "stats": dict(outcome.stats)}
-    store.append_many([*events, TraceEvent("run_finished", at_s, data, wall_time=time.time())])
+    run.append(*revealed, TraceEvent("run_finished", at_s, data))
 
 
-def _tasks_of(record: RunRecord, config: RunConfig) -> list[Task]:
-    """The run's problems; their labels come from the problem file, if it is still there."""
+def _resumed_config(record: RunRecord, budget_s: float | None) -> RunConfig:
+    config = decode_config(dict(record.config))
+    if budget_s is None:
+        return config
+    if usable_s(budget_s, RESERVE_S) <= record.elapsed_s and any(map(is_cut_short, record.problems.values())):
+        raise InputError(
+            f"--budget is the time of all sessions together, and this run has used {record.elapsed_s:.1f} s of it "
+            f"already: give more than that"
+        )
+    return replace(config, budget_s=budget_s)
+
+
+def _why_nothing_to_do(record: RunRecord, config: RunConfig) -> str | None:
+    left = [item for item in record.problems.values() if is_cut_short(item)]
+    if not left:
+        return "the run is complete"
+    is_spent = usable_s(config.budget_s, RESERVE_S) <= record.elapsed_s
+    if is_spent and all(item.selection is not None for item in left):
+        return (
+            f"the run's budget of {config.budget_s:g} s is spent (to go on with the {len(left)} problems that were "
+            f"cut short, give a larger one, such as --budget {2 * config.budget_s:g}s)"
+        )
+    return None
+
+
+def _tasks_of(record: RunRecord, config: RunConfig, console: Console) -> list[Task]:
+    """The run's problems; their labels come from the problem file, if it is still there and still the same."""
     labels: Mapping[str, Task] = {}
-    if config.source is not None and Path(config.source).is_file():
-        labels = {task.problem.id: task for task in load_tasks(config.source, limit=len(record.problems)).tasks}
+    if config.source is not None:
+        try:
+            labels = {task.problem.id: task for task in load_tasks(config.source, limit=len(record.problems)).tasks}
+        except InputError as error:  # going on matters more than marking
+            console.print(f"without labels: {error}", highlight=False, markup=False, soft_wrap=True)
     tasks = []
     for item in record.problems.values():
         label = labels.get(item.problem.id)
         known = label is not None and label.problem.statement == item.problem.statement
         tasks.append(label if label is not None and known else Task(item.problem, None, item.problem.id))
     return tasks
-
-
-@contextmanager
-def _interrupts(stop: Any, console: Console, folder: RunFolder) -> Iterator[None]:
-    """Ctrl-C once ends the run in order; twice ends it at once (finished attempts are in the store either way)."""
-    presses = 0
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            console.print(f"\nstopped at once; go on with --resume {folder.id}", highlight=False)
-            sys.stderr.flush()
-            raise KeyboardInterrupt
-        console.print("\nending the run: answers and report follow (Ctrl-C again to stop at once)", highlight=False)
-        stop()
-
-    earlier = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in earlier.items():
-            signal.signal(number, handler)

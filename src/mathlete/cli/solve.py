@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from mathlete.cli.live import ProgressConsole
 from mathlete.cli.options import parse_duration
+from mathlete.compose import RunConfig
 from mathlete.core.errors import InputError
-from mathlete.core.record import RunRecord
-from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.model_store.registry import DEFAULT_MODEL, find_model
 
 INTERRUPTED_EXIT_CODE = 130
+_MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "as_json"})  # with --resume
 
 Source = Annotated[
     str | None,
@@ -46,6 +47,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON o
 
 
 def solve(
+    ctx: typer.Context,
     problems: Source = None,
     budget: Budget = None,
     attempts: Attempts = 8,
@@ -73,111 +75,77 @@ def solve(
         "top_p": top_p, "min_p": min_p, "max_tokens": max_tokens, "max_in_flight": max_in_flight,
         "precision": precision, "code_timeout": code_timeout,
     }  # fmt: skip
-    run_command(problems, budget, out, resume, limit, options, as_json, default_budget="10m")
+    run_command(ctx, problems, budget, out, resume, limit, options, as_json, default_budget="10m")
 
 
 def run_command(
-    problems: str | None, budget: str | None, out: Path, resume: str | None, limit: int | None,
+    ctx: typer.Context, problems: str | None, budget: str | None, out: Path, resume: str | None, limit: int | None,
     options: dict[str, Any], as_json: bool, *, default_budget: str, require_gold: bool = False,
 ) -> None:  # fmt: skip
-    """What `solve` and `evaluate` share: check the input, run, tell the result."""
-    budget_s = parse_duration(budget) if budget is not None else None
-    options["code_timeout_s"] = parse_duration(options.pop("code_timeout"))
-    console = Console(stderr=True)
+    """What `solve` and `evaluate` share: check the input, run, tell the result.
+
+    What can be found wrong is found before torch is imported and the model loaded.
+    """
     if (problems is None) == (resume is None):
         raise InputError("give either PROBLEMS (a file, or one problem as text) or --resume RUN")
-    # torch is behind these imports: a wrong flag or file should not wait for it
-    from mathlete.lab.tasks import load_tasks
+    budget_s = None if budget is None else _duration("--budget", budget)
+    console = ProgressConsole()
+    try:
+        if resume is not None:
+            _check_resumable(ctx)
+            from mathlete.cli.session import resume_run
 
-    if resume is not None:
-        from mathlete.cli.session import resume_run
+            result = resume_run(resume, out, budget_s, console)
+        else:
+            assert problems is not None
+            config = _config(problems, budget_s or parse_duration(default_budget), options)
+            from mathlete.cli.session import start_run
+            from mathlete.lab.tasks import load_tasks
 
-        result = resume_run(resume, out, budget_s, console)
-    else:
-        assert problems is not None
-        tasks = load_tasks(problems, require_gold=require_gold, limit=limit)
-        from mathlete.cli.session import start_run
-        from mathlete.compose import RunConfig
+            tasks = load_tasks(problems, require_gold=require_gold, limit=limit)
+            for note in tasks.notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+            result = start_run(config, tasks.tasks, out, console)
+    except KeyboardInterrupt as error:
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
+    from mathlete.cli.summary import show_summary, summary
 
-        source = str(Path(problems).absolute()) if len(problems) < 4096 and Path(problems).is_file() else None
-        config = RunConfig(source=source, budget_s=budget_s or parse_duration(default_budget), **options)
-        _check_precision(config.precision)
-        for note in tasks.notes:
-            console.print(note, highlight=False, markup=False)
-        result = start_run(config, tasks.tasks, out, console)
     if as_json:
         typer.echo(json.dumps(summary(result.record, result.folder.path), indent=2))
     else:
         show_summary(result.record, result.folder.path, Console())
     if result.interrupted:
-        console.print(f"interrupted; go on with --resume {result.folder.id}", highlight=False)
+        console.print(f"interrupted; go on with --resume {result.folder.id}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
 
 
-def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
-    """The result of a run as plain data, for `--json`."""
-    from mathlete.lab.metrics import evaluate_run
-
-    problems = [
-        {
-            "id": key,
-            "answer": int(record.selection.answer) if record.selection else None,
-            "confidence": record.selection.confidence if record.selection else 0.0,
-            "rule": record.selection.rule if record.selection else None,
-            "gold": record.gold,
-            "num_attempts": len(record.attempts),
-            "num_tokens": sum(attempt.num_tokens for attempt in record.attempts),
-            "reason": record.stop_reason,
-        }
-        for key, record in run.problems.items()
-    ]
-    metrics = evaluate_run(run)
-    return {
-        "run": folder.name,
-        "folder": str(folder),
-        "finished": run.finished,
-        "seconds": round(run.elapsed_s, 2),
-        "num_tokens": sum(row["num_tokens"] for row in problems),
-        "problems": problems,
-        "metrics": metrics.as_dict() if metrics else None,
-    }
+def _config(problems: str, budget_s: float, options: dict[str, Any]) -> RunConfig:
+    """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
+    timeout_s = _duration("--code-timeout", options.pop("code_timeout"))
+    model = Path(options["model"]).expanduser()
+    if find_model(options["model"]) is None and os.path.exists(model):
+        options["model"] = str(model.absolute())
+    source = os.path.abspath(problems) if os.path.isfile(problems) else None
+    try:
+        return RunConfig(source=source, budget_s=budget_s, code_timeout_s=timeout_s, **options)
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        raise InputError(f"--{name.replace('_', '-')} {rest}") from error
 
 
-def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
-    """The answers as a table, and where everything is."""
-    labelled = any(record.gold is not None for record in run.problems.values())
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("problem", "answer", *(["label"] if labelled else []), "votes", "attempts", "why it ended"):
-        table.add_column(name, justify="right" if name in ("answer", "label") else "left")
-    num_right = 0
-    for key, record in run.problems.items():
-        chosen = record.selection
-        answer = chosen.answer if chosen else "-"
-        votes = f"{chosen.clusters[0].weight:.0f}" if chosen and chosen.clusters else "0"
-        right = record.gold is not None and answer == record.gold
-        num_right += right
-        style = "" if record.gold is None else ("green" if right else "red")
-        cells = [Text(key[:32]), Text(answer, style=style)]
-        if labelled:
-            cells.append(Text(record.gold or ""))
-        table.add_row(*cells, votes, str(len(record.attempts)), Text(record.stop_reason or ""))
-    console.print(table)
-    from mathlete.lab.metrics import evaluate_run
-
-    metrics = evaluate_run(run)
-    if metrics is not None:
-        console.print()
-        for line in metrics.lines():
-            console.print(line, highlight=False, soft_wrap=True)
-    tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
-    result = f"{num_right} of {len(run.problems)} right, " if labelled else f"{len(run.problems)} problems, "
-    console.print(f"\n{result}{tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
-    console.print(f"report:     {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"submission: {folder / 'submission.csv'}", highlight=False, soft_wrap=True)
+def _duration(flag: str, text: str) -> float:
+    try:
+        return parse_duration(text)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from error
 
 
-def _check_precision(precision: str) -> None:
-    from mathlete.ryanstream.model.weights import PRECISIONS
-
-    if precision not in PRECISIONS:
-        raise InputError(f"--precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+def _check_resumable(ctx: typer.Context) -> None:
+    """A run goes on as it was begun: refuse flags that would seem to change it."""
+    given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    fixed = sorted(f"--{name.replace('_', '-')}" for name in given if name not in _MAY_CHANGE)
+    if fixed:
+        raise InputError(
+            f"{', '.join(fixed)} cannot be changed when a run is resumed, only --budget can; leave it out, or start "
+            "a new run"
+        )

@@ -216,14 +216,11 @@ class CodeAttempt:
 
 
 def confidence_features(turns: Sequence[Turn]) -> dict[str, float]:
-    """Mean entropy and logprob over all sampled tokens (nats), and mean entropy of the last 256."""
+    """Mean entropy and logprob over all sampled tokens (nats), and mean entropy of the last 256.
+
+    What the generator does not tell is left out.
+    """
     entropies = [value for turn in turns for value in turn.entropies]
     logprobs = [value for turn in turns for value in turn.logprobs]
-    if not entropies:
-        return {}
-    tail = entropies[-_TAIL_TOKENS:]
-    return {
-        "mean_entropy": math.fsum(entropies) / len(entropies),
-        "tail_entropy": math.fsum(tail) / len(tail),
-        "mean_logprob": math.fsum(logprobs) / len(logprobs),
-    }
+    named = {"mean_entropy": entropies, "tail_entropy": entropies[-_TAIL_TOKENS:], "mean_logprob": logprobs}
+    return {name: math.fsum(values) / len(values) for name, values in named.items() if values}

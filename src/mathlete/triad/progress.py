@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from mathlete.cic.majority import tally
+from mathlete.core.attempt import Attempt
+from mathlete.core.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +46,29 @@ class RunProgress:
     remaining_s: float
     num_tokens: int
     generating_s: float
+
+
+def progress_of_open(
+    problem_id: str, finished: Sequence[Attempt], *, num_in_flight: int, num_live_tokens: int, elapsed_s: float
+) -> ProblemProgress:
+    """A problem that is being worked on; `num_live_tokens` are those of the attempts in flight."""
+    num_tokens = num_live_tokens + _num_tokens(finished)
+    return ProblemProgress(
+        problem_id, "open", len(finished), num_in_flight, num_tokens, _votes(finished), elapsed_s=elapsed_s
+    )
+
+
+def progress_of_done(
+    problem_id: str, attempts: Sequence[Attempt], selection: Selection, reason: str
+) -> ProblemProgress:
+    """A problem that has ended."""
+    num_tokens, votes = _num_tokens(attempts), _votes(attempts)
+    return ProblemProgress(problem_id, "done", len(attempts), 0, num_tokens, votes, selection.answer, reason)
+
+
+def _num_tokens(attempts: Sequence[Attempt]) -> int:
+    return sum(attempt.num_tokens for attempt in attempts)
+
+
+def _votes(attempts: Sequence[Attempt]) -> tuple[tuple[str, int], ...]:
+    return tuple((item.answer, item.votes) for item in tally(attempts))

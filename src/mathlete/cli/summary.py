@@ -1,0 +1,91 @@
+"""What a run came to, for a person and as plain data. Knows a finished `RunRecord`; runs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mathlete.core.record import RunRecord
+from mathlete.lab.metrics import evaluate_run
+from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
+
+
+def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
+    """The result of a run as plain data, for `--json`."""
+    problems = [
+        {
+            "id": key,
+            "answer": int(record.selection.answer) if record.selection else None,
+            "confidence": record.selection.confidence if record.selection else 0.0,
+            "rule": record.selection.rule if record.selection else None,
+            "gold": record.gold,
+            "num_attempts": len(record.attempts),
+            "num_tokens": sum(attempt.num_tokens for attempt in record.attempts),
+            "reason": record.stop_reason,
+        }
+        for key, record in run.problems.items()
+    ]
+    metrics = evaluate_run(run)
+    return {
+        "run": folder.name,
+        "folder": str(folder),
+        "finished": run.finished,
+        "seconds": round(run.elapsed_s, 2),
+        "num_tokens": sum(row["num_tokens"] for row in problems),
+        "problems": problems,
+        "metrics": metrics.as_dict() if metrics else None,
+        "warnings": list(run.warnings),
+    }
+
+
+def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
+    """The answers as a table, what they are worth, how the run ended, and where everything is."""
+    labelled = any(record.gold is not None for record in run.problems.values())
+    console.print(_answers(run, labelled))
+    metrics = evaluate_run(run)
+    if metrics is not None:
+        console.print()
+        for line in metrics.lines():
+            console.print(line, highlight=False, soft_wrap=True)
+    num = len(run.problems)
+    num_right = sum(_is_right(run, key) for key in run.problems)
+    result = f"{num_right} of {num} right" if labelled else f"{num} problem{'' if num == 1 else 's'}"
+    tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
+    console.print(f"\n{result}, {tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
+    if (cut := how_it_was_cut(run)) is not None:
+        console.print(cut, highlight=False, soft_wrap=True)
+    console.print(f"report:     {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"submission: {folder / 'submission.csv'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def how_it_was_cut(run: RunRecord) -> str | None:
+    """A sentence on what the budget or a person cut short, or None for a run that was complete."""
+    who = {BUDGET: "the budget", INTERRUPTED: "an interruption"}.get(run.finished or "")
+    if who is None:
+        return None
+    num = sum(map(is_cut_short, run.problems.values()))
+    return f"{who} cut short {num} of {len(run.problems)} problem{'' if len(run.problems) == 1 else 's'}"
+
+
+def _answers(run: RunRecord, labelled: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("problem", "answer", *(["label"] if labelled else []), "votes", "attempts", "why it ended"):
+        table.add_column(name, justify="right" if name in ("answer", "label") else "left")
+    for key, record in run.problems.items():
+        chosen = record.selection
+        votes = f"{chosen.clusters[0].weight:.0f}" if chosen and chosen.clusters else "0"
+        style = "" if record.gold is None else ("green" if _is_right(run, key) else "red")
+        cells = [Text(key[:32]), Text(chosen.answer if chosen else "-", style=style)]
+        if labelled:
+            cells.append(Text(record.gold or ""))
+        table.add_row(*cells, votes, str(len(record.attempts)), Text(record.stop_reason or ""))
+    return table
+
+
+def _is_right(run: RunRecord, problem_id: str) -> bool:
+    record = run.problems[problem_id]
+    return record.gold is not None and record.selection is not None and record.selection.answer == record.gold

@@ -1,0 +1,186 @@
+"""The attempts that are being made: sends their requests and programs, and takes in what comes back.
+
+Knows generator, sandbox and trace; knows nothing of policies, votes, or the clock that ends a problem.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+
+from mathlete.core.attempt import Attempt, Failure
+from mathlete.core.code import CodeLimits
+from mathlete.core.errors import EngineError
+from mathlete.core.generation import Completion, Finished, TokenChunk
+from mathlete.core.protocols import CodeRunner, Generator
+from mathlete.core.trace import encode
+from mathlete.triad.code_attempt import CodeAttempt, Continue, RunProgram, Step
+from mathlete.triad.run_trace import RunTrace
+
+_POLL_S = 0.05
+_PROGRAM_POLL_S = 0.01
+# A generator in this process tells of an abort at once; one behind a network may take a moment.
+_MAX_ABORT_POLLS = 20
+
+
+class InFlight:
+    """Attempts from launch to end. Those that have ended wait in `take_finished`, recorded in the trace."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        runner: CodeRunner,
+        trace: RunTrace,
+        code: CodeLimits,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Join the parts. `code` limits each program; `sleep` waits for programs when nothing is generating."""
+        self._generator = generator
+        self._runner = runner
+        self._trace = trace
+        self._code = code
+        self._sleep = sleep
+        self._attempts: dict[str, CodeAttempt] = {}
+        self._requests: dict[str, CodeAttempt] = {}
+        self._programs: dict[str, CodeAttempt] = {}
+        self._live_tokens: dict[str, int] = {}  # of running requests
+        self._finished: list[Attempt] = []
+        self._warned: set[tuple[str, str]] = set()
+        self._num_closed_tokens = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens sampled in this session, those of running requests included."""
+        return self._num_closed_tokens + sum(self._live_tokens.values())
+
+    def count(self, problem_id: str | None = None) -> int:
+        """Attempts in flight: of one problem, or all."""
+        return sum(problem_id in (None, attempt.problem.id) for attempt in self._attempts.values())
+
+    def num_tokens_of(self, problem_id: str) -> int:
+        """Tokens sampled so far by the attempts of a problem that are in flight."""
+        closed = sum(attempt.num_tokens for attempt in self._attempts.values() if attempt.problem.id == problem_id)
+        running = (key for key, attempt in self._requests.items() if attempt.problem.id == problem_id)
+        return closed + sum(self._live_tokens[key] for key in running)
+
+    def take_finished(self) -> list[Attempt]:
+        """Attempts that have ended since the last call, in the order in which they ended."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def start(self, attempt: CodeAttempt, pillar: str) -> None:
+        """Launch an attempt. One whose prompt the generator refuses is over at once."""
+        self._attempts[attempt.attempt_id] = attempt
+        data = {"index": attempt.index, "pillar": pillar, "seed": attempt.seed, "temperature": attempt.temperature}
+        self._trace.append("attempt_started", data, attempt.problem.id, attempt.attempt_id)
+        self._submit(attempt)
+
+    def step(self) -> None:
+        """Take in what generator and sandbox have to tell; waits a moment when there is nothing."""
+        if self._requests:
+            self._take_events()
+        elif self._programs:
+            self._sleep(_PROGRAM_POLL_S)
+        for done in self._runner.poll():
+            attempt = self._programs.pop(done.run_id)
+            self._advance(attempt, attempt.on_result(done.result, self._trace.at_s()))
+
+    def end(self, problem_ids: Collection[str], failure: Failure) -> None:
+        """End all attempts of some problems. What they have written is kept, and an answer that is there counts.
+
+        Args:
+            problem_ids: whose attempts.
+            failure: of those without an answer.
+        """
+        ending = [attempt for attempt in self._attempts.values() if attempt.problem.id in problem_ids]
+        for problem_id in {attempt.problem.id for attempt in ending}:
+            self._generator.abort(group=problem_id)
+        for run_id, attempt in list(self._programs.items()):
+            if attempt.problem.id in problem_ids:
+                self._runner.cancel(run_id)
+                del self._programs[run_id]
+                self._record_turn(attempt)
+        partial = self._take_partial_completions(problem_ids)
+        for attempt in ending:
+            completion = partial.get(attempt.attempt_id)
+            if completion is not None:
+                attempt.on_completion(completion, self._trace.at_s())
+                self._record_turn(attempt)
+            self._finish(attempt, failure)
+
+    def _take_partial_completions(self, problem_ids: Collection[str]) -> dict[str, Completion]:
+        """What the aborted requests had written, by attempt id. What else is told meanwhile is taken in as ever."""
+        mine = {key: attempt for key, attempt in self._requests.items() if attempt.problem.id in problem_ids}
+        for key in mine:
+            del self._requests[key], self._live_tokens[key]
+        partial: dict[str, Completion] = {}
+        for _ in range(_MAX_ABORT_POLLS):
+            if len(partial) == len(mine):
+                break
+            for event in self._take_events():
+                if event.request_id in mine:
+                    partial[mine[event.request_id].attempt_id] = event.completion
+                    self._num_closed_tokens += len(event.completion.token_ids)
+        return partial
+
+    def _take_events(self) -> list[Finished]:
+        """Act on the generator's news; returns the ends of requests that are not (or no longer) followed."""
+        unknown = []
+        for event in list(self._generator.events(_POLL_S)):  # all of it, before anything is submitted in answer
+            if isinstance(event, TokenChunk):
+                if event.request_id in self._live_tokens:
+                    self._live_tokens[event.request_id] += event.num_tokens
+            elif event.request_id in self._requests:
+                self._on_completion(self._requests.pop(event.request_id), event)
+            else:
+                unknown.append(event)
+        return unknown
+
+    def _on_completion(self, attempt: CodeAttempt, event: Finished) -> None:
+        del self._live_tokens[event.request_id]
+        self._num_closed_tokens += len(event.completion.token_ids)
+        if event.completion.error is not None:
+            self._warn(attempt, f"the generator failed: {event.completion.error}")
+        self._advance(attempt, attempt.on_completion(event.completion, self._trace.at_s()))
+
+    def _advance(self, attempt: CodeAttempt, step: Step) -> None:
+        if isinstance(step, RunProgram):
+            run_id = f"{attempt.attempt_id}/{len(attempt.turns)}"
+            self._programs[run_id] = attempt
+            self._runner.submit(run_id, step.code, self._code)
+            return
+        self._record_turn(attempt)
+        if isinstance(step, Continue):
+            self._submit(attempt)
+        else:
+            self._keep(step.attempt)
+
+    def _submit(self, attempt: CodeAttempt) -> None:
+        request = attempt.next_request()
+        try:
+            self._generator.submit(request)
+        except EngineError as error:  # the prompt, or what the attempt has grown to, can never fit
+            self._warn(attempt, f"its prompt was refused: {error}")
+            self._finish(attempt, "length")
+            return
+        self._requests[request.request_id] = attempt
+        self._live_tokens[request.request_id] = 0
+
+    def _record_turn(self, attempt: CodeAttempt) -> None:
+        data = {"turn": encode(attempt.turns[-1])}
+        self._trace.append("turn_finished", data, attempt.problem.id, attempt.attempt_id)
+
+    def _finish(self, attempt: CodeAttempt, failure: Failure) -> None:
+        self._keep(attempt.end(self._trace.at_s(), failure).attempt)
+
+    def _keep(self, attempt: Attempt) -> None:
+        self._trace.append("attempt_finished", {"attempt": encode(attempt)}, attempt.problem_id, attempt.id)
+        del self._attempts[attempt.id]
+        self._finished.append(attempt)
+
+    def _warn(self, attempt: CodeAttempt, message: str) -> None:
+        """Once a problem and kind of trouble: siblings tend to fail alike."""
+        key = (attempt.problem.id, message.partition(":")[0])
+        if key not in self._warned:
+            self._warned.add(key)
+            self._trace.append("warning", {"message": f"{attempt.attempt_id}: {message}"}, attempt.problem.id)

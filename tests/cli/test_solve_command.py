@@ -71,7 +71,6 @@ def test_one_problem_as_text(mathlete: Mathlete, only_run: Find) -> None:
     assert stored(only_run()).config["source"] is None
 
 
-@pytest.mark.xfail(strict=True, reason="lab.tasks asks the file system about a text that is too long for a name")
 def test_a_long_problem_as_text(mathlete: Mathlete, only_run: Find) -> None:
     called = mathlete("solve", "What is 6 times 7? " * 20, "--attempts", "1")
     assert called.code == 0

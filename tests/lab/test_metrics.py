@@ -184,6 +184,17 @@ def test_the_figures_of_a_run() -> None:
     assert (metrics.tokens_per_attempt, metrics.seconds_per_attempt, metrics.tokens_per_s) == (100, 2, 30)
 
 
+def test_attempts_that_the_clock_cut_count_unless_a_later_session_replaced_them() -> None:
+    cut, made = attempt(0, None, "out_of_time"), attempt(1, "42")
+    counted = {}
+    for name, attempts in {"replaced": (cut, made), "not replaced": (made, cut)}.items():
+        record = ProblemRecord(Problem(id="p", statement="?"), attempts, gold="42")
+        metrics = evaluate_run(RunRecord(config={}, problems={"p": record}))
+        assert metrics is not None
+        counted[name] = metrics.num_attempts
+    assert counted == {"replaced": 1, "not replaced": 2}
+
+
 def test_a_run_without_golds_has_no_figures() -> None:
     record = ProblemRecord(Problem(id="p", statement="?"), (attempt(0, "42"),))
     assert evaluate_run(RunRecord(config={}, problems={"p": record})) is None

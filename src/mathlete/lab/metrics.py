@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mathlete.core.attempt import Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.verify.integers import answers_equal
 
@@ -259,8 +260,7 @@ def evaluate_run(run: RunRecord) -> Metrics | None:
 
 def _row(record: ProblemRecord) -> AttemptRow:
     gold = record.gold or ""
-    # An attempt that was aborted because the vote had been settled had no chance to be right or wrong.
-    attempts = [attempt for attempt in record.attempts if attempt.failure != "stopped"]
+    attempts = _with_a_chance(record.attempts)
     return AttemptRow(
         problem_id=record.problem.id,
         group=record.group or record.problem.id,
@@ -270,6 +270,17 @@ def _row(record: ProblemRecord) -> AttemptRow:
         tokens=tuple(attempt.num_tokens for attempt in attempts),
         seconds=tuple(attempt.elapsed_s for attempt in attempts),
     )
+
+
+def _with_a_chance(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Without those that a settled vote ended, and those that a session's clock cut and a later one replaced."""
+    whole = [i for i, attempt in enumerate(attempts) if attempt.failure not in ("stopped", "out_of_time")]
+    last_whole = whole[-1] if whole else -1
+    return [
+        attempt
+        for i, attempt in enumerate(attempts)
+        if attempt.failure != "stopped" and (attempt.failure != "out_of_time" or i > last_whole)
+    ]
 
 
 def _pass(row: AttemptRow, k: int) -> float:

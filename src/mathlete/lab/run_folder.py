@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +143,7 @@ class RunFolder:
             with (self.path / _RESERVE_NAME).open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, _RESERVE_BYTES)
         except OSError as error:
+            shutil.rmtree(self.path, ignore_errors=True)
             raise StorageError(
                 f"cannot write in {self.path}: {error.strerror}; nothing has been started; "
                 "free some space on that disk or choose another folder"

@@ -101,9 +101,9 @@ def _existing_file(path_or_text: str | os.PathLike[str]) -> Path | None:
         raise InputError("the problem is empty: give a statement, or a .csv, .jsonl or .parquet file")
     path = Path(text)
     may_be_path = len(text) <= _MAX_PATH_CHARS and "\n" not in text and "\0" not in text
-    if may_be_path and path.is_dir():
+    if may_be_path and os.path.isdir(text):
         raise InputError(f"{path}: is a directory; name a file in it ({', '.join(SUFFIXES)})")
-    if may_be_path and path.exists():
+    if may_be_path and os.path.exists(text):  # unlike pathlib's, false for a name that is too long
         return path
     looks_like_path = text.lower().endswith(_PATH_SUFFIXES) or (os.sep in text and not any(map(str.isspace, text)))
     if not isinstance(path_or_text, str) or (may_be_path and looks_like_path):
@@ -112,7 +112,7 @@ def _existing_file(path_or_text: str | os.PathLike[str]) -> Path | None:
 
 
 def _near_names(path: Path) -> str:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         return f"; there is no directory {path.parent}"
     near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
     if not near:

@@ -151,7 +151,7 @@ class ModelStore:
         spec = find_model(name_or_path, self.models)
         if spec is None:
             path = Path(name_or_path).expanduser()
-            if not path.exists():
+            if not os.path.exists(path):  # unlike pathlib's, false for a name that is too long
                 raise InputError(
                     f"{unknown_model(name_or_path, self.models)}\nA path to a .gguf file, or to a folder with "
                     ".safetensors files, works too; there is no file or folder of that name."

@@ -1,7 +1,12 @@
 # `make solve` and `make test` each do all of their own set-up: a virtual environment with pinned
 # dependencies in .venv, and the model in the cache (~/.cache/mathlete, or $MATHLETE_CACHE).
 
+#
+#   PYTHON   the interpreter to build .venv from
+#   TORCH    arguments of the `pip install` that fetches torch, to choose another build (see the README)
+
 PYTHON ?= python3
+TORCH ?=
 BUDGET ?= 8m
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,16 +37,19 @@ format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-$(VENV)/bin/python:
+# A stamp, since a creation that fails half-way leaves a python behind.
+$(VENV)/created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Mathlete needs Python 3.11 or newer; say which one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/ready: pyproject.toml requirements.lock | $(VENV)/bin/python
-	$(PIP) install --quiet -c requirements.lock -e '.[engine,tools]'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(TORCH),$(PIP) install $(TORCH))
 	touch $@
 
-$(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/bin/python
-	$(PIP) install --quiet -c requirements.lock -e '.[engine,tools,dev]'
+$(VENV)/ready: pyproject.toml requirements.lock | $(VENV)/created
+	$(PIP) install -c requirements.lock -e '.[engine,tools]'
+	touch $@
+
+$(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/created
+	$(PIP) install -c requirements.lock -e '.[engine,tools,dev]'
 	touch $@ $(VENV)/ready
 
 lock: $(VENV)/ready-dev

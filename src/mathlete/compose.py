@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.core.code import CodeLimits
+from mathlete.core.errors import EngineError
 from mathlete.core.generation import SamplingParams
 from mathlete.core.policy import Policy
 from mathlete.core.protocols import CodeRunner, Generator, TraceSink
@@ -22,6 +23,9 @@ from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.progress import RunProgress
 
 Precision = Literal["w8a8", "bf16"]
+
+# Tokens of a request beyond those it samples: the statement, and what its programs printed.
+_PROMPT_ROOM = 3072
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,9 @@ class RunConfig:
         top_p: of sampling.
         min_p: of sampling.
         max_tokens: sampled tokens of an attempt.
+        top_k: of sampling; 0 for no limit.
         max_in_flight: attempts generating at once.
+        threads: CPU threads of the engine; None for all cores this process may use.
         precision: of the linear layers.
         code_timeout_s: seconds a program may run.
     """
@@ -54,7 +60,9 @@ class RunConfig:
     top_p: float = 0.95
     min_p: float = 0.0
     max_tokens: int = 1024
+    top_k: int = 0
     max_in_flight: int = 32
+    threads: int | None = None
     precision: Precision = "w8a8"
     code_timeout_s: float = 10.0
 
@@ -70,7 +78,7 @@ class RunConfig:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
         if not math.isfinite(self.temperature):
             raise ValueError(f"temperature must be a number, not {self.temperature}")
-        SamplingParams(self.temperature, self.top_p, min_p=self.min_p, max_tokens=self.max_tokens)
+        SamplingParams(self.temperature, self.top_p, self.top_k, self.min_p, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,22 @@ def build_generator(
     config: RunConfig, model_path: Path, cache_dir: Path, progress: Callable[[str, int, int], None]
 ) -> LoadedGenerator:
     """Load the model into the embedded engine. Raises `ModelError`, `StorageError` or `EngineError`."""
-    from mathlete.generators.ryanstream import RyanStreamGenerator
-    from mathlete.ryanstream.loading import EngineConfig, load_engine
+    try:
+        from mathlete.generators.ryanstream import RyanStreamGenerator
+        from mathlete.ryanstream.loading import EngineConfig, load_engine
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"the embedded engine needs {error.name}, which is not installed; "
+            "install Mathlete with its extras: pip install 'mathlete[engine,tools]'"
+        ) from error
 
-    engine = EngineConfig(precision=config.precision, max_running=config.max_in_flight)
+    engine = EngineConfig(
+        precision=config.precision,
+        max_running=config.max_in_flight,
+        max_step_tokens=max(256, 2 * config.max_in_flight),  # every running request gets a token in each step
+        max_model_len=config.max_tokens + _PROMPT_ROOM,
+        num_threads=config.threads,
+    )
     loaded = load_engine(model_path, cache_dir, engine, progress)
     generator = RyanStreamGenerator(loaded)
     return LoadedGenerator(generator, generator.description, kernel_warnings(loaded.kernels))
@@ -144,7 +164,7 @@ def build_driver(
         attempts=config.attempts,
         max_in_flight=config.max_in_flight,
         run_seed=config.seed,
-        attempt=AttemptConfig(max_tokens=config.max_tokens, top_p=config.top_p, min_p=config.min_p),
+        attempt=AttemptConfig(config.max_tokens, top_p=config.top_p, top_k=config.top_k, min_p=config.min_p),
         code=CodeLimits(wall_s=config.code_timeout_s),
     )
     return Driver(generator, runner, sink, build_policy(config), limits, on_progress=on_progress)

@@ -17,13 +17,26 @@ import pytest
 from sandbox_probe import NAMESPACES, children_of, named, need, processes_named, run, wait_for
 
 from mathlete.core.code import CodeLimits
-from mathlete.core.errors import MathleteError
+from mathlete.core.errors import MathleteError, StorageError
 from mathlete.core.protocols import CodeRunner
-from mathlete.sandbox import landlock
+from mathlete.sandbox import landlock, launch
 from mathlete.sandbox.isolation import LAYERS
 from mathlete.sandbox.pool import SandboxPool, describe_isolation
 
 LIMITS = CodeLimits(wall_s=5)
+# How far a process gets with namespaces on this machine: some grant them and then deny what must be done inside.
+ASK = f"""
+import ctypes, os
+libc = ctypes.CDLL(None)
+user, group = os.geteuid(), os.getegid()
+if libc.unshare({0x10000000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x00020000}) == 0:
+    print("granted")
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {{user}} 1"), ("gid_map", f"0 {{group}} 1")):
+        open("/proc/self/" + name, "w").write(text)
+    print("mapped")
+    if libc.mount(None, b"/", None, {1 << 18 | 0x4000}, None) == 0:
+        print("mounted" if libc.mount(b"x", b"/tmp", b"tmpfs", 0, None) == 0 else "")
+"""
 SLEEP = "import time\nprint('asleep')\ntime.sleep(99)"
 
 
@@ -56,15 +69,21 @@ def test_is_a_code_runner_and_tells_its_layers(pool: SandboxPool) -> None:
 
 def test_what_the_machine_permits_is_in_force(pool: SandboxPool) -> None:
     layers = set(pool.describe_isolation())
-    ask = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x10000000 | 0x20000000 | 0x40000000) != 0)"
-    if subprocess.run([sys.executable, "-c", ask]).returncode == 0:
+    reached = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True).stdout.split()
+    if "mounted" in reached:
         assert layers >= NAMESPACES | {"tmpfs"}
+    elif "mapped" in reached:
+        assert layers & NAMESPACES == NAMESPACES - {"mntns"}
+    elif "granted" in reached:
+        assert not layers & NAMESPACES
     if landlock.version() > 0:
         assert "landlock" in layers
     if "Seccomp:" in Path("/proc/self/status").read_text() and platform.machine() in ("x86_64", "aarch64"):
         assert "seccomp" in layers
     result = run(pool, "import os\nprint(os.getpid(), os.getuid())")
-    assert result.stdout == "1 65534\n" or not layers & NAMESPACES
+    pid, user_id = map(int, result.stdout.split())
+    assert (pid == 1) == ("pidns" in layers)
+    assert user_id == (65534 if "userns" in layers else os.geteuid())
 
 
 def test_results_come_once_and_queued_programs_run(pool: SandboxPool) -> None:
@@ -183,6 +202,63 @@ def test_interpreter_that_does_not_start_is_reported_and_nothing_is_lost(monkeyp
         assert "no libraries here" in result.stderr
 
 
+def sabotage(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Have every zygote run a line, in which `deny` refuses, before it forks."""
+    boot = (
+        "import os, sys; sys.path.append(sys.argv[1])\n"
+        "from mathlete.sandbox import isolation, kernel, supervisor, zygote\n"
+        f"def deny(*_): raise PermissionError(13, 'denied by test')\n{line}\nzygote.main(int(sys.argv[2]))"
+    )
+    monkeypatch.setattr(launch, "_BOOT", boot)
+
+
+@pytest.mark.parametrize(
+    ("line", "gone"),
+    [
+        ("kernel.mount = deny", {"mntns"}),  # a container whose profile denies mounts
+        ("isolation._write = deny", NAMESPACES),  # AppArmor denies the map of user ids
+        ("kernel.unshare = deny", NAMESPACES),
+    ],
+)
+def test_namespaces_that_cannot_be_furnished_are_done_without(
+    pool: SandboxPool, monkeypatch: pytest.MonkeyPatch, line: str, gone: set[str]
+) -> None:
+    need(pool, *NAMESPACES)
+    sabotage(monkeypatch, line)
+    left = tuple(name for name in pool.describe_isolation() if name not in {*gone, "readonly", "tmpfs"})
+    with SandboxPool(num_workers=2) as denied:
+        for run_id in "abc":  # before the trial has found out
+            denied.submit(run_id, "open('f', 'w').write('x')\nprint(open('f').read())", LIMITS)
+        results = wait_for(denied, "abc")
+        assert denied.describe_isolation() == left
+    assert {(result.status, result.stdout, result.isolation) for result in results.values()} == {("ok", "x\n", left)}
+
+
+def test_programs_that_start_behind_no_fences_at_all_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    sabotage(monkeypatch, "supervisor._become_program = deny")
+    with SandboxPool(num_workers=2) as pool:
+        with pytest.raises(MathleteError, match="denied by test"):
+            pool.describe_isolation()
+        assert run(pool, "1").status == "killed"
+
+
+@pytest.mark.parametrize("line", ["del os.pidfd_open", "os.pidfd_open = deny"])
+def test_old_kernel_that_does_not_tell_when_a_process_ends(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    sabotage(monkeypatch, line)
+    with SandboxPool(num_workers=1) as pool:
+        assert run(pool, "print('seen')").stdout == "seen\n"
+        assert run(pool, "raise SystemExit(3)").status == "error"
+        assert run(pool, SLEEP, CodeLimits(wall_s=0.3)).status == "timeout"
+
+
+def test_no_temporary_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    num_fds = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(StorageError, match="set TMPDIR"):
+        SandboxPool(num_workers=1)
+    assert len(os.listdir("/proc/self/fd")) == num_fds
+
+
 def test_killed_supervisor_is_reported() -> None:
     name = "mlsupervised"
     with SandboxPool(num_workers=1) as pool:
@@ -268,7 +344,8 @@ def test_one_fence_holds_without_the_others(without: set[str], code: str, tmp_pa
     victim = tmp_path / "victim"
     victim.write_text("untouched")
     with socket.create_server(("127.0.0.1", 0)) as server, SandboxPool(num_workers=1, without=without) as pool:
-        need(pool, *({"landlock", "seccomp", "userns", "pidns", "netns"} - without))
+        lost = without | ({"readonly"} if "mntns" in without else set())
+        need(pool, *({"landlock", "seccomp", "userns", "pidns", "netns", "readonly"} - lost))
         values = {"port": server.getsockname()[1], "victim": victim, "parent": os.getpid()}
         result = run(pool, code.format(**values))
     assert result.status == "error"

@@ -149,7 +149,7 @@ def test_an_answer_outside_the_interval_is_refused_and_said() -> None:
     assert (done.answer, done.failure) == (None, "out_of_range")
 
 
-@pytest.mark.parametrize(("reason", "failure"), [("error", "generator_error"), ("abort", "stopped")])
+@pytest.mark.parametrize(("reason", "failure"), [("error", "generator_error"), ("abort", "interrupted")])
 def test_a_lost_completion_ends_the_attempt_with_its_reason(reason: FinishReason, failure: str) -> None:
     done = ended(new().on_completion(wrote("So far", reason, error="lost"), 11.0)).attempt
     assert (done.answer, done.failure, done.turns[0].text) == (None, failure, "So far")
@@ -161,13 +161,22 @@ def test_a_lost_completion_does_not_lose_what_a_program_printed(reason: FinishRe
     attempt.on_completion(wrote(PROGRAM), 11.0)
     attempt.on_result(ran(), 12.0)
     done = ended(attempt.on_completion(wrote("The answer is 4", reason), 13.0)).attempt
-    assert (done.answer, done.answer_source, done.failure) == ("42", "stdout", None)
+    assert (done.answer, done.answer_source) == ("42", "stdout")
+    assert done.failure == ("interrupted" if reason == "abort" else None)
+
+
+def test_an_attempt_that_a_settled_vote_stops_has_no_vote() -> None:
+    attempt = new()
+    attempt.on_completion(wrote(PROGRAM), 11.0)
+    attempt.on_result(ran(), 12.0)
+    done = attempt.end(13.0, "stopped").attempt
+    assert (done.answer, done.answer_source, done.failure) == (None, None, "stopped")
 
 
 def test_a_complete_program_in_an_aborted_text_is_not_run() -> None:
     attempt = new()
     done = ended(attempt.on_completion(wrote(PROGRAM, "abort"), 11.0)).attempt
-    assert (done.failure, done.turns[0].result) == ("stopped", None)
+    assert (done.failure, done.turns[0].result) == ("interrupted", None)
 
 
 def test_the_answer_after_the_last_program_goes_before_what_it_printed() -> None:

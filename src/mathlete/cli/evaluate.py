@@ -22,6 +22,8 @@ from mathlete.cli.solve import (
     Seed,
     Source,
     Temperature,
+    Threads,
+    TopK,
     TopP,
     run_command,
 )
@@ -39,10 +41,12 @@ def evaluate(
     resume: Resume = None,
     temperature: Temperature = 0.8,
     top_p: TopP = 0.95,
+    top_k: TopK = 0,
     min_p: MinP = 0.0,
     max_tokens: MaxTokens = 1024,
     max_in_flight: MaxInFlight = 32,
     precision: Precision = "w8a8",
+    threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,
     as_json: AsJson = False,
@@ -51,9 +55,4 @@ def evaluate(
 
     Rows without an answer are refused; rows marked `"integer": false` are left out and counted.
     """
-    options = {
-        "command": "evaluate", "attempts": attempts, "seed": seed, "model": model, "temperature": temperature,
-        "top_p": top_p, "min_p": min_p, "max_tokens": max_tokens, "max_in_flight": max_in_flight,
-        "precision": precision, "code_timeout": code_timeout,
-    }  # fmt: skip
-    run_command(ctx, tasks, budget, out, resume, limit, options, as_json, default_budget="12h", require_gold=True)
+    run_command(ctx, tasks, default_budget="12h", require_gold=True)

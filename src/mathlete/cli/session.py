@@ -183,6 +183,7 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
         _finish(run, outcome, record)
     except KeyboardInterrupt:
+        write_submission(fold_run(run.store.events()), run.folder)
         run.console.print(f"stopped at once; go on with --resume {run.folder.id}", highlight=False, soft_wrap=True)
         raise
     except Exception as error:  # whatever it was: the answers that are there are handed in
@@ -201,8 +202,15 @@ def _write_results(run: _Run, *, interrupted: bool) -> SessionResult:
     """Answers first, then attempts, then the report. Raises `StorageError`."""
     record = fold_run(run.store.events())
     write_submission(record, run.folder)
-    write_attempts(record, run.folder)
-    write_report(record, run.folder.report_html)
+    try:
+        write_attempts(record, run.folder)
+        write_report(record, run.folder.report_html)
+    except StorageError as error:
+        error.add_note(
+            f"The answers are in {run.folder.submission_csv}, and everything is in the run store. Make room, then "
+            f"write the rest with: mathlete {run.config.command} --resume {run.folder.path}"
+        )
+        raise
     return SessionResult(run.folder, record, interrupted)
 
 

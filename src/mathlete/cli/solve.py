@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -38,9 +38,11 @@ Resume = Annotated[
 Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
 TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus mass.")]
 MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Least probability, relative to the likeliest token.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens an attempt may write.")]
-MaxInFlight = Annotated[int, typer.Option(min=1, help="Attempts generating at once.")]
-Precision = Annotated[str, typer.Option(help="w8a8 (int8) or bf16.")]
+TopK = Annotated[int, typer.Option(min=0, help="Only the likeliest K tokens; 0 for no limit.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens an attempt may write, over all of its turns.")]
+MaxInFlight = Annotated[int, typer.Option(min=1, help="Attempts generating at once (vLLM's max_num_seqs).")]
+Precision = Annotated[str, typer.Option(help="Of the linear layers: w8a8 (int8 weights and activations) or bf16.")]
+Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N problems.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -57,10 +59,12 @@ def solve(
     resume: Resume = None,
     temperature: Temperature = 0.8,
     top_p: TopP = 0.95,
+    top_k: TopK = 0,
     min_p: MinP = 0.0,
     max_tokens: MaxTokens = 1024,
     max_in_flight: MaxInFlight = 32,
     precision: Precision = "w8a8",
+    threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,
     as_json: AsJson = False,
@@ -70,25 +74,19 @@ def solve(
     Every problem gets an integer, within the budget. Answers, attempts and a report go into a folder under --out.
     An `answer` column is a label: it is looked at only after a problem has ended, to mark the report.
     """
-    options = {
-        "command": "solve", "attempts": attempts, "seed": seed, "model": model, "temperature": temperature,
-        "top_p": top_p, "min_p": min_p, "max_tokens": max_tokens, "max_in_flight": max_in_flight,
-        "precision": precision, "code_timeout": code_timeout,
-    }  # fmt: skip
-    run_command(ctx, problems, budget, out, resume, limit, options, as_json, default_budget="10m")
+    run_command(ctx, problems, default_budget="10m")
 
 
-def run_command(
-    ctx: typer.Context, problems: str | None, budget: str | None, out: Path, resume: str | None, limit: int | None,
-    options: dict[str, Any], as_json: bool, *, default_budget: str, require_gold: bool = False,
-) -> None:  # fmt: skip
+def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str, require_gold: bool = False) -> None:
     """What `solve` and `evaluate` share: check the input, run, tell the result.
 
     What can be found wrong is found before torch is imported and the model loaded.
     """
+    params = ctx.params
+    resume, out = params["resume"], params["out"]
     if (problems is None) == (resume is None):
         raise InputError("give either PROBLEMS (a file, or one problem as text) or --resume RUN")
-    budget_s = None if budget is None else _duration("--budget", budget)
+    budget_s = None if params["budget"] is None else _duration("--budget", params["budget"])
     console = ProgressConsole()
     try:
         if resume is not None:
@@ -98,11 +96,11 @@ def run_command(
             result = resume_run(resume, out, budget_s, console)
         else:
             assert problems is not None
-            config = _config(problems, budget_s or parse_duration(default_budget), options)
+            config = _config(ctx, problems, budget_s or parse_duration(default_budget))
             from mathlete.cli.session import start_run
             from mathlete.lab.tasks import load_tasks
 
-            tasks = load_tasks(problems, require_gold=require_gold, limit=limit)
+            tasks = load_tasks(problems, require_gold=require_gold, limit=params["limit"])
             for note in tasks.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             result = start_run(config, tasks.tasks, out, console)
@@ -110,7 +108,7 @@ def run_command(
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
     from mathlete.cli.summary import show_summary, summary
 
-    if as_json:
+    if params["as_json"]:
         typer.echo(json.dumps(summary(result.record, result.folder.path), indent=2))
     else:
         show_summary(result.record, result.folder.path, Console())
@@ -119,15 +117,18 @@ def run_command(
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
 
 
-def _config(problems: str, budget_s: float, options: dict[str, Any]) -> RunConfig:
+def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
-    timeout_s = _duration("--code-timeout", options.pop("code_timeout"))
+    options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
+    timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
     model = Path(options["model"]).expanduser()
     if find_model(options["model"]) is None and os.path.exists(model):
         options["model"] = str(model.absolute())
     source = os.path.abspath(problems) if os.path.isfile(problems) else None
     try:
-        return RunConfig(source=source, budget_s=budget_s, code_timeout_s=timeout_s, **options)
+        return RunConfig(
+            command=ctx.command.name or "", source=source, budget_s=budget_s, code_timeout_s=timeout_s, **options
+        )
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
         raise InputError(f"--{name.replace('_', '-')} {rest}") from error

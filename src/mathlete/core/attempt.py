@@ -9,7 +9,13 @@ from typing import Literal
 from mathlete.core.code import ToolResult
 
 AnswerSource = Literal["boxed", "stdout", "text"]
-Failure = Literal["no_answer", "length", "tool_error", "out_of_time", "out_of_range", "generator_error", "stopped"]
+Failure = Literal[
+    "no_answer", "length", "tool_error", "out_of_range", "generator_error", "out_of_time", "interrupted", "stopped"
+]
+
+# Ended from outside: by the clock, by a person, because the vote was settled. When the run is resumed, one that had
+# no answer yet is made again.
+CUT_OFF: frozenset[Failure] = frozenset({"out_of_time", "interrupted", "stopped"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A finished try. An attempt without an answer says why in `failure`; it is never a guess.
+    """A finished try. One that has no answer, or that was cut off, says why in `failure`; it is never a guess.
+
+    The clock or a person may cut an attempt off after its program has printed an answer: then it has both.
 
     Attributes:
         id: unique in the run, `<problem_id>#<index>`.
@@ -52,7 +60,7 @@ class Attempt:
         num_tokens: completion tokens over all turns.
         elapsed_s: seconds from launch to end, tool time and waiting included.
         features: confidence features: `mean_entropy`, `mean_logprob`, `tail_entropy`.
-        failure: why there is no answer, or None.
+        failure: why there is no answer, or who cut it off, or None.
         parent_id: the attempt this one continues, when it does.
     """
 

@@ -53,7 +53,7 @@ def write_attempts(run: RunRecord, folder: RunFolder) -> None:
     """Write attempts.jsonl: the finished attempts, one problem a line (the interchange format of DESIGN.md).
 
     `text` is the whole attempt, tool output included. `correct` is there when the gold answer is known,
-    `failure` when the attempt has one: an attempt that was "stopped" is no sample of what the model can do.
+    `failure` when the attempt has one: one that was "stopped" or "interrupted" is no sample of what the model can do.
 
     Raises:
         StorageError: it could not be written.

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.verify.integers import answers_equal
 
@@ -273,13 +273,12 @@ def _row(record: ProblemRecord) -> AttemptRow:
 
 
 def _with_a_chance(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Without those that a settled vote ended, and those that a session's clock cut and a later one replaced."""
-    whole = [i for i, attempt in enumerate(attempts) if attempt.failure not in ("stopped", "out_of_time")]
-    last_whole = whole[-1] if whole else -1
+    """Without those that a settled vote or a person ended, or that the clock cut and a later session replaced."""
+    last_whole = max((i for i, attempt in enumerate(attempts) if attempt.failure not in CUT_OFF), default=-1)
     return [
         attempt
         for i, attempt in enumerate(attempts)
-        if attempt.failure != "stopped" and (attempt.failure != "out_of_time" or i > last_whole)
+        if attempt.failure not in CUT_OFF or (attempt.failure == "out_of_time" and i > last_whole)
     ]
 
 

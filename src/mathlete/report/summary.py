@@ -24,6 +24,7 @@ FAILURE_WORDS: dict[Failure, str] = {
     "out_of_time": "out of time",
     "out_of_range": "answer out of range",
     "generator_error": "generator error",
+    "interrupted": "interrupted",
     "stopped": "stopped, vote settled",
 }
 

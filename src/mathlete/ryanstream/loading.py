@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from mathlete.ryanstream.checkpoint.convert import Progress, ensure_checkpoint
 from mathlete.ryanstream.checkpoint.mapped import map_checkpoint
 from mathlete.ryanstream.engine import Engine
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
+from mathlete.ryanstream.machine import available_cores, available_memory_bytes
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.native.kernels import KernelsUnavailable, NativeKernels, load_kernels
 from mathlete.ryanstream.model.ops import Ops
@@ -54,9 +54,10 @@ class EngineConfig:
         """Raise `ValueError` naming the first field that is out of range."""
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
-        for name in ("max_running", "max_step_tokens", "max_model_len"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        for name in ("max_running", "max_step_tokens", "max_model_len", "num_threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be >= 1, not {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def load_engine(model_path: Path, cache_dir: Path, config: EngineConfig, progres
         StorageError: when the cache cannot be written.
         EngineError: when the KV cache would not fit into memory.
     """
-    num_threads = config.num_threads or len(os.sched_getaffinity(0))
+    num_threads = config.num_threads or available_cores()
     torch.set_num_threads(num_threads)
     kernels = load_kernels(cache_dir / "kernels")
     native = kernels if isinstance(kernels, NativeKernels) else None
@@ -120,8 +121,7 @@ def _num_blocks(shape: ModelConfig, config: EngineConfig) -> int:
     if config.kv_cache_bytes is not None:
         return max(1, config.kv_cache_bytes // block_bytes)
     wanted = max(config.max_running * _EXPECTED_TOKENS, config.max_model_len) // BLOCK_SIZE + 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    affordable = int(memory * _MAX_MEMORY_PART) // block_bytes
+    affordable = int(available_memory_bytes() * _MAX_MEMORY_PART) // block_bytes
     if affordable * BLOCK_SIZE < config.max_model_len:
         raise EngineError(
             f"keys and values of one request of {config.max_model_len} tokens need "

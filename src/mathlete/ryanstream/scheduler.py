@@ -151,7 +151,7 @@ class Scheduler:
 
     def _preempt_youngest(self, request: EngineRequest) -> bool:
         """Take the blocks of the youngest running request younger than `request`; whether there was one."""
-        victim = self.running[-1]
+        victim = max(self.running, key=lambda running: running.arrival)
         if victim is request:
             return False
         self._pool.release(victim.block_ids)

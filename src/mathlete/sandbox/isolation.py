@@ -55,6 +55,8 @@ _NAMESPACES = {
     "ipcns": 0x08000000,
     "mntns": 0x00020000,
 }
+# What to do without where namespaces are granted and then may not be furnished, most sparing first.
+_RETREATS = (frozenset({"mntns"}), frozenset(_NAMESPACES))
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, (1 << 64) - 100, 0x8000
 _MOUNT_ATTR_RDONLY_NOSUID = (3).to_bytes(8, sys.byteorder) + bytes(24)  # struct mount_attr
@@ -83,7 +85,7 @@ class Fence:
         memory_bytes: address space, the interpreter's own included.
         file_bytes: size of any one file; four times as much in the working directory together.
         cpu_s: processor seconds over all threads.
-        without: layers that are left out, for tests and diagnosis.
+        without: layers that are not even tried.
     """
 
     work_dir: str
@@ -106,6 +108,16 @@ def importable_directories() -> tuple[str, ...]:
     return tuple(sorted(libraries))
 
 
+def next_retreat(without: frozenset[str]) -> frozenset[str] | None:
+    """What to leave out where a program could not be started without `without`; None when nothing is left to try.
+
+    Some machines grant namespaces and then deny what must be done in them: AppArmor (Ubuntu since 23.10) the map
+    of user ids, the profile of a container every mount. A process that got so far cannot go back; a fresh one can
+    do without.
+    """
+    return next((without | retreat for retreat in _RETREATS if not retreat <= without), None)
+
+
 def enter_namespaces(fence: Fence) -> list[str]:
     """Leave the parent's namespaces as far as the machine permits; for the process that forks the program.
 
@@ -116,7 +128,7 @@ def enter_namespaces(fence: Fence) -> list[str]:
         The layers that are now in force.
 
     Raises:
-        OSError: when a namespace was entered and could not be furnished.
+        OSError: when a namespace was entered and could not be furnished (see `next_retreat`).
     """
     user_id, group_id = os.geteuid(), os.getegid()
     layers: list[str] = []

@@ -28,6 +28,12 @@ _ENVIRONMENT = {
 }
 
 
+def _environment() -> dict[str, str]:
+    """What the zygote is told. Without our own library path an interpreter from a module system does not start."""
+    library_path = os.environ.get("LD_LIBRARY_PATH")
+    return _ENVIRONMENT if library_path is None else {**_ENVIRONMENT, "LD_LIBRARY_PATH": library_path}
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramPipes:
     """The pool's ends of what connects it to one program; closed by `close`.
@@ -64,7 +70,7 @@ class Zygote:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=_ENVIRONMENT,
+                env=_environment(),
                 cwd="/",
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is the pool's to handle

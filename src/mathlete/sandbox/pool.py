@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Self
 
 from mathlete.core.code import CodeLimits, ToolResult
-from mathlete.core.errors import MathleteError
+from mathlete.core.errors import MathleteError, StorageError
 from mathlete.core.protocols import CodeDone
-from mathlete.sandbox.isolation import LAYERS, Fence
+from mathlete.sandbox.isolation import LAYERS, Fence, next_retreat
 from mathlete.sandbox.launch import Zygote
 from mathlete.sandbox.outcome import cpu_ceiling_s
 from mathlete.sandbox.program_run import START_PATIENCE_S, Job, ProgramRun
@@ -59,6 +59,7 @@ class SandboxPool:
 
         Raises:
             ValueError: for fewer than one worker or an unknown layer.
+            StorageError: when there is no temporary directory to run programs in.
         """
         if num_workers < 1:
             raise ValueError(f"num_workers must be >= 1, not {num_workers}")
@@ -66,6 +67,7 @@ class SandboxPool:
         if unknown := self._without - set(LAYERS):
             raise ValueError(f"without: no such isolation layer: {', '.join(sorted(unknown))}")
         self._num_workers = num_workers
+        self._room = _make_room()
         self._lock = threading.Lock()  # guards the next five
         self._waiting: deque[Job] = deque([Job(_PROBE_ID, "", CodeLimits())])
         self._running: list[ProgramRun] = []
@@ -79,7 +81,6 @@ class SandboxPool:
         self._zygote: Zygote | None = None
         self._last_words = ""
         self._num_started = 0
-        self._room = tempfile.TemporaryDirectory(prefix="mathlete-", ignore_cleanup_errors=True)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._wake_r, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._work, name="sandbox", daemon=True)
@@ -182,7 +183,9 @@ class SandboxPool:
     def _start_waiting(self) -> None:
         while True:
             with self._lock:
-                if self._closing or not self._waiting or len(self._running) >= self._num_workers:
+                # Until the trial has found what fences can be had here, it is alone.
+                num_workers = self._num_workers if self._probe_ready.is_set() else 1
+                if self._closing or not self._waiting or len(self._running) >= num_workers:
                     return
                 job = self._waiting.popleft()
                 try:
@@ -264,6 +267,9 @@ class SandboxPool:
                 return
             if run.lost:
                 self._lose(run.job, result)
+            elif run.job.run_id == _PROBE_ID and run.failed and (retreat := next_retreat(self._without)):
+                self._without = retreat
+                self._waiting.appendleft(run.job)
             else:
                 self._settle(run.job.run_id, result)
 
@@ -304,6 +310,16 @@ class SandboxPool:
             os.close(self._wake_w)
             self._wake_w = -1
         self._room.cleanup()
+
+
+def _make_room() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="mathlete-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise StorageError(
+            f"the sandbox needs a temporary directory to run programs in: {error}; "
+            "set TMPDIR to a directory that you may write to, on a disk with room"
+        ) from error
 
 
 def _remove_tree(path: str) -> None:

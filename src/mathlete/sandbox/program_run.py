@@ -69,9 +69,14 @@ class ProgramRun:
         return self._pipes.status not in self._open
 
     @property
+    def failed(self) -> bool:
+        """Whether its supervisor could not start it."""
+        return "failed" in self._report
+
+    @property
     def lost(self) -> bool:
         """Whether it ended without having started, through no fault of its own: it may be run again."""
-        return self.ended and not self.started and self._verdict is None and "failed" not in self._report
+        return self.ended and not self.started and self._verdict is None and not self.failed
 
     @property
     def deadline_s(self) -> float:
@@ -120,12 +125,12 @@ class ProgramRun:
 
     @property
     def overdue(self) -> bool:
-        """Whether its clock has run out: for starting, for running, or for ending."""
-        return time.monotonic() >= self._deadline_s
+        """Whether its clock has run out before its end: for starting, for running, or for ending."""
+        return not self.ended and time.monotonic() >= self._deadline_s
 
     def enforce_clock(self) -> None:
-        """End a program that is overdue. A supervisor that did not report back after a kill is given up."""
-        if self._verdict is None and self.started:
+        """End a program that is overdue. A supervisor that did not hang up after a kill or a report is given up."""
+        if self._verdict is None and self.started and not self._report:
             self.end("timeout")
         else:
             self._close(self._pipes.status)

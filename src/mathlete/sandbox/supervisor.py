@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from mathlete.sandbox import isolation, kernel, program
 
 _WATCH_INTERVAL_MS = 100
+_BLIND_INTERVAL_MS = 10  # where the kernel does not tell when a process ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +82,20 @@ def _watch(pid: int, control: int, started_s: float, *, alone: bool) -> dict[str
         alone: the program is the first process of its own namespace, so that all it started end with it.
     """
     too_many_threads = False
-    pid_fd = os.pidfd_open(pid)
     poller = select.poll()
     poller.register(control, select.POLLIN)
-    poller.register(pid_fd, select.POLLIN)
-    while not (ready := dict(poller.poll(_WATCH_INTERVAL_MS))):
+    interval_ms = _BLIND_INTERVAL_MS
+    if (pid_fd := _open_process(pid)) is not None:
+        poller.register(pid_fd, select.POLLIN)
+        interval_ms = _WATCH_INTERVAL_MS
+    while not poller.poll(interval_ms) and not _has_ended(pid):
         too_many_threads = _num_threads(pid) > isolation.MAX_THREADS
         if too_many_threads:
             break
-    if pid_fd not in ready:
-        os.kill(pid, signal.SIGKILL)
+    # Before it is reaped nobody else can have its number; a program that has ended is beyond harm.
+    os.kill(pid, signal.SIGKILL)
     if not alone:
-        _end_group(pid)  # before it is reaped: until then nobody else can have its number
+        _end_group(pid)
     _, wait_status, usage = os.wait4(pid, 0)
     elapsed_s = time.monotonic() - started_s
     if not alone:
@@ -104,6 +107,18 @@ def _watch(pid: int, control: int, started_s: float, *, alone: bool) -> dict[str
         "max_rss_bytes": usage.ru_maxrss * 1024,
         "too_many_threads": too_many_threads,
     }
+
+
+def _open_process(pid: int) -> int | None:
+    """A descriptor that is readable once the process has ended; None where there is none (before Linux 5.3)."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # this Python does not know the call, or the kernel does not
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _num_threads(pid: int) -> int:
@@ -161,6 +176,7 @@ def _connect_streams(channels: Channels) -> None:
 def _forget_the_house(work_dir: str) -> None:
     """Leave the program an environment and an import path in which nothing tells of us."""
     os.environ.update(HOME=work_dir, TMPDIR=work_dir)
+    os.environ.pop("LD_LIBRARY_PATH", None)  # the zygote needed it
     for name in [name for name in sys.modules if name.partition(".")[0] == "mathlete"]:
         del sys.modules[name]
     importable = isolation.importable_directories()

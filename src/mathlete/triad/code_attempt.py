@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mathlete.core.attempt import Attempt, Failure, Turn
+from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.generation import Completion, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
@@ -35,12 +35,14 @@ class AttemptConfig:
         max_tokens: sampled tokens over all turns.
         max_programs: programs that are run.
         top_p: of sampling.
+        top_k: of sampling.
         min_p: of sampling.
     """
 
     max_tokens: int = 1024
     max_programs: int = 4
     top_p: float = 0.95
+    top_k: int = 0
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
@@ -116,6 +118,7 @@ class CodeAttempt:
         sampling = SamplingParams(
             temperature=self.temperature,
             top_p=self.config.top_p,
+            top_k=self.config.top_k,
             min_p=self.config.min_p,
             max_tokens=self.config.max_tokens - self.num_tokens,
             seed=derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
@@ -144,7 +147,7 @@ class CodeAttempt:
         self._spans.append(Span(completion.text, completion.token_ids))
         self._cut = completion.finish_reason != "stop"
         if completion.finish_reason in ("error", "abort"):
-            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "stopped")
+            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
         if turn.code is not None:
             return RunProgram(turn.code)
         if completion.stop is not None and self.num_tokens < self.config.max_tokens:
@@ -164,10 +167,15 @@ class CodeAttempt:
         return Continue()
 
     def end(self, now_s: float, failure: Failure) -> Done:
-        """Close the attempt; `failure` stands only when no answer can be extracted from what is there."""
-        found = self._extract()
-        if found.value is not None:
-            reason: Failure | None = None
+        """Close the attempt. `failure` says who cut it off, or stands when no answer can be extracted.
+
+        An attempt "stopped" because the vote was settled without it gets no answer.
+        """
+        found = Extraction(None, "", "missing") if failure == "stopped" else self._extract()
+        if failure in CUT_OFF:
+            reason: Failure | None = failure
+        elif found.value is not None:
+            reason = None
         elif found.problem == "out_of_range":
             reason = "out_of_range"
         elif failure == "no_answer" and self._last_program_failed():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from mathlete.contest.clock import deadline_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.budget import Clock
 from mathlete.core.code import CodeLimits
 from mathlete.core.policy import Launch, Policy, PoolState, Stop
@@ -181,8 +181,8 @@ class Driver:
                 num_parallel=parallel_problems(self._config.max_in_flight, self._config.attempts),
             )
             tried = self._attempts_before(problem)
-            # one that was cut off had no chance; it is in the trace, and another takes its place
-            finished = [attempt for attempt in tried if attempt.failure not in ("stopped", "out_of_time")]
+            # one that was cut off before it had an answer stays in the trace, and another takes its place
+            finished = [attempt for attempt in tried if attempt.answer is not None or attempt.failure not in CUT_OFF]
             state = _OpenProblem(problem, now, now + share, finished, len(finished), _free_indices(tried))
             self._open[problem.id] = state
             self._trace.append("problem_opened", {"budget_s": share}, problem.id)
@@ -240,19 +240,16 @@ class Driver:
     # --- ending ---
 
     def _close(self, state: _OpenProblem, stop: Stop) -> None:
-        """End a problem. Siblings in flight are ended too; one that had an answer by then has a vote."""
-        selection = stop.selection
-        if self._in_flight.count(state.problem.id):
-            self._in_flight.end([state.problem.id], "stopped")
-            self._collect()
-            selection = self._selection_now(state.problem, state.finished)
+        """End a problem with the policy's selection; siblings in flight are ended without a vote."""
+        self._in_flight.end([state.problem.id], "stopped")
+        self._collect()
         self._trace.append("decision", {"action": "stop", "reason": stop.reason}, state.problem.id)
         del self._open[state.problem.id]
-        self._finish_problem(state.problem, state.finished, selection, stop.reason)
+        self._finish_problem(state.problem, state.finished, stop.selection, stop.reason)
 
     def _end_all(self, reason: str | None) -> None:
         """The session is over: every problem that is left gets a selection from what is there."""
-        self._in_flight.end(list(self._open), "stopped" if reason else "out_of_time")
+        self._in_flight.end(list(self._open), "interrupted" if reason else "out_of_time")
         self._collect()
         for state in list(self._open.values()):
             self._close(state, Stop(self._selection_now(state.problem, state.finished), reason or OUT_OF_TIME))

@@ -86,11 +86,11 @@ class InFlight:
             self._advance(attempt, attempt.on_result(done.result, self._trace.at_s()))
 
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
-        """End all attempts of some problems. What they have written is kept, and an answer that is there counts.
+        """End all attempts of some problems; what they have written is kept.
 
         Args:
             problem_ids: whose attempts.
-            failure: of those without an answer.
+            failure: one of `core.attempt.CUT_OFF`.
         """
         ending = [attempt for attempt in self._attempts.values() if attempt.problem.id in problem_ids]
         for problem_id in {attempt.problem.id for attempt in ending}:

@@ -38,7 +38,7 @@ class CheckpointFolder:
 
     def config(self) -> ModelConfig:
         """The model's shape."""
-        return ModelConfig(**json.loads((self.path / "config.json").read_text()))
+        return ModelConfig(**json.loads((self.path / "config.json").read_text(encoding="utf-8")))
 
 
 def open_source(path: Path) -> WeightSource:
@@ -92,10 +92,10 @@ def _convert(
     progress: Progress,
 ) -> None:  # fmt: skip
     spec = source.tokenizer()
-    (folder.path / "config.json").write_text(json.dumps(asdict(source.config), indent=1))
-    (folder.path / "tokenizer.json").write_text(spec.tokenizer_json)
+    (folder.path / "config.json").write_text(json.dumps(asdict(source.config), indent=1), encoding="utf-8")
+    (folder.path / "tokenizer.json").write_text(spec.tokenizer_json, encoding="utf-8")
     control = {"tokens": spec.control_tokens, "eos_token_ids": spec.eos_token_ids}
-    (folder.path / "control_tokens.json").write_text(json.dumps(control, indent=1))
+    (folder.path / "control_tokens.json").write_text(json.dumps(control, indent=1), encoding="utf-8")
     num_layers = source.config.num_layers
 
     def advance(name: str, size: int) -> None:

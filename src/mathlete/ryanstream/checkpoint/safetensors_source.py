@@ -50,7 +50,7 @@ class SafetensorsSource:
         path = self._folder / "tokenizer.json"
         if not path.exists():
             raise ModelError(f"{path} is missing: a model folder needs the tokenizer in the `tokenizers` format")
-        plain, control = split_control_tokens(path.read_text())
+        plain, control = split_control_tokens(path.read_text(encoding="utf-8"))
         ends = self._raw.get("eos_token_id")
         given = ends if isinstance(ends, list) else [ends]
         named = [control[name] for name in ("<|im_end|>", "<|endoftext|>") if name in control]
@@ -91,7 +91,7 @@ class SafetensorsSource:
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self._folder / name
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError(f"{path} cannot be read as JSON: {error}") from error
         return content

@@ -85,8 +85,8 @@ class EngineTokenizer:
     @classmethod
     def load(cls, folder: Path) -> EngineTokenizer:
         """Read tokenizer.json and control_tokens.json as `checkpoint.convert` wrote them."""
-        control = json.loads((folder / "control_tokens.json").read_text())
-        return cls((folder / "tokenizer.json").read_text(), control["tokens"], control["eos_token_ids"])
+        control = json.loads((folder / "control_tokens.json").read_text(encoding="utf-8"))
+        return cls((folder / "tokenizer.json").read_text(encoding="utf-8"), control["tokens"], control["eos_token_ids"])
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never a control token. Lone surrogates become U+FFFD."""

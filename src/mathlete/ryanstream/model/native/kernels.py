@@ -21,6 +21,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mathlete.ryanstream.machine import available_cores
+
 PANEL = 32
 BLOCK_SIZE = 16
 MAX_GROUP = 8
@@ -69,7 +71,7 @@ class NativeKernels:
             getattr(library, f"mlt_{name}").restype = None
         for name in ("rope_store", "paged_attention", "sample", "set_threads"):
             getattr(library, f"mlt_{name}").restype = None
-        self.set_num_threads(len(os.sched_getaffinity(0)))
+        self.set_num_threads(available_cores())
 
     def set_num_threads(self, num_threads: int) -> None:
         """Compute with `num_threads` threads from now on, the caller's included."""

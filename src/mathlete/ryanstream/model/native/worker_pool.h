@@ -24,9 +24,10 @@ class WorkerPool {
     return *pool;
   }
 
-  // Work with `threads` threads from now on, the caller's included. Threads are only ever added.
+  // Work with `threads` threads from now on, the caller's included. One that is not needed sleeps until it is.
   void set_threads(int threads) {
     threads_ = std::max(1, threads);
+    threads_.notify_all();
     for (; started_ < threads_ - 1; ++started_) std::thread([this, id = started_] { serve(id); }).detach();
   }
 
@@ -84,8 +85,9 @@ class WorkerPool {
 
   void serve(int id) {
     for (;;) {
+      for (int threads = threads_; id >= threads - 1; threads = threads_) threads_.wait(threads);
       const uint64_t seen = ticket_.load(std::memory_order_acquire);
-      if (id < threads_ - 1 && work_on_one()) continue;
+      if (work_on_one()) continue;
       int spins = 0;
       while (ticket_.load(std::memory_order_relaxed) == seen && spins < kSpinsBeforeSleep) {
         _mm_pause();

@@ -20,6 +20,7 @@ from mathlete.core.generation import Message, SamplingParams
 from mathlete.generators.ryanstream import chat_ids
 from mathlete.model_store.store import DEFAULT_MODEL, ModelStore
 from mathlete.ryanstream.loading import EngineConfig, LoadedEngine, load_engine
+from mathlete.ryanstream.machine import available_cores
 from mathlete.ryanstream.model.native.kernels import NativeKernels, load_kernels
 
 PROBLEM = "Solve the problem: find the remainder when 2^100 is divided by 7. " * 9
@@ -83,6 +84,7 @@ def run(loaded: LoadedEngine, prompt: list[int], size: int, new: int) -> dict[st
 
 def ceilings() -> dict[str, float]:
     """What the machine can do: reading memory (a sum over 1 GiB), int8 products on weights that stay in the cache."""
+    torch.set_num_threads(available_cores())
     big = torch.ones(1 << 28, dtype=torch.float32)
     found = {"read_gb_per_s": round(big.nbytes / best(lambda: big.sum()) / 1e9, 1)}
     store = ModelStore()

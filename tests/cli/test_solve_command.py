@@ -92,7 +92,10 @@ def test_json_is_all_there_is_on_stdout(mathlete: Mathlete, problems: Path, comm
         ("a", 42, "42"), ("b", 42, "7"), ("c", 42, "42"),
     ]  # fmt: skip
     assert (result["finished"], result["warnings"]) == ("complete", [])
-    assert result["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    if command == "evaluate":
+        assert result["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
+    else:  # problems that end early bend pass@1 and pass@k
+        assert result["metrics"] is None
     assert result["num_tokens"] == sum(row["num_tokens"] for row in result["problems"]) > 0
     assert Path(result["folder"]).name == result["run"]
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mathlete.core.record import RunRecord
-from mathlete.lab.metrics import evaluate_run
+from mathlete.lab.metrics import Metrics, evaluate_run
 from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
 
 
@@ -29,7 +29,7 @@ def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
         }
         for key, record in run.problems.items()
     ]
-    metrics = evaluate_run(run)
+    metrics = _figures(run)
     return {
         "run": folder.name,
         "folder": str(folder),
@@ -46,7 +46,7 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
     """The answers as a table, what they are worth, how the run ended, and where everything is."""
     labelled = any(record.gold is not None for record in run.problems.values())
     console.print(_answers(run, labelled))
-    metrics = evaluate_run(run)
+    metrics = _figures(run)
     if metrics is not None:
         console.print()
         for line in metrics.lines():
@@ -60,6 +60,11 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
         console.print(cut, highlight=False, soft_wrap=True)
     console.print(f"report:     {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"submission: {folder / 'submission.csv'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _figures(run: RunRecord) -> Metrics | None:
+    """Of `evaluate` only: `solve` ends a problem when its vote is settled, which bends pass@1 and pass@k."""
+    return evaluate_run(run) if run.config.get("command") == "evaluate" else None
 
 
 def how_it_was_cut(run: RunRecord) -> str | None:

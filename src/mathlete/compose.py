@@ -88,12 +88,14 @@ class LoadedGenerator:
     Attributes:
         generator: what drives the model.
         description: engine and kernels, for the trace.
+        tokens_per_s: of many attempts together, where it was measured.
         warnings: what a person should know about it.
     """
 
     generator: Generator
     description: str
     warnings: tuple[str, ...] = ()
+    tokens_per_s: float | None = None
 
 
 def build_generator(
@@ -118,7 +120,10 @@ def build_generator(
     )
     loaded = load_engine(model_path, cache_dir, engine, progress)
     generator = RyanStreamGenerator(loaded)
-    return LoadedGenerator(generator, generator.description, kernel_warnings(loaded.kernels))
+    warnings = kernel_warnings(loaded.kernels)
+    return LoadedGenerator(
+        generator, generator.description, warnings, generator.measure_speed(min(16, config.max_in_flight))
+    )
 
 
 def kernel_warnings(kernels: str) -> tuple[str, ...]:
@@ -154,7 +159,7 @@ def build_policy(config: RunConfig) -> Policy:
 
 def build_driver(
     config: RunConfig,
-    generator: Generator,
+    loaded: LoadedGenerator,
     runner: CodeRunner,
     sink: TraceSink,
     on_progress: Callable[[RunProgress], None],
@@ -166,8 +171,9 @@ def build_driver(
         run_seed=config.seed,
         attempt=AttemptConfig(config.max_tokens, top_p=config.top_p, top_k=config.top_k, min_p=config.min_p),
         code=CodeLimits(wall_s=config.code_timeout_s),
+        tokens_per_s=loaded.tokens_per_s,
     )
-    return Driver(generator, runner, sink, build_policy(config), limits, on_progress=on_progress)
+    return Driver(loaded.generator, runner, sink, build_policy(config), limits, on_progress=on_progress)
 
 
 def decode_config(data: dict[str, Any]) -> RunConfig:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.contest.clock import deadline_s, parallel_problems, share_s, usable_s
+from mathlete.contest.clock import attempts_affordable, deadline_s, parallel_problems, share_s, usable_s
 
 weights = st.floats(0.01, 100)
 parts_used = st.floats(0, 1)
@@ -96,3 +96,24 @@ def test_at_least_one_problem_is_worked_on(max_in_flight: int, attempts: int) ->
     num = parallel_problems(max_in_flight, attempts)
     assert num >= 1
     assert num == 1 or num * attempts <= max_in_flight or attempts == 0
+
+
+@given(
+    remaining_s=st.floats(-10, 1e6),
+    tokens_per_s=st.floats(0.1, 1e4),
+    num_problems=st.integers(1, 200),
+    tokens_per_attempt=st.floats(1, 1e4),
+    wanted=st.integers(1, 64),
+)
+def test_what_is_planned_fits_into_what_remains(
+    remaining_s: float, tokens_per_s: float, num_problems: int, tokens_per_attempt: float, wanted: int
+) -> None:
+    num = attempts_affordable(
+        remaining_s,
+        tokens_per_s=tokens_per_s,
+        num_problems=num_problems,
+        tokens_per_attempt=tokens_per_attempt,
+        wanted=wanted,
+    )
+    assert 0 <= num <= wanted
+    assert num * num_problems * tokens_per_attempt <= max(0.0, tokens_per_s * remaining_s)

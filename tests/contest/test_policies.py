@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -177,3 +177,13 @@ def test_outstanding_counts_what_may_still_vote() -> None:
 def test_a_setting_out_of_range_names_its_field(kind: type[Any], name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         kind(**{name: value})
+
+
+def test_a_vote_gets_what_the_clock_affords() -> None:
+    policy = VotePolicy(attempts=8)
+    assert policy.decide(replace(state([]), affordable=3)) == Launch(3, "code", 0.8)
+    assert policy.decide(replace(state([]), affordable=None)) == Launch(8, "code", 0.8)
+    assert policy.decide(replace(state([]), affordable=99)) == Launch(8, "code", 0.8)
+    stop = policy.decide(replace(state(pool_of("1", "2", None)), affordable=3))
+    assert isinstance(stop, Stop) and stop.reason == "all attempts that the clock affords (3) finished"
+    assert FixedPolicy(attempts=8).decide(replace(state([]), affordable=3)) == Launch(8, "code", 0.8)

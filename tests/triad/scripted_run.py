@@ -180,6 +180,7 @@ def drive(
     attempts: int = 4,
     settle: bool = False,
     budget_s: float = 100.0,
+    tokens_per_s: float | None = None,
     max_in_flight: int = 32,
     config: AttemptConfig | None = None,
     before: Sequence[TraceEvent] = (),
@@ -196,7 +197,7 @@ def drive(
         seen.append(progress)
         on_step(driver, progress)
 
-    limits = DriverConfig(attempts=attempts, max_in_flight=max_in_flight, run_seed=7, attempt=config or AttemptConfig())
+    limits = DriverConfig(attempts, max_in_flight, 7, config or AttemptConfig(), tokens_per_s=tokens_per_s)
     policy = policy or (VotePolicy(attempts=attempts) if settle else FixedPolicy(attempts=attempts))
     driver = Driver(generator, runner, sink, policy, limits, on_progress=note, clock=clock, sleep=clock.sleep)
     earlier: Mapping[str, ProblemRecord] = fold_run(sink.events).problems if before else {}

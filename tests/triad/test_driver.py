@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from scripted_run import FakeClock, FakeRunner, ListSink, WatchedGenerator, crashed, drive, printed, started
 
@@ -57,7 +59,7 @@ def test_the_order_of_a_run_in_its_trace() -> None:
         "problem_finished",
     ]
     data = [dict(event.data) for event in run.new_events]
-    assert data[0] == {"budget_s": pytest.approx(100, abs=0.1)}
+    assert data[0] == {"budget_s": pytest.approx(100, abs=0.1), "affordable": None}
     assert data[1] == {"action": "launch", "n": 1, "pillar": "code", "temperature": 0.8}
     assert data[2] == {"index": 0, "pillar": "code", "seed": derive_seed(7, "p", 0, 0), "temperature": 0.8}
     assert data[6] == {"action": "stop", "reason": "all attempts finished"}
@@ -127,6 +129,32 @@ def test_the_selection_of_the_policy_stands_whatever_its_stopped_siblings_had_pr
 
 
 # --- the clock ---
+
+
+def test_no_more_attempts_are_begun_than_the_clock_affords() -> None:
+    """At 50 tokens/s and 450 an attempt, 100 s have room for two attempts of each of four problems, not for eight."""
+    problems = [P, Q, R, replace(P, id="s")]
+    long = Reply(("so ",) * 440 + (BOXED_42,), token_s=0.1)
+    run = drive(lambda request: long, problems=problems, attempts=8, settle=True, tokens_per_s=50.0)
+    assert [event.data["affordable"] for event in run.new_events if event.kind == "problem_opened"] == [2, 2, 2, 2]
+    assert [event.data.get("n") for event in run.new_events if event.kind == "decision"][:4] == [2, 2, 2, 2]
+    for name in "pqrs":
+        attempts = run.attempts(name)
+        assert [attempt.answer for attempt in attempts[:2]] == ["42", "42"]
+        assert "out_of_time" not in {attempt.failure for attempt in attempts}
+
+
+def test_time_that_is_left_over_buys_more_attempts() -> None:
+    def script(request: GenerateRequest) -> Reply:
+        index = int(request.request_id.split("#")[1].split("/")[0])
+        if request.group == "p":
+            return Reply.saying(BOXED_42)
+        return Reply.saying(rf"\boxed{{{index}}}", delay_s=5.0)
+
+    run = drive(script, problems=[P, Q], attempts=8, settle=True, tokens_per_s=45.0)
+    opened = [event.data["affordable"] for event in run.new_events if event.kind == "problem_opened"]
+    assert opened[0] == 3
+    assert len(run.attempts("q")) > opened[1], "what p left is q's"
 
 
 def test_at_the_deadline_what_a_program_printed_counts() -> None:

@@ -177,7 +177,7 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
                     display.tell_once("ending the run: answers and report follow (Ctrl-C again to stop at once)")
                 display.update(progress)
 
-            driver = build_driver(run.config, loaded.generator, sandbox, run.store, show)
+            driver = build_driver(run.config, loaded, sandbox, run.store, show)
             interrupts.stop = driver.request_stop
             problems = [task.problem for task in run.tasks]
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)

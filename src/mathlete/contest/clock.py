@@ -8,6 +8,9 @@ from __future__ import annotations
 
 _MAX_RESERVE_PART = 0.1
 
+# Of the tokens that the clock has room for at the speed seen so far; attempts grow slower as they grow longer.
+_PLANNED_PART = 0.8
+
 
 def usable_s(budget_s: float, reserve_s: float) -> float:
     """Seconds of a budget for solving, the rest being kept for writing the results.
@@ -44,6 +47,24 @@ def deadline_s(opened_deadline_s: float, end_s: float, num_waiting: int) -> floa
     waits, nobody else could use the time: it may work to the end.
     """
     return end_s if num_waiting == 0 else min(opened_deadline_s, end_s)
+
+
+def attempts_affordable(
+    remaining_s: float, *, tokens_per_s: float, num_problems: int, tokens_per_attempt: float, wanted: int
+) -> int:
+    """Attempts that each of `num_problems` can get in what remains, from 0 to `wanted`.
+
+    Attempts that are all cut off at the deadline are worth nothing: fewer of them, ended, are worth more.
+
+    Args:
+        remaining_s: seconds left for solving.
+        tokens_per_s: of all attempts together.
+        num_problems: unresolved problems, >= 1.
+        tokens_per_attempt: that an attempt takes on average.
+        wanted: attempts a problem at most.
+    """
+    tokens = _PLANNED_PART * max(0.0, remaining_s) * tokens_per_s
+    return min(wanted, int(tokens / (num_problems * tokens_per_attempt)))
 
 
 def parallel_problems(max_in_flight: int, attempts: int) -> int:

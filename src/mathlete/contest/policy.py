@@ -55,7 +55,7 @@ class FixedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class VotePolicy:
-    """As `FixedPolicy`, but a problem ends as soon as its vote is settled (`solve`).
+    """As `FixedPolicy`, but a problem ends as soon as its vote is settled, and gets what the clock affords (`solve`).
 
     Attributes:
         attempts: attempts at most that count.
@@ -79,13 +79,16 @@ class VotePolicy:
 
     def decide(self, state: PoolState) -> Action:
         """Stop when the vote is settled; otherwise as `FixedPolicy`."""
-        outstanding = num_outstanding(state, self.attempts)
+        attempts = self.attempts if state.affordable is None else min(self.attempts, state.affordable)
+        outstanding = num_outstanding(state, attempts)
         votes = [t.votes for t in tally(state.attempts)]
         reason = why_settled(votes, outstanding, self.rule) if outstanding else None
         if reason is not None:
             return Stop(self.selector.select(state.problem, state.attempts), reason)
-        fixed = FixedPolicy(self.attempts, self.pillar, self.temperature, self.wave, self.selector)
-        return fixed.decide(state)
+        action = FixedPolicy(attempts, self.pillar, self.temperature, self.wave, self.selector).decide(state)
+        if attempts < self.attempts and isinstance(action, Stop) and action.reason == ALL_FINISHED:
+            return Stop(action.selection, f"all attempts that the clock affords ({attempts}) finished")
+        return action
 
 
 def num_outstanding(state: PoolState, attempts: int) -> int:

@@ -21,6 +21,7 @@ class PoolState:
         num_launched: attempts launched so far, finished ones included.
         elapsed_s: seconds since the problem was opened.
         remaining_s: seconds left of the problem's share of the clock.
+        affordable: attempts in all that the clock has room for at the speed seen so far; None when it is not known.
     """
 
     problem: Problem
@@ -29,6 +30,7 @@ class PoolState:
     num_launched: int
     elapsed_s: float
     remaining_s: float
+    affordable: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from mathlete.core.selection import Selection
 from mathlete.core.trace import encode
 from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
 from mathlete.triad.in_flight import InFlight
+from mathlete.triad.pace import Pace
 from mathlete.triad.progress import ProblemProgress, RunProgress, progress_of_done, progress_of_open
 from mathlete.triad.run_trace import RunTrace
 
@@ -44,6 +45,7 @@ class DriverConfig:
         run_seed: all noise is derived from it.
         attempt: limits of an attempt.
         code: limits of a program.
+        tokens_per_s: of the generator, all attempts together, as far as it is known beforehand.
     """
 
     attempts: int = 8
@@ -51,6 +53,7 @@ class DriverConfig:
     run_seed: int = 0
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     code: CodeLimits = field(default_factory=CodeLimits)
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class _OpenProblem:
     finished: list[Attempt]
     num_launched: int
     indices: Iterator[int]  # of attempts to come
+    affordable: int | None  # attempts that the clock has room for
 
 
 def is_cut_short(record: ProblemRecord) -> bool:
@@ -134,6 +138,7 @@ class Driver:
         """
         self._trace = RunTrace(self._sink, self._clock, offset_s)
         self._in_flight = InFlight(*self._parts, self._trace, self._config.code, self._sleep)
+        self._pace = Pace(self._config.attempts, self._config.tokens_per_s)
         self._end_s = self._trace.start_s + budget_s
         self._earlier = earlier
         self._order = [problem.id for problem in problems]
@@ -172,25 +177,30 @@ class Driver:
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
         while self._waiting and self._room() > 0 and self._clock() < self._end_s:
+            affordable = self._pace.affordable(self._end_s - self._clock(), len(self._waiting) + len(self._open))
+            affordable = None if affordable is None else max(1, affordable)  # whoever is opened gets a try
             problem = self._waiting.pop(0)
             now = self._clock()
             share = share_s(
                 self._end_s - now,
                 weight=1.0,
                 total_weight=float(len(self._waiting) + len(self._open) + 1),
-                num_parallel=parallel_problems(self._config.max_in_flight, self._config.attempts),
+                num_parallel=parallel_problems(self._config.max_in_flight, affordable or self._config.attempts),
             )
             tried = self._attempts_before(problem)
             # one that was cut off before it had an answer stays in the trace, and another takes its place
             finished = [attempt for attempt in tried if attempt.answer is not None or attempt.failure not in CUT_OFF]
-            state = _OpenProblem(problem, now, now + share, finished, len(finished), _free_indices(tried))
+            state = _OpenProblem(problem, now, now + share, finished, len(finished), _free_indices(tried), affordable)
             self._open[problem.id] = state
-            self._trace.append("problem_opened", {"budget_s": share}, problem.id)
+            self._trace.append("problem_opened", {"budget_s": share, "affordable": affordable}, problem.id)
             self._decide(state)
 
     def _decide_all(self) -> None:
         for state in list(self._open.values()):
             state.deadline_s = deadline_s(state.deadline_s, self._end_s, len(self._waiting))
+            if not self._waiting and state.affordable is not None:  # what the others left may afford more
+                more = self._pace.affordable(self._end_s - self._clock(), len(self._open)) or 0
+                state.affordable = max(state.affordable, min(self._config.attempts, len(state.finished) + more))
             if self._clock() >= state.deadline_s:
                 self._in_flight.end([state.problem.id], "out_of_time")
             self._decide(state)
@@ -217,6 +227,7 @@ class Driver:
             num_launched=state.num_launched,
             elapsed_s=now - state.opened_s,
             remaining_s=max(0.0, state.deadline_s - now),
+            affordable=state.affordable,
         )
 
     def _launch(self, state: _OpenProblem, num: int, action: Launch) -> None:
@@ -233,6 +244,8 @@ class Driver:
     def _collect(self) -> None:
         for attempt in self._in_flight.take_finished():
             self._open[attempt.problem_id].finished.append(attempt)
+            self._pace.note(attempt)
+        self._pace.note_speed(self._in_flight.num_tokens, self._clock() - self._trace.start_s)
 
     def _room(self) -> int:
         return self._config.max_in_flight - self._in_flight.count()

@@ -1,0 +1,44 @@
+"""How fast a session generates and how long its attempts are, so that no more are begun than the clock affords."""
+
+from __future__ import annotations
+
+from mathlete.contest.clock import attempts_affordable
+from mathlete.core.attempt import CUT_OFF, Attempt
+
+# Of an attempt, until some have ended: the embedded model took 340 to 650 on competition problems (LOG.md).
+_EXPECTED_TOKENS = 450.0
+_NUM_EXPECTED = 4  # the expectation weighs as much as this many attempts
+_MIN_TOKENS, _MIN_S = 1000, 5.0  # before that the session's own speed says little
+
+
+class Pace:
+    """Speed and lengths, from what has happened so far."""
+
+    def __init__(self, wanted: int, tokens_per_s: float | None) -> None:
+        """`wanted`: attempts a problem at most. `tokens_per_s`: known beforehand, or None."""
+        self._wanted = wanted
+        self._tokens_per_s = tokens_per_s
+        self._num_tokens, self._num_attempts = _EXPECTED_TOKENS * _NUM_EXPECTED, float(_NUM_EXPECTED)
+
+    def note(self, attempt: Attempt) -> None:
+        """Learn from an attempt that has ended."""
+        if attempt.failure not in CUT_OFF and attempt.num_tokens:
+            self._num_tokens += attempt.num_tokens
+            self._num_attempts += 1
+
+    def note_speed(self, num_tokens: int, seconds: float) -> None:
+        """Learn from the session as a whole, once it has gone on for a while."""
+        if num_tokens >= _MIN_TOKENS and seconds >= _MIN_S:
+            self._tokens_per_s = num_tokens / seconds
+
+    def affordable(self, remaining_s: float, num_problems: int) -> int | None:
+        """Attempts that each of `num_problems` can get, perhaps 0; None while no speed is known."""
+        if self._tokens_per_s is None:
+            return None
+        return attempts_affordable(
+            remaining_s,
+            tokens_per_s=self._tokens_per_s,
+            num_problems=max(1, num_problems),
+            tokens_per_attempt=self._num_tokens / self._num_attempts,
+            wanted=self._wanted,
+        )

@@ -222,3 +222,10 @@ def test_a_script_takes_its_time() -> None:
     assert list(generator.events(9.0)) == [TokenChunk("a", "y", 1)] and now[0] == 102.5
     (end,) = generator.events(9.0)
     assert isinstance(end, Finished) and now[0] == 103.5
+
+
+def test_ryanstream_measures_its_speed_and_is_idle_again(tiny: TinyModel, engine_cache: Path) -> None:
+    generator = RyanStreamGenerator(load(tiny.folder, engine_cache, precision="fp32"))
+    assert generator.measure_speed(4) > 0
+    assert list(generator.events(0.0)) == []
+    assert answers(generator, [ask("a")]).finished["a"].usage.output == 24

@@ -142,7 +142,7 @@ def test_interrupted_then_killed_then_resumed(start: Start, tmp_path: Path) -> N
     first.send_signal(signal.SIGINT)
     out, err = first.communicate(timeout=60)
     assert first.returncode == 130, err
-    assert "cut short" in out and f"--resume {folder.name}" in err
+    assert "cut short" in out and folder.name in err
     assert list(submission(folder)) == example_ids(3)
     interrupted = stored(folder)
     assert interrupted.finished == "interrupted"

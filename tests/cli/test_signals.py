@@ -101,7 +101,7 @@ def test_one_signal_ends_the_run_in_order(start: Start, tmp_path: Path, number: 
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
     assert err.count("ending the run: answers and report follow (Ctrl-C again to stop at once)") == 1
-    assert f"interrupted; go on with --resume {folder.name}" in err and "Traceback" not in err
+    assert "interrupted; to go on: mathlete" in err and folder.name in err and "Traceback" not in err
     assert "an interruption cut short" in out
     record = stored(folder)
     assert record.finished == "interrupted"
@@ -136,7 +136,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     assert process.wait(timeout=20) == 130, text
     assert "0/6 problems" in text and "running" in text, "the live table"
     assert text.count("ending the run: answers and report follow") == 1
-    assert "interrupted; go on with --resume" in text and "Traceback" not in text and "KeyboardInterrupt" not in text
+    assert "interrupted; to go on: mathlete" in text and "Traceback" not in text and "KeyboardInterrupt" not in text
 
 
 def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=20)
     assert time.monotonic() - sent_s < 5
     assert process.returncode == 130 and out == ""
-    assert f"stopped at once; go on with --resume {folder.name}" in err and "Traceback" not in err
+    assert "stopped at once; to go on: mathlete" in err and folder.name in err and "Traceback" not in err
     check_goes_on(start, folder, {key: item.attempts for key, item in stored(folder).problems.items()})
 
 

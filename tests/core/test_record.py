@@ -10,7 +10,7 @@ from mathlete.core.attempt import Attempt, Turn
 from mathlete.core.problem import Problem
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.selection import Selection
-from mathlete.core.trace import EventKind, TraceEvent, encode, encode_problem
+from mathlete.core.trace import EventKind, TraceEvent, encode, encode_ending, encode_problem
 
 P, Q = Problem("p", "one?"), Problem("q", "two?")
 TURN = Turn("thinking", code="print(1)", num_tokens=3, logprobs=(-0.5,), entropies=(0.1,))
@@ -59,6 +59,14 @@ def test_a_whole_run() -> None:
     )
     assert (record.gold, record.group) == ("1", "base")
     assert run.problems["q"].selection is None and run.problems["q"].opened_at_s is None
+
+
+def test_the_turns_of_an_attempt_are_those_recorded_before_its_end() -> None:
+    events = [e for e in WHOLE_RUN if e.kind != "attempt_finished"]
+    events.append(event("attempt_finished", 5, "p", "p#1", attempt=encode_ending(attempt(1))))
+    record = fold_run(events).problems["p"]
+    assert record.attempts == (attempt(1),) and record.attempts[0].turns == (TURN,)
+    assert set(record.unfinished) == {"p#0"}
 
 
 def test_nothing_recorded() -> None:

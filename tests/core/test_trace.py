@@ -19,6 +19,7 @@ from mathlete.core.trace import (
     decode_selection,
     decode_turn,
     encode,
+    encode_ending,
     encode_problem,
 )
 
@@ -98,6 +99,13 @@ def test_turns(turn: Turn) -> None:
 @given(attempts)
 def test_attempts(attempt: Attempt) -> None:
     assert decode_attempt(through_json(encode(attempt))) == attempt
+
+
+@given(attempts)
+def test_the_end_of_an_attempt_is_recorded_without_its_turns(attempt: Attempt) -> None:
+    ending = through_json(encode_ending(attempt))
+    assert "turns" not in ending
+    assert decode_attempt(ending, attempt.turns) == attempt
 
 
 @given(selections)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mathlete.cic.majority import Majority
 from mathlete.contest.policy import FixedPolicy, VotePolicy
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import Attempt, Turn
 from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.core.generation import Finished, GenerateRequest, GeneratorEvent
 from mathlete.core.policy import Policy
@@ -247,7 +247,7 @@ def _check_times(session: Session) -> None:
 
 def _check_attempts(session: Session, attempts: int, max_in_flight: int) -> None:
     finished_before = {e.attempt_id for e in session.events[: session.num_before] if e.kind == "attempt_finished"}
-    open_turns: dict[str, list[object]] = {}
+    open_turns: dict[str, list[Turn]] = {}
     launched: Counter[str] = Counter()
     for event in session.new_events:
         if event.kind == "decision" and event.data["action"] == "launch":
@@ -263,7 +263,9 @@ def _check_attempts(session: Session, attempts: int, max_in_flight: int) -> None
             open_turns[event.attempt_id].append(decode_turn(event.data["turn"]))
         elif event.kind == "attempt_finished":
             attempt = decode_attempt(event.data["attempt"])
-            assert list(attempt.turns) == open_turns.pop(event.attempt_id), "each turn is in the trace"
+            assert attempt.turns == (), "its turns are in the trace already"
+            turns = open_turns.pop(event.attempt_id)
+            assert sum(turn.num_tokens for turn in turns) == attempt.num_tokens, "each turn is in the trace"
             assert attempt.answer is not None or attempt.failure is not None
             assert attempt.answer is None or attempt.failure in {None, "out_of_time", "interrupted"}
             finished_before.add(event.attempt_id)

@@ -108,7 +108,10 @@ class LiveDisplay:
             table.add_row(Text(f"... {hidden} more", style="dim"))
         num_done = sum(row.state == "done" for row in progress.problems)
         bar = ProgressBar(total=max(1, len(progress.problems)), completed=num_done, width=40)
-        return Group(table, Text(), bar, Text(self._status(progress)))
+        below = Table.grid()  # a bar does not end its line by itself
+        below.add_row(bar)
+        below.add_row(Text(self._status(progress)))
+        return Group(table, Text(), below)
 
     def _status(self, progress: RunProgress) -> str:
         num_done = sum(row.state == "done" for row in progress.problems)

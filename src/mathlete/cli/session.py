@@ -184,7 +184,8 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
         _finish(run, outcome, record)
     except KeyboardInterrupt:
         write_submission(fold_run(run.store.events()), run.folder)
-        run.console.print(f"stopped at once; go on with --resume {run.folder.id}", highlight=False, soft_wrap=True)
+        go_on = f"mathlete {run.config.command} --resume {run.folder.path}"
+        run.console.print(f"stopped at once; to go on: {go_on}", highlight=False, soft_wrap=True)
         raise
     except Exception as error:  # whatever it was: the answers that are there are handed in
         write_submission(fold_run(run.store.events()), run.folder)

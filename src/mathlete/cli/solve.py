@@ -113,7 +113,8 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
     else:
         show_summary(result.record, result.folder.path, Console())
     if result.interrupted:
-        console.print(f"interrupted; go on with --resume {result.folder.id}", highlight=False, soft_wrap=True)
+        go_on = f"mathlete {ctx.command.name} --resume {result.folder.path}"
+        console.print(f"interrupted; to go on: {go_on}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
 
 

@@ -95,7 +95,7 @@ def _fold_problem(record: ProblemRecord, event: TraceEvent) -> ProblemRecord:
         turns = (*record.unfinished.get(event.attempt_id, ()), decode_turn(data["turn"]))
         return replace(record, unfinished={**record.unfinished, event.attempt_id: turns})
     if event.kind == "attempt_finished":
-        attempt = decode_attempt(data["attempt"])
+        attempt = decode_attempt(data["attempt"], record.unfinished.get(data["attempt"]["id"], ()))
         unfinished = {key: turns for key, turns in record.unfinished.items() if key != attempt.id}
         return replace(record, attempts=(*record.attempts, attempt), unfinished=unfinished)
     if event.kind == "problem_finished":

@@ -9,7 +9,7 @@ Kinds and their `data`:
     problem_opened    {"budget_s": float}
     attempt_started   {"index", "pillar", "seed", "temperature"}
     turn_finished     {"turn": {...}}            one model turn with its tool result, if any
-    attempt_finished  {"attempt": {...}}
+    attempt_finished  {"attempt": {...}}         without its turns, which are recorded already
     decision          {"action": "launch" | "stop", ...}
     problem_finished  {"selection": {...}, "reason": str}
     gold_revealed     {"gold": str, "group": str}   written after the problem is finished
@@ -19,8 +19,8 @@ Kinds and their `data`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from mathlete.core.attempt import Attempt, Turn
@@ -103,9 +103,15 @@ def decode_turn(data: Mapping[str, Any]) -> Turn:
     return Turn(**fields)
 
 
-def decode_attempt(data: Mapping[str, Any]) -> Attempt:
-    """The inverse of `encode` for an `Attempt`."""
-    return Attempt(**{**data, "turns": tuple(decode_turn(turn) for turn in data["turns"])})
+def encode_ending(attempt: Attempt) -> dict[str, Any]:
+    """An attempt as `attempt_finished` records it: all but its turns."""
+    return {name: value for name, value in asdict(replace(attempt, turns=())).items() if name != "turns"}
+
+
+def decode_attempt(data: Mapping[str, Any], recorded: Sequence[Turn] = ()) -> Attempt:
+    """The inverse of `encode` for an `Attempt`, and of `encode_ending` given the turns that were `recorded`."""
+    turns = tuple(map(decode_turn, data["turns"])) if "turns" in data else tuple(recorded)
+    return Attempt(**{**data, "turns": turns})
 
 
 def decode_selection(data: Mapping[str, Any]) -> Selection:

@@ -13,7 +13,7 @@ from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import Completion, Finished, TokenChunk
 from mathlete.core.protocols import CodeRunner, Generator
-from mathlete.core.trace import encode
+from mathlete.core.trace import encode, encode_ending
 from mathlete.triad.code_attempt import CodeAttempt, Continue, RunProgram, Step
 from mathlete.triad.run_trace import RunTrace
 
@@ -174,7 +174,7 @@ class InFlight:
         self._keep(attempt.end(self._trace.at_s(), failure).attempt)
 
     def _keep(self, attempt: Attempt) -> None:
-        self._trace.append("attempt_finished", {"attempt": encode(attempt)}, attempt.problem_id, attempt.id)
+        self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
         del self._attempts[attempt.id]
         self._finished.append(attempt)
 

@@ -77,7 +77,7 @@ class Simulation:
 
 
 outcome_lists = st.lists(st.sampled_from(["1", "1", "2", "3", None, LOST]), min_size=1, max_size=20)
-settings_ = st.fixed_dictionaries({"attempts": st.integers(1, 10), "wave": st.none() | st.integers(1, 12)})
+settings_ = st.fixed_dictionaries({"attempts": st.integers(1, 10)})
 
 
 @given(outcome_lists, settings_, st.sampled_from([FixedPolicy, VotePolicy]), st.integers(0, 99), st.integers(0, 12))
@@ -96,7 +96,7 @@ def test_every_pool_ends(
         assert simulation.num_launched <= 2 * chosen["attempts"]
         counted = [a for a in simulation.finished if a.failure != LOST]
         assert len(counted) + len(simulation.in_flight) <= chosen["attempts"]
-        assert simulation.max_in_flight <= (chosen["wave"] or chosen["attempts"])
+        assert simulation.max_in_flight <= chosen["attempts"]
 
 
 @given(outcome_lists, settings_, st.integers(0, 99))
@@ -173,7 +173,7 @@ def test_outstanding_counts_what_may_still_vote() -> None:
 
 
 @pytest.mark.parametrize("kind", [FixedPolicy, VotePolicy])
-@pytest.mark.parametrize(("name", "value"), [("attempts", 0), ("temperature", -0.1), ("wave", 0)])
+@pytest.mark.parametrize(("name", "value"), [("attempts", 0), ("temperature", -0.1)])
 def test_a_setting_out_of_range_names_its_field(kind: type[Any], name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
         kind(**{name: value})

@@ -26,28 +26,25 @@ class FixedPolicy:
         attempts: attempts that count; one that the generator lost does not.
         pillar: way of working.
         temperature: of sampling.
-        wave: attempts of the problem in flight at most; None for all at once.
         selector: chooses the answer.
     """
 
     attempts: int = 8
     pillar: str = "code"
     temperature: float = 0.8
-    wave: int | None = None
     selector: Selector = field(default_factory=Majority)
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
-        _check(self.attempts, self.temperature, self.wave)
+        _check(self.attempts, self.temperature)
 
     def decide(self, state: PoolState) -> Action:
         """Launch until there are `attempts`, then wait for all of them, then stop."""
         if state.remaining_s <= 0:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
         wanted = num_outstanding(state, self.attempts) - state.num_in_flight
-        room = wanted if self.wave is None else self.wave - state.num_in_flight
-        if min(wanted, room) > 0:
-            return Launch(min(wanted, room), self.pillar, self.temperature)
+        if wanted > 0:
+            return Launch(wanted, self.pillar, self.temperature)
         if state.num_in_flight:
             return Wait()
         return Stop(self.selector.select(state.problem, state.attempts), ALL_FINISHED)
@@ -61,7 +58,6 @@ class VotePolicy:
         attempts: attempts at most that count.
         pillar: way of working.
         temperature: of sampling.
-        wave: attempts of the problem in flight at most; None for all at once.
         selector: chooses the answer.
         rule: when the vote is settled.
     """
@@ -69,13 +65,12 @@ class VotePolicy:
     attempts: int = 8
     pillar: str = "code"
     temperature: float = 0.8
-    wave: int | None = None
     selector: Selector = field(default_factory=Majority)
     rule: StoppingRule = field(default_factory=StoppingRule)
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
-        _check(self.attempts, self.temperature, self.wave)
+        _check(self.attempts, self.temperature)
 
     def decide(self, state: PoolState) -> Action:
         """Stop when the vote is settled; otherwise as `FixedPolicy`."""
@@ -85,7 +80,7 @@ class VotePolicy:
         reason = why_settled(votes, outstanding, self.rule) if outstanding else None
         if reason is not None:
             return Stop(self.selector.select(state.problem, state.attempts), reason)
-        action = FixedPolicy(attempts, self.pillar, self.temperature, self.wave, self.selector).decide(state)
+        action = FixedPolicy(attempts, self.pillar, self.temperature, self.selector).decide(state)
         if attempts < self.attempts and isinstance(action, Stop) and action.reason == ALL_FINISHED:
             return Stop(action.selection, f"all attempts that the clock affords ({attempts}) finished")
         return action
@@ -102,10 +97,8 @@ def _counts(attempt: Attempt) -> bool:
     return attempt.failure != "generator_error"
 
 
-def _check(attempts: int, temperature: float, wave: int | None) -> None:
+def _check(attempts: int, temperature: float) -> None:
     if attempts < 1:
         raise ValueError(f"attempts must be >= 1, not {attempts}")
     if not temperature >= 0:
         raise ValueError(f"temperature must be >= 0, not {temperature}")
-    if wave is not None and wave < 1:
-        raise ValueError(f"wave must be >= 1 or None, not {wave}")

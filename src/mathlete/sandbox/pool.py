@@ -31,18 +31,6 @@ _PROBE_ID = "\0probe"
 _CLOSE_PATIENCE_S = 5.0
 
 
-def describe_isolation() -> tuple[str, ...]:
-    """Names of the isolation layers that programs get on this machine, in the order of `isolation.LAYERS`.
-
-    Runs a trial program in a pool of its own, which takes about a second. Who holds a pool asks that.
-
-    Raises:
-        MathleteError: when programs cannot be run at all.
-    """
-    with SandboxPool(num_workers=1) as pool:
-        return pool.describe_isolation()
-
-
 class SandboxPool:
     """Runs programs that a model wrote, each in a process of its own behind the layers of `sandbox.isolation`.
 

@@ -21,10 +21,10 @@
 
 namespace {
 
-constexpr int kPanel = 32;      // columns of a weight panel
-constexpr int kMaxTile = 14;    // rows of a register tile: 14 x 2 accumulators + 2 weights + 1 broadcast
-constexpr int kBlockSize = 16;  // tokens of a KV block
-constexpr int kNotFinite = 0x99;  // fpclass: quiet NaN, signalling NaN, plus and minus infinity
+constexpr int kPanel = 32;               // columns of a weight panel
+constexpr int kMaxTile = 14;             // rows of a register tile: 14 x 2 accumulators + 2 weights + 1 broadcast
+constexpr int kBlockSize = 16;           // tokens of a KV block
+constexpr int kNotFinite = 0x99;         // fpclass: quiet NaN, signalling NaN, plus and minus infinity
 constexpr float kSmallestPeak = 1e-30f;  // a row that stays below is taken as zero: 127 / peak must be finite
 
 inline float reduce_add(__m512 v) { return _mm512_reduce_add_ps(v); }
@@ -124,8 +124,8 @@ void gemm_tile(const int8_t* a, int K, const float* a_scale, const int32_t* a_su
     for (int r = 0; r < R; ++r) {
       // weights are stored with 128 added: take 128 * sum(a) back
       const __m512i exact = _mm512_sub_epi32(acc[r][half], _mm512_set1_epi32(128 * a_sum[r]));
-      const __m512 value = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(a_scale[r])),
-                                           scale, offset);
+      const __m512 value =
+          _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(a_scale[r])), scale, offset);
       float* to = out + r * ldo + half * 16;
       const __m512 before = accumulate ? _mm512_maskz_loadu_ps(mask, to) : _mm512_setzero_ps();
       _mm512_mask_storeu_ps(to, mask, _mm512_add_ps(before, value));
@@ -135,9 +135,9 @@ void gemm_tile(const int8_t* a, int K, const float* a_scale, const int32_t* a_su
 
 using TileFn = void (*)(const int8_t*, int, const float*, const int32_t*, const uint8_t*, const float*, const float*,
                         float*, int64_t, int, bool, bool);
-constexpr TileFn kTiles[kMaxTile + 1] = {
-    nullptr,       gemm_tile<1>,  gemm_tile<2>,  gemm_tile<3>,  gemm_tile<4>,  gemm_tile<5>,  gemm_tile<6>, gemm_tile<7>,
-    gemm_tile<8>,  gemm_tile<9>,  gemm_tile<10>, gemm_tile<11>, gemm_tile<12>, gemm_tile<13>, gemm_tile<14>};
+constexpr TileFn kTiles[kMaxTile + 1] = {nullptr,       gemm_tile<1>,  gemm_tile<2>,  gemm_tile<3>,  gemm_tile<4>,
+                                         gemm_tile<5>,  gemm_tile<6>,  gemm_tile<7>,  gemm_tile<8>,  gemm_tile<9>,
+                                         gemm_tile<10>, gemm_tile<11>, gemm_tile<12>, gemm_tile<13>, gemm_tile<14>};
 
 // Attention of one query token's G heads that share a key/value head, over `length` cached tokens.
 // q: [G, D] with stride D. K block: [D, 16]; V block: [16, D]. scores: scratch [G, padded length].
@@ -225,8 +225,6 @@ struct Candidate {
 
 extern "C" {
 
-int mlt_abi() { return 2; }
-
 void mlt_set_threads(int threads) { WorkerPool::get().set_threads(threads); }
 
 // weights [N, K] float32 -> packed panels [ceil(N/32), K/4, 2, 16, 4] of code + 128, scales [N]. K % 16 == 0.
@@ -258,37 +256,37 @@ void mlt_quantize(const float* x, int M, int K, int8_t* q, float* scale, int32_t
 void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M, int K, int8_t* q, float* scale,
                           int32_t* sum) {
   parallel(M, [&](int m) {
-      float* row = scratch(K);
-      const float* in = x + static_cast<int64_t>(m) * K;
-      __m512 squares = _mm512_setzero_ps();
-      for (int k = 0; k < K; k += 16) {
-        const __m512 v = _mm512_loadu_ps(in + k);
-        squares = _mm512_fmadd_ps(v, v, squares);
-      }
-      const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(reduce_add(squares) / K + eps));
-      for (int k = 0; k < K; k += 16)
-        _mm512_storeu_ps(row + k, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(in + k), inverse),
-                                                       _mm512_loadu_ps(weight + k)));
-      sum[m] = quantize_row(row, K, q + static_cast<int64_t>(m) * K, scale + m);
+    float* row = scratch(K);
+    const float* in = x + static_cast<int64_t>(m) * K;
+    __m512 squares = _mm512_setzero_ps();
+    for (int k = 0; k < K; k += 16) {
+      const __m512 v = _mm512_loadu_ps(in + k);
+      squares = _mm512_fmadd_ps(v, v, squares);
+    }
+    const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(reduce_add(squares) / K + eps));
+    for (int k = 0; k < K; k += 16)
+      _mm512_storeu_ps(row + k,
+                       _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(in + k), inverse), _mm512_loadu_ps(weight + k)));
+    sum[m] = quantize_row(row, K, q + static_cast<int64_t>(m) * K, scale + m);
   });
 }
 
 // SwiGLU: gate_up [M, 2 I] -> silu(gate) * up, quantised: q [M, I].
 void mlt_swiglu_quantize(const float* gate_up, int M, int I, int8_t* q, float* scale, int32_t* sum) {
   parallel(M, [&](int m) {
-      float* row = scratch(I);
-      const float* gate = gate_up + static_cast<int64_t>(m) * 2 * I;
-      const float* up = gate + I;
-      const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
-      for (int i = 0; i < I; i += 16) {
-        const __m512 g = _mm512_loadu_ps(gate + i);
-        const __m512 small = exp_ps(_mm512_sub_ps(zero, _mm512_abs_ps(g)));  // exp(-|g|), never overflows
-        const __mmask16 positive = _mm512_cmp_ps_mask(g, zero, _CMP_GE_OQ);
-        const __m512 numerator = _mm512_mask_blend_ps(positive, small, one);
-        const __m512 sigmoid = _mm512_div_ps(numerator, _mm512_add_ps(one, small));
-        _mm512_storeu_ps(row + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + i)));
-      }
-      sum[m] = quantize_row(row, I, q + static_cast<int64_t>(m) * I, scale + m);
+    float* row = scratch(I);
+    const float* gate = gate_up + static_cast<int64_t>(m) * 2 * I;
+    const float* up = gate + I;
+    const __m512 one = _mm512_set1_ps(1.0f), zero = _mm512_setzero_ps();
+    for (int i = 0; i < I; i += 16) {
+      const __m512 g = _mm512_loadu_ps(gate + i);
+      const __m512 small = exp_ps(_mm512_sub_ps(zero, _mm512_abs_ps(g)));  // exp(-|g|), never overflows
+      const __mmask16 positive = _mm512_cmp_ps_mask(g, zero, _CMP_GE_OQ);
+      const __m512 numerator = _mm512_mask_blend_ps(positive, small, one);
+      const __m512 sigmoid = _mm512_div_ps(numerator, _mm512_add_ps(one, small));
+      _mm512_storeu_ps(row + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + i)));
+    }
+    sum[m] = quantize_row(row, I, q + static_cast<int64_t>(m) * I, scale + m);
   });
 }
 
@@ -350,11 +348,11 @@ void mlt_paged_attention(const float* qkv, int M, int H, int KV, int D, const ui
   const int64_t head_size = static_cast<int64_t>(kBlockSize) * D;
   const int64_t width = static_cast<int64_t>(H + 2 * KV) * D;
   parallel(M * KV, [&](int task) {
-      float* scores = scratch(static_cast<size_t>(G) * max_blocks * kBlockSize);
-      const int m = task / KV, h = task % KV;
-      kAttend[G](qkv + m * width + static_cast<int64_t>(h) * G * D, D, scale, k_cache + h * head_size,
-                 v_cache + h * head_size, head_size * KV, tables + static_cast<int64_t>(row_seq[m]) * max_blocks,
-                 lengths[m], scores, out + static_cast<int64_t>(m) * H * D + static_cast<int64_t>(h) * G * D);
+    float* scores = scratch(static_cast<size_t>(G) * max_blocks * kBlockSize);
+    const int m = task / KV, h = task % KV;
+    kAttend[G](qkv + m * width + static_cast<int64_t>(h) * G * D, D, scale, k_cache + h * head_size,
+               v_cache + h * head_size, head_size * KV, tables + static_cast<int64_t>(row_seq[m]) * max_blocks,
+               lengths[m], scores, out + static_cast<int64_t>(m) * H * D + static_cast<int64_t>(h) * G * D);
   });
 }
 

@@ -30,7 +30,6 @@ MAX_GROUP = 8
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-pthread")
 _SOURCES = ("kernels.cpp", "worker_pool.h")
 _NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
-_ABI = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +201,6 @@ def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
         loaded = ctypes.CDLL(str(library))
     except OSError as error:
         return KernelsUnavailable(f"{library} cannot be loaded: {error}")
-    if loaded.mlt_abi() != _ABI:
-        return KernelsUnavailable(f"{library} has another interface; delete it")
     return NativeKernels(loaded)
 
 

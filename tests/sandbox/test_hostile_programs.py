@@ -196,10 +196,11 @@ def test_no_new_privilege_and_no_capability(pool: SandboxPool) -> None:
 def test_floods_and_loops(pool: SandboxPool, code: str, statuses: set[RunStatus]) -> None:
     if "numpy" in code:
         pytest.importorskip("numpy")
-    limits = CodeLimits(wall_s=2, memory_bytes=1 << 30)
+    # what is to hit another ceiling gets time for it: a machine may take seconds to hand out a GiB
+    limits = CodeLimits(wall_s=2 if "timeout" in statuses else 20, memory_bytes=1 << 30)
     result = run(pool, code, limits)
     assert result.status in statuses
-    assert result.elapsed_s < 4
+    assert result.elapsed_s < limits.wall_s + 2
     assert len((result.stdout + result.stderr).encode()) <= 3 * limits.output_bytes  # U+FFFD takes three bytes
     assert len(result.stdout + result.stderr) <= limits.output_bytes + 100
 

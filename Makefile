@@ -12,13 +12,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: solve test lint format lock clean help
+.PHONY: solve test lint format docs lock clean help
 
 help:
 	@echo "make solve    solve the twelve example problems within $(BUDGET) (BUDGET=...), report included"
 	@echo "make test     all tests, one real end-to-end solve with the 0.5B model among them"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format and fix what ruff can fix"
+	@echo "make docs     write docs/cli.md from the program's own help"
 	@echo "make lock     pin what is installed into requirements.lock"
 
 solve: $(VENV)/ready
@@ -36,6 +37,10 @@ lint: $(VENV)/ready-dev
 format: $(VENV)/ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/ready-dev
+	env -i $(BIN)/python -X utf8 docs/make_cli.py > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
 
 # A stamp, since a creation that fails half-way leaves a python behind.
 $(VENV)/created:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,3 +72,9 @@ def test_architecture_names_files_that_exist() -> None:
     for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|txt))`", (ROOT / "ARCHITECTURE.md").read_text()):
         places = [ROOT / name, ROOT / "src/mathlete" / name, ROOT / "src/mathlete/ryanstream" / name]
         assert any(place.exists() for place in places), name
+
+
+def test_the_help_in_the_documents_is_the_programs() -> None:
+    command = [sys.executable, "-X", "utf8", str(ROOT / "docs" / "make_cli.py")]
+    made = subprocess.run(command, env={}, capture_output=True, encoding="utf-8", check=True)  # no colours
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == made.stdout, "run `make docs`"

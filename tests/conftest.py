@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +37,28 @@ def small_model_path() -> Path:
     if status.state != "ready":
         pytest.skip("needs the 0.5B model: `mathlete models pull 0.5b`, or MATHLETE_TEST_MODEL=FILE.gguf")
     return status.path
+
+
+@pytest.fixture
+def small_disk_size() -> str:
+    """Of `small_disk`, as mount's tmpfs takes it; a folder of tests may have its own."""
+    return "1m"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, small_disk_size: str) -> Iterator[Path]:
+    """A file system of `small_disk_size`; skipped where this user may not mount one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("needs `mount` to make a small disk")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={small_disk_size}", "tmpfs", path], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        pytest.skip(f"needs the right to mount a small tmpfs: {done.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)

@@ -11,7 +11,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from mathlete.core.attempt import CUT_OFF
-from mathlete.core.errors import InputError
-from mathlete.core.record import RunRecord, fold_run
-from mathlete.lab.run_store import RunStore
+from watching import num_finished, stored, submission, wait_for_attempts
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -56,34 +53,6 @@ def start(tmp_path: Path, small_model_path: Path) -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
         process.communicate()
-
-
-def stored(folder: Path) -> RunRecord:
-    with RunStore.read(folder / "run.sqlite") as store:
-        return fold_run(store.events())
-
-
-def num_finished(folder: Path) -> int:
-    return sum(len(item.attempts) for item in stored(folder).problems.values())
-
-
-def wait_for_attempts(runs: Path, num: int) -> Path:
-    """The run's folder, once so many attempts have finished."""
-    give_up_s = time.monotonic() + 120
-    while time.monotonic() < give_up_s:
-        time.sleep(0.1)
-        for folder in runs.glob("*"):
-            try:
-                if num_finished(folder) >= num:
-                    return folder
-            except InputError:
-                continue  # the store is just being made
-    raise AssertionError(f"no run in {runs} finished {num} attempts")
-
-
-def submission(folder: Path) -> dict[str, int]:
-    with (folder / "submission.csv").open() as file:
-        return {row["id"]: int(row["answer"]) for row in csv.DictReader(file)}
 
 
 def example_ids(num: int) -> list[str]:

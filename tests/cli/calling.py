@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-from mathlete.core.record import RunRecord, fold_run
-from mathlete.lab.run_store import RunStore
 
 THREE = "id,problem,answer\na,How many?,42\nb,How much?,7\nc,How long?,42\n"
 
@@ -22,9 +18,3 @@ class Called:
 
 
 Mathlete = Callable[..., Called]
-
-
-def stored(folder: Path) -> RunRecord:
-    """A run, read from its store while it is running or afterwards."""
-    with RunStore.read(folder / "run.sqlite") as store:
-        return fold_run(store.events())

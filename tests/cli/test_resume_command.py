@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from calling import Mathlete, stored
+from calling import Mathlete
 
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_store import RunStore
+from watching import stored
 
 Find = Callable[[], Path]
 

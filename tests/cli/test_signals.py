@@ -5,7 +5,6 @@ Each run is a process of its own with a scripted model and the real sandbox.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import pty
@@ -17,9 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from calling import stored
 
-from mathlete.core.errors import InputError
+from watching import stored, submission, wait_for_attempts
 
 SCRIPTED_CLI = Path(__file__).with_name("scripted_cli.py")
 PROBLEMS = "id,problem,answer\n" + "".join(f"p{i},How many are {i}?,42\n" for i in range(6))
@@ -60,28 +58,6 @@ def solve(start: Start, **times: float) -> subprocess.Popen[str]:
     return start("solve", "six.csv", "--attempts", "3", "--max-in-flight", "4", "--budget", "2m", **times)
 
 
-def num_finished(folder: Path) -> int:
-    return sum(len(item.attempts) for item in stored(folder).problems.values())
-
-
-def wait_for_attempts(runs: Path, num: int) -> Path:
-    """The run's folder, once so many attempts have finished."""
-    for _ in range(600):
-        time.sleep(0.1)
-        for folder in runs.glob("*"):
-            try:
-                if num_finished(folder) >= num:
-                    return folder
-            except InputError:
-                continue  # the store is just being made
-    raise AssertionError(f"no run in {runs} finished {num} attempts")
-
-
-def submission(folder: Path) -> dict[str, int]:
-    with (folder / "submission.csv").open() as file:
-        return {row["id"]: int(row["answer"]) for row in csv.DictReader(file)}
-
-
 def check_goes_on(start: Start, folder: Path, kept: dict[str, tuple[object, ...]]) -> None:
     """Resume to the end: what was there is kept, what was left is done."""
     out, err = start("solve", "--resume", folder.name, token_s=0.0).communicate(timeout=60)
@@ -96,7 +72,7 @@ def check_goes_on(start: Start, folder: Path, kept: dict[str, tuple[object, ...]
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_one_signal_ends_the_run_in_order(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     process = solve(start)
-    folder = wait_for_attempts(tmp_path / "runs", 1)
+    folder = wait_for_attempts(tmp_path / "runs", 1, patience_s=60)
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130, err
@@ -141,7 +117,7 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
 
 def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
     process = solve(start)
-    folder = wait_for_attempts(tmp_path / "runs", 1)
+    folder = wait_for_attempts(tmp_path / "runs", 1, patience_s=60)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)  # two of a kind could arrive as one
     sent_s = time.monotonic()
@@ -154,7 +130,7 @@ def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
 
 def test_json_of_an_interrupted_run(start: Start, tmp_path: Path) -> None:
     process = start("solve", "six.csv", "--attempts", "3", "--max-in-flight", "4", "--json")
-    wait_for_attempts(tmp_path / "runs", 1)
+    wait_for_attempts(tmp_path / "runs", 1, patience_s=60)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -174,7 +150,7 @@ def test_a_signal_while_the_model_loads_ends_at_once_and_leaves_nothing(start: S
 
 def test_a_killed_run_loses_no_finished_attempt(start: Start, tmp_path: Path) -> None:
     process = solve(start)
-    folder = wait_for_attempts(tmp_path / "runs", 3)
+    folder = wait_for_attempts(tmp_path / "runs", 3, patience_s=60)
     process.kill()
     process.communicate()
     kept = {key: item.attempts for key, item in stored(folder).problems.items()}
@@ -194,7 +170,7 @@ def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_run(start: Sta
 def test_a_disk_that_fills_up_in_mid_run(start: Start, tmp_path: Path, small_disk: Path) -> None:
     runs = small_disk / "runs"
     process = start("solve", "six.csv", "--attempts", "3", "--max-in-flight", "4", "--budget", "2m", "--out", runs)
-    folder = wait_for_attempts(runs, 2)
+    folder = wait_for_attempts(runs, 2, patience_s=60)
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 import scripted_cli
-from calling import Mathlete, stored
+from calling import Mathlete
 from rich.console import Console
 
 from mathlete import __version__
@@ -19,6 +19,7 @@ from mathlete.cli import session
 from mathlete.compose import LoadedGenerator, RunConfig, isolation_warnings, kernel_warnings
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.sandbox.isolation import LAYERS
+from watching import stored
 
 Find = Callable[[], Path]
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import AnswerKind, Problem
-from mathlete.core.selection import AnswerCluster, Selection
+from mathlete.core.selection import FALLBACK, AnswerCluster, Selection
 
-FALLBACK = "fallback"
 _MAX_REASONED_CLUSTERS = 3
 
 

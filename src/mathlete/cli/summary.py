@@ -12,6 +12,7 @@ from rich.text import Text
 from mathlete.core.record import RunRecord
 from mathlete.lab.metrics import Metrics, evaluate_run
 from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
+from mathlete.verify.integers import answers_equal
 
 
 def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
@@ -93,4 +94,6 @@ def _answers(run: RunRecord, labelled: bool) -> Table:
 
 def _is_right(run: RunRecord, problem_id: str) -> bool:
     record = run.problems[problem_id]
-    return record.gold is not None and record.selection is not None and record.selection.answer == record.gold
+    return (
+        record.gold is not None and record.selection is not None and answers_equal(record.selection.answer, record.gold)
+    )

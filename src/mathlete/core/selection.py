@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+FALLBACK = "fallback"  # the rule of a selection that stands although no attempt had an answer
+
 Verdict = Literal["PROVED", "SUPPORTED", "REFUTED", "UNKNOWN"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from mathlete.core.errors import ModelError
 from mathlete.core.generation import (
@@ -26,11 +25,7 @@ from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
-@dataclass(slots=True)
-class _Stream:
-    """Bytes of a running completion, decoded as far as they are whole characters."""
-
-    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+_new_decoder = codecs.getincrementaldecoder("utf-8")  # gives text as far as its bytes are whole characters
 
 
 class RyanStreamGenerator:
@@ -44,14 +39,14 @@ class RyanStreamGenerator:
         self._engine = loaded.engine
         self._tokenizer = loaded.tokenizer
         self._token_bytes = loaded.token_bytes
-        self._streams: dict[str, _Stream] = {}
+        self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self.description = f"ryanstream, {loaded.kernels} kernels"
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
         ids = [*chat_ids(self._tokenizer, request.messages), *continuation_ids(self._tokenizer, request.continuation)]
         self._engine.add(request.request_id, ids, request.sampling, request.group)
-        self._streams[request.request_id] = _Stream()
+        self._decoders[request.request_id] = _new_decoder("replace")
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
         """One engine step; nothing when there is nothing to do. A step may take longer than `timeout_s`."""
@@ -65,9 +60,9 @@ class RyanStreamGenerator:
 
     def close(self) -> None:
         """End whatever runs. The weights are unmapped with the last reference to the engine."""
-        for request_id in list(self._streams):
+        for request_id in list(self._decoders):
             self._engine.abort(request_id=request_id)
-        self._streams.clear()
+        self._decoders.clear()
 
     def measure_speed(self, num_attempts: int, num_tokens: int = 6) -> float:
         """Tokens a second that `num_attempts` siblings get together; takes a few steps.
@@ -89,14 +84,14 @@ class RyanStreamGenerator:
 
     def _translate(self, output: RequestOutput) -> Iterable[GeneratorEvent]:
         request = output.request
-        stream = self._streams.get(request.request_id)
-        if stream is None:
+        decoder = self._decoders.get(request.request_id)
+        if decoder is None:
             return
         if output.end is not None:
-            del self._streams[request.request_id]
+            del self._decoders[request.request_id]
             yield Finished(request.request_id, self._completion(request, output.end))
         elif output.new_token_id is not None:
-            text = stream.decoder.decode(self._token_bytes[output.new_token_id])
+            text = decoder.decode(self._token_bytes[output.new_token_id])
             yield TokenChunk(request.request_id, text, 1)
 
     def _completion(self, request: EngineRequest, end: RequestEnd) -> Completion:

@@ -19,6 +19,7 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.run_folder import RunFolder, replace_file
+from mathlete.verify.integers import answers_equal
 
 
 def write_submission(run: RunRecord, folder: RunFolder) -> None:
@@ -97,7 +98,7 @@ def _interchange(record: ProblemRecord, model: str | None) -> dict[str, Any]:
 
 
 def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str, Any]:
-    known = {} if gold is None else {"correct": attempt.answer == gold}
+    known = {} if gold is None else {"correct": attempt.answer is not None and answers_equal(attempt.answer, gold)}
     failed = {} if attempt.failure is None else {"failure": attempt.failure}
     return {
         "answer": attempt.answer,

@@ -14,9 +14,9 @@ from typing import Literal
 
 from mathlete.core.attempt import Failure
 from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.core.selection import FALLBACK
 
 State = Literal["right", "wrong", "answered", "fallback", "running", "waiting"]
-FALLBACK_RULE = "fallback"
 FAILURE_WORDS: dict[Failure, str] = {
     "no_answer": "no answer found",
     "length": "token limit reached",
@@ -57,7 +57,7 @@ class ProblemSummary:
     def rests_on_votes(self) -> bool:
         """Whether there is an answer and it is not a fallback."""
         selection = self.record.selection
-        return selection is not None and selection.rule != FALLBACK_RULE
+        return selection is not None and selection.rule != FALLBACK
 
     @property
     def lost_at_selection(self) -> bool:
@@ -150,4 +150,4 @@ def _state(record: ProblemRecord) -> State:
         return "waiting" if record.opened_at_s is None and not record.attempts else "running"
     if record.gold is not None:
         return "right" if same_answer(selection.answer, record.gold) else "wrong"
-    return "fallback" if selection.rule == FALLBACK_RULE else "answered"
+    return "fallback" if selection.rule == FALLBACK else "answered"

@@ -8,11 +8,14 @@ the model and some inserted by the harness (tool output). A *group* is a set of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "abort", "error"]
+
+MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class SamplingParams:
         stop_token_ids: token ids that end the completion, besides the model's own end of text.
         include_stop: keep the matched stop string in `Completion.text`.
         ignore_eos: go on after the model's end of text, up to `max_tokens` (for benchmarks).
+        num_logprobs: how many of the likeliest tokens are reported at each place, with their log-probabilities.
+        thinking_budget: tokens inside a `<think>` block before it is closed by force; None for no limit.
     """
 
     temperature: float = 0.8
@@ -43,6 +48,8 @@ class SamplingParams:
     stop_token_ids: tuple[int, ...] = ()
     include_stop: bool = True
     ignore_eos: bool = False
+    num_logprobs: int = 0
+    thinking_budget: int | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -56,6 +63,10 @@ class SamplingParams:
             raise ValueError(f"min_p must be in [0, 1], not {self.min_p}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1, not {self.max_tokens}")
+        if not 0 <= self.num_logprobs <= MAX_LOGPROBS:
+            raise ValueError(f"num_logprobs must be in [0, {MAX_LOGPROBS}], not {self.num_logprobs}")
+        if self.thinking_budget is not None and self.thinking_budget < 0:
+            raise ValueError(f"thinking_budget must be >= 0, not {self.thinking_budget}")
         if any(not stop for stop in self.stop):
             raise ValueError("stop must not contain an empty string")
 
@@ -82,6 +93,34 @@ class Span:
     token_ids: tuple[int, ...] = ()
 
 
+class TokenConstraint(Protocol):
+    """Which tokens may come next, along one text. Meets an engine only through these five.
+
+    After vLLM's `StructuredOutputGrammar` (structured_output/backend_types.py).
+    """
+
+    @property
+    def terminated(self) -> bool:
+        """Whether nothing but the end of text may follow."""
+        ...
+
+    def accept(self, token_ids: Sequence[int]) -> bool:
+        """Take tokens in; False, and no change, when one of them is not allowed."""
+        ...
+
+    def validate(self, token_ids: Sequence[int]) -> int:
+        """How many of the tokens, from the first, would be accepted. Changes nothing."""
+        ...
+
+    def rollback(self, num_tokens: int) -> None:
+        """Take back the last `num_tokens` accepted ones. Raises `ValueError` beyond what was accepted."""
+        ...
+
+    def fill_mask(self, mask: memoryview) -> None:
+        """Write which ids may come next: bit `i % 32` of word `i // 32` (format "I") is set for an allowed id i."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """Ask for one completion.
@@ -92,6 +131,8 @@ class GenerateRequest:
         continuation: the assistant's turn so far.
         sampling: how to draw.
         group: siblings share it; `abort(group)` ends them all.
+        priority: lower goes first, as in vLLM; equals share fairly over groups.
+        constraint: which tokens may be drawn; belongs to this request alone, which changes its state.
     """
 
     request_id: str
@@ -99,6 +140,8 @@ class GenerateRequest:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     continuation: tuple[Span, ...] = ()
     group: str | None = None
+    priority: int = 0
+    constraint: TokenConstraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Builds, loads and calls the native kernels (kernels.cpp).
+"""Builds, loads and calls the native kernels (the C++ files beside it).
 
 Knows compilers, shared libraries and pointers; knows nothing about layers or requests. Where the
 kernels cannot be had (no compiler, another processor) `load_kernels` says why and the torch twins run.
@@ -28,7 +28,7 @@ BLOCK_SIZE = 16
 MAX_GROUP = 8
 
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-pthread")
-_SOURCES = ("kernels.cpp", "worker_pool.h")
+_SOURCES = ("activations.cpp", "attention.cpp", "int8.cpp", "sampling.cpp", "common.h", "worker_pool.h")
 _NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 
 
@@ -61,7 +61,7 @@ def _pointer(tensor: Tensor, dtype: torch.dtype) -> ctypes.c_void_p:
 
 
 class NativeKernels:
-    """The C functions of kernels.cpp with tensors in and out. Not to be built directly: `load_kernels`."""
+    """The C functions of the kernels with tensors in and out. Not to be built directly: `load_kernels`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         """Wrap a loaded library."""
@@ -223,7 +223,8 @@ def _compile(sources: Mapping[str, bytes], library: Path) -> str | None:
             path = Path(folder)
             for name, content in sources.items():
                 (path / name).write_bytes(content)
-            command = [compiler, *_FLAGS, "-shared", str(path / "kernels.cpp"), "-o", str(path / "kernels.so")]
+            units = [str(path / name) for name in sources if name.endswith(".cpp")]
+            command = [compiler, *_FLAGS, "-shared", *units, "-o", str(path / "kernels.so")]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             if done.returncode != 0:
                 return f"{compiler} failed: {done.stderr.strip()[-500:]}"

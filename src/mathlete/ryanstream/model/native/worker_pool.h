@@ -1,4 +1,4 @@
-// Threads that share out the chunks of one loop at a time. Used by kernels.cpp.
+// Threads that share out the chunks of one loop at a time. Used by common.h.
 //
 // A loop is cut into chunks that are claimed one by one, so a thread that is slow, or that the system has put
 // aside (a program in the sandbox wants a core too), holds up at most the chunk it is on. The caller works as well

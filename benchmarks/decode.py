@@ -19,7 +19,8 @@ import torch
 from mathlete.core.generation import Message, SamplingParams
 from mathlete.generators.ryanstream import chat_ids
 from mathlete.model_store.store import DEFAULT_MODEL, ModelStore
-from mathlete.ryanstream.loading import EngineConfig, LoadedEngine, load_engine
+from mathlete.ryanstream.engine_config import EngineConfig
+from mathlete.ryanstream.loading import LoadedEngine, load_engine
 from mathlete.ryanstream.machine import available_cores
 from mathlete.ryanstream.model.native.kernels import NativeKernels, load_kernels
 

@@ -90,12 +90,14 @@ class LoadedGenerator:
         description: engine and kernels, for the trace.
         tokens_per_s: of many attempts together, where it was measured.
         warnings: what a person should know about it.
+        take_warnings: what a person should know of what happened since the last call.
     """
 
     generator: Generator
     description: str
     warnings: tuple[str, ...] = ()
     tokens_per_s: float | None = None
+    take_warnings: Callable[[], tuple[str, ...]] = tuple
 
 
 def build_generator(
@@ -104,12 +106,10 @@ def build_generator(
     """Load the model into the embedded engine. Raises `ModelError`, `StorageError` or `EngineError`."""
     try:
         from mathlete.generators.ryanstream import RyanStreamGenerator
-        from mathlete.ryanstream.loading import EngineConfig, load_engine
+        from mathlete.ryanstream.engine_config import EngineConfig
+        from mathlete.ryanstream.loading import load_engine
     except ModuleNotFoundError as error:
-        raise EngineError(
-            f"the embedded engine needs {error.name}, which is not installed; "
-            "install Mathlete with its extras: pip install 'mathlete[engine,tools]'"
-        ) from error
+        raise engine_is_missing(error) from error
 
     engine = EngineConfig(
         precision=config.precision,
@@ -121,8 +121,15 @@ def build_generator(
     loaded = load_engine(model_path, cache_dir, engine, progress)
     generator = RyanStreamGenerator(loaded)
     warnings = kernel_warnings(loaded.kernels)
-    return LoadedGenerator(
-        generator, generator.description, warnings, generator.measure_speed(min(16, config.max_in_flight))
+    speed = generator.measure_speed(min(16, config.max_in_flight))
+    return LoadedGenerator(generator, generator.description, warnings, speed, generator.take_warnings)
+
+
+def engine_is_missing(error: ModuleNotFoundError) -> EngineError:
+    """What to say when a package of the engine is not installed."""
+    return EngineError(
+        f"the embedded engine needs {error.name}, which is not installed; "
+        "install Mathlete with its extras: pip install 'mathlete[engine,tools]'"
     )
 
 

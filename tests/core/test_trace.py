@@ -45,6 +45,7 @@ turns = st.builds(
     num_tokens=st.integers(0, 9999),
     logprobs=arrays,
     entropies=arrays,
+    top_means=arrays,
 )
 attempts = st.builds(
     Attempt,
@@ -120,6 +121,8 @@ def test_problems(problem: Problem) -> None:
 
 def test_a_turn_written_before_a_field_existed_has_its_default() -> None:
     assert decode_turn({"text": "x"}) == Turn("x")
+    first = {"text": "x", "code": None, "result": None, "tool_text": None, "num_tokens": 1, "logprobs": [-0.5]}
+    assert decode_turn({**first, "entropies": [0.1]}) == Turn("x", num_tokens=1, logprobs=(-0.5,), entropies=(0.1,))
 
 
 def test_a_field_from_elsewhere_is_refused() -> None:

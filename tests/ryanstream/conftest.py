@@ -9,7 +9,8 @@ import torch
 from tiny_qwen import TinyModel, make_tiny_model
 
 from mathlete.model_store.store import default_cache_dir
-from mathlete.ryanstream.model.native.kernels import KernelsUnavailable, NativeKernels, load_kernels
+from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.native.library import KernelsUnavailable, load_kernels
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,6 +32,12 @@ def kernels() -> NativeKernels:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """A random model with a head of its own, as a safetensors folder."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny"), tie_word_embeddings=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_wide(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    """A random model whose widths are multiples of 64, as NF4 wants them."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny-wide"), tie_word_embeddings=False, intermediate_size=128)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.engine import Engine
-from mathlete.ryanstream.loading import EngineConfig, LoadedEngine, load_engine
+from mathlete.ryanstream.engine_config import EngineConfig
+from mathlete.ryanstream.loading import LoadedEngine, load_engine
 from mathlete.ryanstream.request import RequestOutput, Status
 
 

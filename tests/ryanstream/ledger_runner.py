@@ -25,12 +25,21 @@ class LedgerRunner:
 
     def execute(self, plan: StepPlan) -> list[SampledToken | None]:
         self.plans.append(plan)
+        for copy in plan.copies:  # in order, and before anything is stored
+            for offset in range(BLOCK_SIZE):
+                self._move(copy.src * BLOCK_SIZE + offset, copy.dst * BLOCK_SIZE + offset)
         for entry in plan.entries:  # like a layer: all keys are stored before any is read
             tokens = tuple(entry.request.token_slice(0, entry.end))
             for position in range(entry.start, entry.end):
                 self.slots[_slot(entry, position)] = tokens[: position + 1]
                 self.num_computed += 1
         return [self._read(entry) for entry in plan.entries]
+
+    def _move(self, src: int, dst: int) -> None:
+        if src in self.slots:
+            self.slots[dst] = self.slots[src]
+        else:
+            self.slots.pop(dst, None)
 
     def _read(self, entry: PlannedRequest) -> SampledToken | None:
         request = entry.request

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_qwen import TinyModel, write_tiny_gguf
+from tiny_qwen import TinyModel, control_tokens, write_tiny_gguf
 
 from mathlete.core.errors import ModelError, StorageError
 from mathlete.ryanstream.checkpoint.convert import CheckpointFolder, ensure_checkpoint, open_source
@@ -121,7 +121,7 @@ def test_both_file_formats_convert_to_the_same(
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
-    assert assemble_weights(ours.config(), first).embedding.shape == (288, 64)
+    assert assemble_weights(ours.config(), first, precision).embedding.shape == (288, 64)
     for name in ("tokenizer.json", "control_tokens.json"):
         assert json.loads((ours.path / name).read_text()) == json.loads((theirs.path / name).read_text())
 
@@ -185,8 +185,10 @@ def test_other_files_are_refused(tiny: TinyModel, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"qwen2__rope__scaling__type": "yarn"}, "scales its rotary positions"),
-        ({"tokenizer__ggml__pre": "llama-bpe"}, "'llama-bpe' is not known"),
+        ({"qwen2__rope__scaling__type": "longrope"}, "'longrope' is not known"),
+        ({"tokenizer__ggml__pre": "gpt-4o"}, "'gpt-4o' is not known"),
+        ({"tokenizer__ggml__model": "llama"}, "kind 'llama'; from a GGUF file only byte-level BPE"),
+        ({"general__architecture": "phi3"}, "a 'phi3' model; from a GGUF file this engine runs qwen2, qwen3, llama"),
     ],
 )
 def test_what_the_engine_would_run_wrongly_is_refused(
@@ -202,10 +204,15 @@ def test_what_the_engine_would_run_wrongly_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "llama"}, "runs qwen2 only"),
+        ({"model_type": "phi3"}, "a 'phi3' model; this engine runs qwen2, qwen3, llama, mistral"),
+        ({"model_type": "mistral", "sliding_window": 4096}, "sliding-window"),
+        ({"layer_types": ["full_attention", "sliding_attention", "full_attention"]}, "sliding-window"),
+        ({"hidden_act": "gelu"}, "activation 'gelu'"),
+        ({"mlp_bias": True}, "biases in its feed-forward"),
+        ({"quantization_config": {"quant_method": "fp8"}}, r"already quantised \(fp8\).*fetch one of these"),
         ({"use_sliding_window": True}, "sliding-window"),
-        ({"rope_scaling": {"type": "yarn"}, "rope_parameters": None, "rope_theta": 1e6}, "scales its rotary"),
-        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e6}}, "scales its rotary"),
+        ({"rope_scaling": {"type": "yarn"}, "rope_parameters": None, "rope_theta": 1e6}, "lacks 'factor'"),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e6}}, "'dynamic' is not known"),
         ({"num_key_value_heads": 3}, "must be a multiple"),
         ({"vocab_size": "many"}, "does not describe a model"),
         ({"num_hidden_layers": 4}, "no tensor 'model.layers.3"),
@@ -221,6 +228,83 @@ def test_configurations_it_cannot_run_are_refused(
     with pytest.raises(ModelError, match=message):
         convert(copy, tmp_path / "cache")
     assert leftovers(tmp_path / "cache") == []
+
+
+def _copy(tiny: TinyModel, folder: Path) -> Path:
+    shutil.copytree(tiny.folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "model.layers.1.mlp.down_proj.weight",
+            lambda t: t[:, :-1],
+            r"down_proj.weight' in shape \[64, 95\].*\[64, 96\]",
+        ),
+        ("model.layers.2.self_attn.k_proj.bias", lambda t: t[:32], r"k_proj.bias' in shape \[32\].*\[64\]"),
+        ("model.embed_tokens.weight", lambda t: t[:-8], r"embed_tokens.weight' in shape \[280, 64\].*\[288, 64\]"),
+        ("model.norm.weight", lambda t: t[None], r"norm.weight' in shape \[1, 64\].*\[64\]"),
+    ],
+)
+def test_a_tensor_of_another_shape_is_refused(
+    tiny: TinyModel, tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    copy = _copy(tiny, tmp_path / "model")
+    weights = load_file(copy / "model.safetensors")
+    save_file({**weights, name: change(weights[name]).contiguous()}, copy / "model.safetensors")
+    with pytest.raises(ModelError, match=message):
+        convert(copy, tmp_path / "cache")
+    assert leftovers(tmp_path / "cache") == []
+
+
+def test_a_gguf_tensor_of_another_shape_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
+    config = tiny.model.config
+    config.intermediate_size += 1
+    try:
+        write_tiny_gguf(tiny, tmp_path / "other.gguf")
+    finally:
+        config.intermediate_size -= 1
+    with pytest.raises(ModelError, match=r"other.gguf has tensor 'model.layers.0.mlp.gate_proj.weight' in shape"):
+        convert(tmp_path / "other.gguf", tmp_path / "cache")
+
+
+def test_shards_are_read_by_their_index(tiny_tied: TinyModel, tmp_path: Path) -> None:
+    """A file that the index does not name is none of ours; one that it names and is not there is named."""
+    copy = _copy(tiny_tied, tmp_path / "model")
+    (copy / "consolidated.safetensors").write_bytes(b"something else")
+    assert map_checkpoint(convert(copy, tmp_path / "cache").weights).keys()
+    first, *others = sorted(copy.glob("model-*.safetensors"))
+    assert others
+    first.unlink()
+    with pytest.raises(ModelError, match=rf"lacks 1 of {len(others) + 1} weight files.*{first.name}\): fetch them"):
+        convert(copy, tmp_path / "cache")
+    (copy / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ModelError, match="has no weight_map: fetch it again"):
+        convert(copy, tmp_path / "cache")
+
+
+def test_ends_of_text_come_from_both_configurations(tiny: TinyModel, tmp_path: Path) -> None:
+    copy = _copy(tiny, tmp_path / "model")
+    (copy / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
+    ids = open_source(copy).tokenizer().eos_token_ids
+    named = control_tokens()
+    assert ids == (7, 8, named["<|endoftext|>"], named["<|im_end|>"])
+
+
+def test_a_split_gguf_is_read_as_one(tiny: TinyModel, tiny_gguf: Path, tmp_path: Path) -> None:
+    """Parts as llama.cpp names them; here all tensors are in both, which is enough to see that both are opened."""
+    for part in (1, 2):
+        shutil.copy(tiny_gguf, tmp_path / f"m-0000{part}-of-00002.gguf")
+    name = "model.norm.weight"
+    assert torch.equal(open_source(tmp_path / "m-00001-of-00002.gguf").read(name), tiny.model.state_dict()[name])
+    (tmp_path / "m-00002-of-00002.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"m-00002-of-00002.gguf is not a whole GGUF file"):
+        open_source(tmp_path / "m-00001-of-00002.gguf")
+    (tmp_path / "m-00002-of-00002.gguf").unlink()
+    with pytest.raises(ModelError, match=r"one part of 2, and m-00002-of-00002.gguf is not beside it"):
+        convert(tmp_path / "m-00001-of-00002.gguf", tmp_path / "cache")
 
 
 def test_damaged_folders_are_refused(tiny: TinyModel, tmp_path: Path) -> None:

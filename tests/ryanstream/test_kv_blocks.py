@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE, KVBlockPool
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, KVBlockPool
 
 FIRST, SECOND, THIRD = (tuple(range(start, start + BLOCK_SIZE)) for start in (0, 100, 200))
 
@@ -92,3 +92,51 @@ def test_integrity_tells_of_a_leak() -> None:
 def test_an_empty_pool_is_refused() -> None:
     with pytest.raises(ValueError, match="num_blocks"):
         KVBlockPool(0)
+
+
+def test_a_fork_shares_all_blocks_and_the_first_to_write_gets_a_copy() -> None:
+    pool = KVBlockPool(4)
+    first = _fill(pool, FIRST)
+    assert pool.reserve(first, 16, 20) == []
+    second = pool.fork(first)
+    assert second == first and second is not first and pool.num_free == 2
+    pool.check_integrity([first, second])
+    shared = first[1]
+    assert pool.reserve(second, 20, 21) == [BlockCopy(shared, second[1])]
+    assert second[0] == first[0] and second[1] != shared == first[1]
+    assert pool.reserve(first, 20, 21) == []  # the other is alone with the original now
+    pool.check_integrity([first, second])
+
+
+def test_a_copy_that_finds_no_room_changes_nothing() -> None:
+    pool = KVBlockPool(2)
+    first = _fill(pool, FIRST)
+    pool.reserve(first, 16, 17)
+    second = pool.fork(first)
+    before = list(second)
+    assert pool.reserve(second, 17, 18) is None
+    assert second == before
+    with pytest.raises(ValueError, match="no room for a copy"):
+        pool.writable(second, 1)
+    pool.check_integrity([first, second])
+    pool.release(first)  # whoever gives way leaves the block to the other
+    assert pool.reserve(second, 17, 18) == []
+    pool.check_integrity([second])
+
+
+def test_three_owners_of_a_partial_block_end_with_three_blocks() -> None:
+    pool = KVBlockPool(4)
+    sequences = [_fill(pool)]
+    pool.reserve(sequences[0], 0, 5)
+    sequences += [pool.fork(sequences[0]), pool.fork(sequences[0])]
+    copies = [pool.reserve(blocks, 5, 6) for blocks in sequences]
+    assert [len(copy or []) for copy in copies] == [1, 1, 0]
+    assert len({blocks[0] for blocks in sequences}) == 3
+    pool.check_integrity(sequences)
+
+
+def test_a_block_that_is_full_is_never_written() -> None:
+    pool = KVBlockPool(2)
+    blocks = _fill(pool, FIRST)
+    with pytest.raises(AssertionError, match="registered block is full"):
+        pool.writable(blocks, 0)

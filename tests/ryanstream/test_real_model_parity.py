@@ -15,7 +15,8 @@ from mathlete.core.generation import Message
 from mathlete.generators.ryanstream import chat_ids
 from mathlete.model_store.store import default_cache_dir
 from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource
-from mathlete.ryanstream.loading import EngineConfig, LoadedEngine, load_engine
+from mathlete.ryanstream.engine_config import EngineConfig
+from mathlete.ryanstream.loading import LoadedEngine, load_engine
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.tokenizer import EngineTokenizer
 
@@ -99,7 +100,7 @@ def _all_logits(loaded: LoadedEngine, prompt: list[int]) -> Tensor:
         tables=torch.arange(-(-len(prompt) // 16), dtype=torch.int32)[None], logit_rows=places.long(),
     )  # fmt: skip
     runner = loaded.engine._runner
-    return runner._model.forward(batch, runner._cache)
+    return runner._model.forward(batch, runner._cache).logits
 
 
 @pytest.mark.parametrize("precision", ["bf16", "w8a8"])

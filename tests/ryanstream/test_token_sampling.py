@@ -43,9 +43,7 @@ def sampler(request: pytest.FixtureRequest) -> Sampler:
     if request.param == "torch":
         return sample_torch
     kernels: NativeKernels = request.getfixturevalue("kernels")
-    return lambda logits, batch: Drawn(
-        *kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform)
-    )
+    return lambda logits, batch: sample(logits, batch, kernels)
 
 
 @pytest.mark.parametrize("params", SETTINGS, ids=_name)
@@ -113,7 +111,9 @@ def test_broken_logits_draw_nothing(sampler: Sampler, rng: torch.Generator, temp
     logits[4, 7] = -torch.inf
     drawn = sampler(logits, sampling_batch([SamplingParams(temperature)] * 6, [0] * 6))
     assert [token < 0 for token in drawn.token.tolist()] == [True] * 4 + [False] * 2
-    assert drawn.logprob.isnan().tolist() == drawn.entropy.isnan().tolist() == [True] * 4 + [False] * 2
+    for values in (drawn.logprob, drawn.entropy, drawn.log_normalizer, drawn.top_logprobs[:, 0]):
+        assert values.isnan().tolist() == [True] * 4 + [False] * 2
+    assert (drawn.top_ids[:4] == -1).all() and (drawn.top_ids[4:] >= 0).all()
 
 
 def test_a_temperature_near_zero_is_greedy(sampler: Sampler, rng: torch.Generator) -> None:
@@ -128,7 +128,7 @@ def test_rows_do_not_meet(sampler: Sampler, rng: torch.Generator) -> None:
     together = sampler(logits, sampling_batch(params, range(20)))
     for i in range(20):
         alone = sampler(logits[i : i + 1].contiguous(), sampling_batch(params[i : i + 1], [i]))
-        assert [float(part[0]) for part in alone] == [float(part[i]) for part in together]
+        assert all(torch.equal(part[0], whole[i]) for part, whole in zip(alone, together, strict=True))
 
 
 def test_noise_is_even_and_named_by_seed_and_place() -> None:

@@ -192,6 +192,6 @@ def test_added_tokens_are_taken_out_of_a_tokenizer_file() -> None:
     content = json.loads(build_tokenizer_json(tiny_vocab(), [], "qwen2"))
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     content["added_tokens"] = [{"id": 280, "content": "<|im_end|>", **flags}]
-    plain, control = split_control_tokens(json.dumps(content))
+    plain, control, _ = split_control_tokens(json.dumps(content))
     assert control == {"<|im_end|>": 280}
     assert 280 not in EngineTokenizer(plain, control, [280]).encode("<|im_end|>")

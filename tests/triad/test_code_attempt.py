@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 
 import pytest
 
-from mathlete.core.attempt import Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.generation import Completion, FinishReason, Usage
 from mathlete.core.problem import AnswerKind, Problem
@@ -18,7 +17,6 @@ from mathlete.triad.code_attempt import (
     Done,
     RunProgram,
     Step,
-    confidence_features,
 )
 
 PROGRAM = "Compute:\n```python\nprint(6 * 7)\n```\n"
@@ -55,7 +53,7 @@ def test_reason_run_answer() -> None:
     assert (done.id, done.problem_id, done.index, done.pillar) == ("p#3", "p", 3, "code")
     assert (done.answer, done.answer_source, done.failure) == ("42", "boxed", None)
     assert (done.num_tokens, done.elapsed_s, len(done.turns)) == (10, 3.5, 2)
-    assert set(done.features) == {"mean_entropy", "tail_entropy", "mean_logprob"}
+    assert set(done.features) == {"mean_entropy", "median_entropy", "tail_entropy", "mean_logprob"}
     assert decode_attempt(encode(done)) == done
 
 
@@ -198,26 +196,16 @@ def test_ending_twice_says_the_same() -> None:
     assert attempt.end(12.0, "stopped") == attempt.end(12.0, "stopped")
 
 
-def test_features_are_means_over_all_turns_and_the_last_256_tokens() -> None:
-    turns = [Turn("a", entropies=(3.0,) * 100, logprobs=(-3.0,) * 100), Turn("b", entropies=(1.0,) * 256)]
-    features = confidence_features(turns)
-    assert features["mean_entropy"] == pytest.approx((300 + 256) / 356)
-    assert features["tail_entropy"] == 1.0
-    assert features["mean_logprob"] == -3.0, "over those that are known"
-
-
-@pytest.mark.parametrize(
-    ("turn", "names"),
-    [
-        (Turn("a"), set()),
-        (Turn("a", logprobs=(-1.0,)), {"mean_logprob"}),
-        (Turn("a", entropies=(1.0,)), {"mean_entropy", "tail_entropy"}),
-    ],
-)
-def test_a_generator_that_does_not_tell_leaves_features_out(turn: Turn, names: set[str]) -> None:
-    features = confidence_features([turn])
-    assert set(features) == names
-    assert all(math.isfinite(value) for value in features.values())
+def test_features_are_of_the_tokens_of_all_turns() -> None:
+    attempt = new()
+    attempt.on_completion(wrote(PROGRAM, num_tokens=3), 11.0)
+    attempt.on_result(ran(), 12.0)
+    last = replace(wrote(r"\boxed{42}", num_tokens=2), logprobs=(-1.0, -2.0), entropies=(), top_means=(-8.0, -10.0))
+    done = ended(attempt.on_completion(last, 13.0)).attempt
+    assert done.features["mean_logprob"] == pytest.approx((0.1 + 0.2 - 3.0) / 5)
+    assert done.features["mean_entropy"] == pytest.approx(0.1), "over those that are known"
+    assert done.features["mean_confidence"] == 9.0
+    assert done.turns[0].result is not None and done.turns[1].top_means == (-8.0, -10.0)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_programs"])

@@ -181,6 +181,8 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
             interrupts.stop = driver.request_stop
             problems = [task.problem for task in run.tasks]
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
+        at_s = record.elapsed_s + outcome.stats["seconds"]
+        run.append(*(TraceEvent("warning", at_s, {"message": message}) for message in loaded.take_warnings()))
         _finish(run, outcome, record)
     except KeyboardInterrupt:
         write_submission(fold_run(run.store.events()), run.folder)

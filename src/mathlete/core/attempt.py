@@ -30,6 +30,7 @@ class Turn:
         num_tokens: tokens the model sampled in this turn.
         logprobs: of each sampled token (see `Completion.logprobs`).
         entropies: at each sampled token, nats.
+        top_means: at each sampled token (see `Completion.top_means`).
     """
 
     text: str
@@ -39,6 +40,7 @@ class Turn:
     num_tokens: int = 0
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
+    top_means: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Attempt:
         turns: in order.
         num_tokens: completion tokens over all turns.
         elapsed_s: seconds from launch to end, tool time and waiting included.
-        features: confidence features: `mean_entropy`, `mean_logprob`, `tail_entropy`.
+        features: what `core.confidence.confidence_features` makes of its tokens.
         failure: why there is no answer, or who cut it off, or None.
         parent_id: the attempt this one continues, when it does.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "abort", "error"]
@@ -35,7 +35,8 @@ class SamplingParams:
         include_stop: keep the matched stop string in `Completion.text`.
         ignore_eos: go on after the model's end of text, up to `max_tokens` (for benchmarks).
         num_logprobs: how many of the likeliest tokens are reported at each place, with their log-probabilities.
-        thinking_budget: tokens inside a `<think>` block before it is closed by force; None for no limit.
+        thinking_budget: tokens inside a `<think>` block before it is closed by force; None for no limit. What
+            closes it counts towards `max_tokens`, and may complete a stop string.
     """
 
     temperature: float = 0.8
@@ -146,11 +147,20 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request: `prompt` (of which `cached` were not computed anew) and `output`."""
+    """Tokens of one request: `prompt` (of which `cached` were not computed anew) and `output` (of which `forced`
+    were put in instead of being drawn, to close a block of thinking)."""  # noqa: D205, D209
 
     prompt: int = 0
     cached: int = 0
     output: int = 0
+    forced: int = 0
+
+
+class TokenLogprob(NamedTuple):
+    """A token and its natural log-probability under the model's own distribution."""
+
+    token_id: int
+    logprob: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +169,20 @@ class Completion:
 
     Attributes:
         text: the completion, cut at the end of the stop string when one ended it.
-        token_ids: sampled ids, all of them. What they spell starts with `text` and goes beyond it only
+        token_ids: ids of the output, all of them. What they spell starts with `text` and goes beyond it only
             where a stop string ended it: by the rest of a token, or by the stop string itself when it is
             not kept. When end of text ended it, that id is the last and spells nothing. Bytes that are no
             UTF-8 stand in `text` as U+FFFD.
-        logprobs: natural log-probability of each sampled token under the model's own
-            distribution (temperature 1, before any filter).
-        entropies: entropy of that distribution, nats, at each sampled token.
+        logprobs: natural log-probability of each of these tokens under the model's own
+            distribution (temperature 1, before any filter or constraint).
+        entropies: entropy of that distribution, nats, at each of them.
         finish_reason: "stop" (end of text or a stop), "length", "abort" or "error".
         stop: the stop string that ended it, or None.
         usage: token counts.
         error: what went wrong when `finish_reason` is "error".
+        top_means: mean log-probability of that distribution's 20 likeliest tokens, at each of them; empty when the
+            generator does not tell. Its negative is DeepConf's token confidence (arXiv 2508.15260).
+        top_logprobs: the `num_logprobs` likeliest tokens at each of them, likeliest first; empty when not asked for.
     """
 
     text: str
@@ -180,6 +193,8 @@ class Completion:
     usage: Usage
     stop: str | None = None
     error: str | None = None
+    top_means: tuple[float, ...] = ()
+    top_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

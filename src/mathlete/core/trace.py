@@ -28,7 +28,7 @@ from mathlete.core.code import ToolResult
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.selection import AnswerCluster, Selection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # since 2 a turn has top_means; what was written before is read without them
 
 EventKind = Literal[
     "run_started",
@@ -98,7 +98,7 @@ def decode_turn(data: Mapping[str, Any]) -> Turn:
     if result is not None:
         result = ToolResult(**{**result, "isolation": tuple(result.get("isolation", ()))})
     fields = {**data, "result": result}
-    for name in ("logprobs", "entropies"):
+    for name in ("logprobs", "entropies", "top_means"):
         fields[name] = tuple(fields.get(name, ()))
     return Turn(**fields)
 

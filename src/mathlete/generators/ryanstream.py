@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import time
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from mathlete.core.errors import ModelError
 from mathlete.core.generation import (
@@ -21,6 +22,7 @@ from mathlete.core.generation import (
 from mathlete.ryanstream.loading import LoadedEngine
 from mathlete.ryanstream.model.tokenizer import EngineTokenizer
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
+from mathlete.ryanstream.thinking import ThinkingTokens
 
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 
@@ -36,16 +38,28 @@ class RyanStreamGenerator:
         missing = [name for name in _CHAT_TOKENS if name not in loaded.tokenizer.control_tokens]
         if missing:
             raise ModelError(f"the model's tokenizer lacks {', '.join(missing)}: chats are written in ChatML only")
+        self._loaded = loaded
         self._engine = loaded.engine
         self._tokenizer = loaded.tokenizer
         self._token_bytes = loaded.token_bytes
+        self._thinking = thinking_tokens(loaded.tokenizer)
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._num_system_tokens: dict[str, int] = {}
         self.description = f"ryanstream, {loaded.kernels} kernels"
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
         ids = [*chat_ids(self._tokenizer, request.messages), *continuation_ids(self._tokenizer, request.continuation)]
-        self._engine.add(request.request_id, ids, request.sampling, request.group)
+        self._engine.add(
+            request.request_id,
+            ids,
+            request.sampling,
+            request.group,
+            priority=request.priority,
+            constraint=request.constraint,
+            thinking=self._thinking,
+            persist_prefix=self._system_tokens(request.messages),
+        )
         self._decoders[request.request_id] = _new_decoder("replace")
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
@@ -59,10 +73,15 @@ class RyanStreamGenerator:
         self._engine.abort(request_id=request_id, group=group)
 
     def close(self) -> None:
-        """End whatever runs. The weights are unmapped with the last reference to the engine."""
+        """End whatever runs, other ranks' processes too. The weights are unmapped with the last reference."""
         for request_id in list(self._decoders):
             self._engine.abort(request_id=request_id)
         self._decoders.clear()
+        self._loaded.close()
+
+    def take_warnings(self) -> tuple[str, ...]:
+        """What a person should know of what happened since the last call."""
+        return self._engine.take_warnings()
 
     def measure_speed(self, num_attempts: int, num_tokens: int = 6) -> float:
         """Tokens a second that `num_attempts` siblings get together; takes a few steps.
@@ -81,6 +100,17 @@ class RyanStreamGenerator:
             elif num_new == num_attempts:  # the prompt is done, and from here on each step gives each a token
                 start_s = time.perf_counter()
         return counted / (time.perf_counter() - start_s)
+
+    def _system_tokens(self, messages: Sequence[Message]) -> int:
+        """How many leading tokens of a chat belong to its system message, which other chats begin with too."""
+        if not messages or messages[0].role != "system":
+            return 0
+        known = self._num_system_tokens.get(messages[0].content)
+        if known is None:
+            alone, followed = (chat_ids(self._tokenizer, (messages[0], *more)) for more in ((), (Message("user", ""),)))
+            known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, followed, strict=False)))
+            self._num_system_tokens[messages[0].content] = known
+        return known
 
     def _translate(self, output: RequestOutput) -> Iterable[GeneratorEvent]:
         request = output.request
@@ -104,9 +134,13 @@ class RyanStreamGenerator:
             logprobs=tuple(request.logprobs),
             entropies=tuple(request.entropies),
             finish_reason=end.reason,
-            usage=Usage(len(request.prompt_ids), request.num_cached or 0, len(request.output_ids)),
+            usage=Usage(
+                len(request.prompt_ids), request.num_cached or 0, len(request.output_ids), request.num_forced
+            ),
             stop=end.stop,
             error=end.message,
+            top_means=tuple(request.top_means),
+            top_logprobs=tuple(request.top_logprobs),
         )
 
 
@@ -122,6 +156,21 @@ def chat_ids(tokenizer: EngineTokenizer, messages: Sequence[Message]) -> list[in
     for message in messages:
         ids += [start, *tokenizer.encode(f"{message.role}\n{message.content}"), end, *newline]
     return [*ids, start, *tokenizer.encode("assistant\n")]
+
+
+def thinking_tokens(tokenizer: EngineTokenizer) -> ThinkingTokens:
+    """`<think>` and `</think>` as the model writes them: control tokens where it has them, else plain text."""
+
+    def ids(marker: str) -> tuple[int, ...]:
+        control = tokenizer.control_tokens.get(marker)
+        return tuple(tokenizer.encode(marker)) if control is None else (control,)
+
+    end = ids("</think>")
+    if "</think>" in tokenizer.control_tokens:
+        close = [*tokenizer.encode("\n"), *end, *tokenizer.encode("\n\n")]
+    else:
+        close = tokenizer.encode("\n</think>\n\n")  # as a model would cut it
+    return ThinkingTokens(ids("<think>"), end, tuple(close))
 
 
 def continuation_ids(tokenizer: EngineTokenizer, spans: Sequence[Span]) -> list[int]:

@@ -8,12 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mathlete.core.errors import EngineError
-from mathlete.core.generation import SamplingParams
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE, KVBlockPool
+from mathlete.core.generation import SamplingParams, TokenConstraint
+from mathlete.ryanstream.constraints import forked_constraint
+from mathlete.ryanstream.hidden_states import HiddenPositions
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, blocks_for
+from mathlete.ryanstream.kv_manager import KVCacheManager, KVStatistics
+from mathlete.ryanstream.prompt_cache import PromptCache
+from mathlete.ryanstream.prompt_keeper import PromptKeeper
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput, Status
 from mathlete.ryanstream.runner import ModelRunner, SampledToken
 from mathlete.ryanstream.scheduler import Scheduler, SchedulerConfig
+from mathlete.ryanstream.sequence_ending import SequenceEnding
 from mathlete.ryanstream.stopping import StopMatcher
+from mathlete.ryanstream.thinking import ThinkingBudget, ThinkingTokens
 
 
 class Engine:
@@ -26,31 +33,36 @@ class Engine:
         eos_token_ids: Sequence[int],
         token_bytes: Sequence[bytes] = (),
         config: SchedulerConfig | None = None,
+        block_bytes: int | None = None,
+        prompt_cache: PromptCache | None = None,
     ) -> None:
         """Join runner and scheduler.
 
         Args:
             runner: executes plans; its cache has `num_blocks` blocks.
-            num_blocks: KV blocks; one request of full length must fit.
+            num_blocks: KV blocks. They may be too few for `max_model_len`; see `add`.
             eos_token_ids: ids that end any request.
             token_bytes: the bytes of each token id, for stop strings; may be empty when none are used.
             config: limits of a step.
+            block_bytes: memory of one block, for messages.
+            prompt_cache: where prefixes are kept between runs; see `add`.
         """
         config = config or SchedulerConfig()
-        if num_blocks * BLOCK_SIZE < config.max_model_len:
-            raise EngineError(
-                f"the KV cache ({num_blocks} blocks of {BLOCK_SIZE}) cannot hold one request of "
-                f"{config.max_model_len} tokens; give it more memory or lower the maximal length"
-            )
         self._runner = runner
-        self._pool = KVBlockPool(num_blocks)
+        self._pool = KVCacheManager(num_blocks)
+        self._block_bytes = block_bytes
+        self._prompts = PromptKeeper(prompt_cache, self._pool, runner) if prompt_cache else None
         self._scheduler = Scheduler(config, self._pool)
-        self._eos = frozenset(eos_token_ids)
+        self._ending = SequenceEnding(eos_token_ids, token_bytes, config.max_model_len)
         self._token_bytes = token_bytes
         self._requests: dict[str, EngineRequest] = {}
-        self._matchers: dict[str, StopMatcher] = {}
         self._num_arrived = 0
         self._ended: list[RequestOutput] = []
+
+    @property
+    def runner(self) -> ModelRunner:
+        """What executes its plans."""
+        return self._runner
 
     @property
     def num_unfinished(self) -> int:
@@ -68,14 +80,39 @@ class Engine:
         return self._scheduler.config.max_model_len
 
     def add(
-        self, request_id: str, prompt_ids: Sequence[int], sampling: SamplingParams, group: str | None = None
+        self,
+        request_id: str,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        group: str | None = None,
+        persist_prefix: int = 0,
+        priority: int = 0,
+        constraint: TokenConstraint | None = None,
+        thinking: ThinkingTokens | None = None,
+        hidden: HiddenPositions | None = None,
     ) -> None:
-        """Queue a request. Raises `EngineError` for an empty or too long prompt or an id in use.
+        """Queue a request.
 
         The id of an aborted request is in use until `step()` has told of its end.
+
+        Args:
+            request_id: unique among the unfinished.
+            prompt_ids: at least one token.
+            sampling: how to draw.
+            group: siblings share it, or None.
+            persist_prefix: so many leading tokens (a system prompt, say) are kept on disk between runs and taken
+                from there, where the engine has a prompt cache; whole blocks, at least 64 tokens.
+            priority: lower goes first.
+            constraint: which tokens may be drawn. The request ends with "stop" when it is terminated, and with
+                "error" when it raises, allows nothing or refuses a token.
+            thinking: how the model writes a block of thinking; needed where `sampling` has a `thinking_budget`.
+            hidden: positions whose hidden states are kept, in `EngineRequest.hidden`.
+
+        Raises:
+            EngineError: for an empty or too long prompt, an id in use, or a request that could outgrow the whole
+                KV cache. Whatever is taken will be served, if need be alone.
         """
-        if request_id in self._requests or any(told.request.request_id == request_id for told in self._ended):
-            raise EngineError(f"request id {request_id!r} is in use")
+        self._require_new(request_id)
         if not prompt_ids:
             raise EngineError(f"request {request_id!r} has an empty prompt")
         if len(prompt_ids) >= self.max_model_len:
@@ -83,13 +120,55 @@ class Engine:
                 f"request {request_id!r} has {len(prompt_ids)} prompt tokens; "
                 f"the engine takes fewer than {self.max_model_len}"
             )
-        if sampling.stop and not self._token_bytes:
-            raise EngineError(f"request {request_id!r} has stop strings, but the engine was given no token_bytes")
+        if (sampling.stop or sampling.thinking_budget is not None) and not self._token_bytes:
+            raise EngineError(f"request {request_id!r} looks for text, but the engine was given no token_bytes")
+        if sampling.thinking_budget is not None and thinking is None:
+            raise EngineError(f"request {request_id!r} has a thinking budget, but not how thinking is written")
+        outside = [] if hidden is None else sorted(hidden.prompt - set(range(len(prompt_ids))))
+        if outside:
+            raise EngineError(f"request {request_id!r} has no prompt token at position {outside[0]} to keep a state of")
+        self._require_room(request_id, len(prompt_ids), sampling)
         request = EngineRequest(request_id, tuple(prompt_ids), sampling, group, arrival=self._num_arrived)
         self._num_arrived += 1
+        request.priority, request.constraint = priority, constraint
+        request.hidden_wanted = hidden
+        request.matcher = StopMatcher(sampling.stop)
+        if thinking is not None and sampling.thinking_budget is not None:
+            request.thinking = ThinkingBudget(thinking, self._token_bytes, sampling.thinking_budget, prompt_ids)
         self._requests[request_id] = request
-        self._matchers[request_id] = StopMatcher(sampling.stop)
+        if self._prompts is not None:
+            self._prompts.expect(request, persist_prefix)
         self._scheduler.add(request)
+
+    def fork(self, request_id: str, new_request_id: str, sampling: SamplingParams) -> None:
+        """Let an unfinished request go on as two: the new one has the same tokens so far and shares its blocks.
+
+        Args:
+            request_id: which.
+            new_request_id: the second one's.
+            sampling: the second one's; its stop strings must be the first one's. `max_tokens` counts the tokens
+                drawn before the fork too. With the seed of the first it draws the same tokens.
+
+        Raises:
+            EngineError: for an unknown id, an id in use, other stop strings, nothing left to draw, or a request
+                that could outgrow the whole KV cache.
+        """
+        self._require_new(new_request_id)
+        parent = self._requests.get(request_id)
+        if parent is None:
+            raise EngineError(f"request {request_id!r} cannot be forked: there is none that is unfinished")
+        for name in ("stop", "include_stop", "thinking_budget"):
+            if getattr(sampling, name) != getattr(parent.sampling, name):
+                raise EngineError(f"request {new_request_id!r} must have the {name} of {request_id!r}")
+        if sampling.max_tokens <= len(parent.output_ids):
+            raise EngineError(f"request {new_request_id!r} has no tokens left to draw: raise its max_tokens")
+        self._require_room(new_request_id, len(parent.prompt_ids), sampling)
+        constraint = forked_constraint(parent)
+        child = parent.forked(new_request_id, sampling, self._num_arrived)
+        child.constraint = constraint
+        self._num_arrived += 1
+        self._requests[new_request_id] = child
+        self._scheduler.fork(parent, child)
 
     def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
         """End one request, or all of a group, before the next step. Unknown names are ignored."""
@@ -107,7 +186,18 @@ class Engine:
             self._scheduler.note_computed(entry)
             if token is not None:
                 outputs.append(self._accept(entry.request, token))
+        if self._prompts is not None:
+            self._prompts.write_due()
         return outputs
+
+    def take_warnings(self) -> tuple[str, ...]:
+        """What a person should know of what happened since the last call: of stored prompts, so far."""
+        return () if self._prompts is None else self._prompts.take_warnings()
+
+    @property
+    def kv_statistics(self) -> KVStatistics:
+        """What the KV cache has found, copied and evicted so far."""
+        return self._pool.statistics
 
     def check_integrity(self) -> None:
         """Raise `AssertionError` unless blocks, queues and requests agree. Cheap enough for every test's end."""
@@ -116,29 +206,33 @@ class Engine:
         assert len(queued) == len(set(queued)) and set(queued) == unfinished, "queues differ from the requests"
         self._pool.check_integrity([request.block_ids for request in queued])
 
-    def _accept(self, request: EngineRequest, token: SampledToken) -> RequestOutput:
-        if token.token_id < 0:
-            return self._end(request, None, RequestEnd("error", message="the model's logits were not numbers"))
-        request.output_ids.append(token.token_id)
-        request.logprobs.append(token.logprob)
-        request.entropies.append(token.entropy)
-        end = self._why_ended(request, token.token_id)
-        return RequestOutput(request, token.token_id, None) if end is None else self._end(request, token.token_id, end)
+    def _require_new(self, request_id: str) -> None:
+        if request_id in self._requests or any(told.request.request_id == request_id for told in self._ended):
+            raise EngineError(f"request id {request_id!r} is in use")
 
-    def _why_ended(self, request: EngineRequest, token_id: int) -> RequestEnd | None:
-        ends_text = token_id in self._eos and not request.sampling.ignore_eos
-        if ends_text or token_id in request.sampling.stop_token_ids:
-            return RequestEnd("stop")
-        if request.sampling.stop:
-            match = self._matchers[request.request_id].push(self._token_bytes[token_id])
-            if match is not None:
-                return RequestEnd("stop", match.stop, match.end if request.sampling.include_stop else match.start)
-        if len(request.output_ids) >= request.sampling.max_tokens or request.num_tokens >= self.max_model_len:
-            return RequestEnd("length")
-        return None
+    def _require_room(self, request_id: str, num_prompt: int, sampling: SamplingParams) -> None:
+        """Refuse a request that could outgrow the cache. Its last token is drawn, not stored."""
+        num_tokens = min(num_prompt + sampling.max_tokens, self.max_model_len) - 1
+        needed, there = blocks_for(num_tokens), self._pool.num_blocks
+        if needed > there:
+            raise EngineError(
+                f"request {request_id!r} can grow to {num_prompt} prompt and {num_tokens + 1 - num_prompt} new tokens "
+                f"and then needs {self._describe(needed)}; the whole KV cache has {self._describe(there)}. "
+                "Give the cache more memory, or lower the request's max_tokens or shorten its prompt."
+            )
+
+    def _describe(self, num_blocks: int) -> str:
+        size = "" if self._block_bytes is None else f", {num_blocks * self._block_bytes / 2**20:,.1f} MiB"
+        return f"{num_blocks:,} blocks ({num_blocks * BLOCK_SIZE:,} tokens{size})"
+
+    def _accept(self, request: EngineRequest, token: SampledToken) -> RequestOutput:
+        end = self._ending.take(request, token)
+        if end is None:
+            return RequestOutput(request, token.token_id, None)
+        return self._end(request, None if end.reason == "error" else token.token_id, end)
 
     def _end(self, request: EngineRequest, token_id: int | None, end: RequestEnd) -> RequestOutput:
         assert request.status is not Status.FINISHED, "a request ends once"
         self._scheduler.finish(request)
-        del self._requests[request.request_id], self._matchers[request.request_id]
+        del self._requests[request.request_id]
         return RequestOutput(request, token_id, end)

@@ -1,9 +1,12 @@
-"""Which KV block belongs to whom. Plain bookkeeping: never touches a tensor.
+"""Which KV block belongs to whom. Plain bookkeeping: never touches a tensor, knows no policy of eviction.
 
-Blocks hold 16 tokens and are reference-counted, so siblings share the blocks of their prompt. A full
-block is registered under (parent's registration, its 16 token ids): the dictionary compares the ids
-themselves, so a hash collision cannot hand out a wrong block. Blocks that nobody uses keep their
-content and are found again until the space is needed (least recently freed first).
+Blocks hold 16 tokens and are reference-counted, so siblings share the blocks of their prompt. Glossary: a block
+is *used* (somebody holds a reference), *idle* (nobody does, but what it holds can be found again) or *empty*.
+A full block is *registered* under (its parent's registration, its 16 token ids): the dictionary compares the ids
+themselves, so a hash collision cannot hand out a wrong block. A block that is not registered is only partly
+filled and still written to: siblings that come of a fork share it too, and whoever writes first gets a copy.
+
+`KVBlockPool` alone evicts the least recently freed block; `kv_manager.KVCacheManager` is a pool with a policy.
 """
 
 from __future__ import annotations
@@ -30,16 +33,33 @@ class PrefixMatch:
         return len(self.block_ids) * BLOCK_SIZE
 
 
+@dataclass(frozen=True, slots=True)
+class BlockCopy:
+    """Keys and values of block `src` are to be copied into block `dst` before anything else is computed.
+
+    Copies are done in the order of the plan: a block may be the source of one and the target of a later one.
+    """
+
+    src: int
+    dst: int
+
+
+def blocks_for(num_tokens: int) -> int:
+    """Blocks that hold `num_tokens`."""
+    return -(-num_tokens // BLOCK_SIZE)
+
+
 class KVBlockPool:
-    """Hands out blocks, shares them, and remembers what freed ones hold."""
+    """Hands out blocks, shares them, and remembers what idle ones hold."""
 
     def __init__(self, num_blocks: int) -> None:
-        """All `num_blocks` start free and empty. Raises `ValueError` when there are none."""
+        """All `num_blocks` start empty. Raises `ValueError` when there are none."""
         if num_blocks < 1:
             raise ValueError(f"num_blocks must be >= 1, not {num_blocks}")
         self.num_blocks = num_blocks
         self._references = [0] * num_blocks
-        self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._empty: OrderedDict[int, None] = OrderedDict.fromkeys(range(num_blocks))
+        self._idle: OrderedDict[int, None] = OrderedDict()  # least recently freed first
         self._registered: dict[_PrefixKey, int] = {}
         self._key_of: dict[int, _PrefixKey] = {}
         self._serial_of: dict[int, int] = {}
@@ -47,8 +67,13 @@ class KVBlockPool:
 
     @property
     def num_free(self) -> int:
-        """Blocks that can be handed out now."""
-        return len(self._free)
+        """Blocks that can be handed out now: the empty and the idle."""
+        return len(self._empty) + len(self._idle)
+
+    @property
+    def num_idle(self) -> int:
+        """Blocks that nobody holds and whose content can be found."""
+        return len(self._idle)
 
     def match_prefix(self, token_ids: Sequence[int]) -> PrefixMatch:
         """The longest run of whole registered blocks that `token_ids` starts with. Takes no reference."""
@@ -63,20 +88,65 @@ class KVBlockPool:
         return PrefixMatch(tuple(found))
 
     def share(self, block_ids: Sequence[int]) -> None:
-        """Take a reference on each block, freed ones included."""
+        """Take a reference on each block, idle ones included."""
         for block in block_ids:
             self._references[block] += 1
-            self._free.pop(block, None)
+            if self._references[block] == 1:
+                self._leave_idle(block)
+
+    def fork(self, block_ids: Sequence[int]) -> list[int]:
+        """All blocks of a sequence for a second owner, the partly filled last one included."""
+        assert all(self._references[block] for block in block_ids), "only a sequence that holds its blocks is forked"
+        self.share(block_ids)
+        return list(block_ids)
 
     def allocate(self, num: int) -> list[int] | None:
         """`num` blocks with one reference each, or None when there is no room. What they held is forgotten."""
-        if num > len(self._free):
+        if num > self.num_free:
             return None
-        taken = [self._free.popitem(last=False)[0] for _ in range(num)]
+        if num > len(self._empty):
+            self._make_room(num)
+        taken = [self._empty.popitem(last=False)[0] for _ in range(num)]
         for block in taken:
-            self._forget(block)
             self._references[block] = 1
         return taken
+
+    def reserve(self, block_ids: list[int], start: int, end: int) -> list[BlockCopy] | None:
+        """Make room for tokens [start, end) of a sequence: its own blocks to write to, `block_ids` changed in place.
+
+        Returns:
+            The copies to be made (of blocks that it shared so far), or None when there is no room; nothing has
+            changed then.
+        """
+        touched = range(start // BLOCK_SIZE, min(blocks_for(end), len(block_ids)))
+        shared = [index for index in touched if self._references[block_ids[index]] > 1]
+        missing = max(0, blocks_for(end) - len(block_ids))
+        if missing + len(shared) > self.num_free:
+            return None
+        copies = [copy for index in shared if (copy := self.writable(block_ids, index)) is not None]
+        block_ids.extend(self.allocate(missing) or [])
+        return copies
+
+    def writable(self, block_ids: list[int], index: int) -> BlockCopy | None:
+        """Give the owner of `block_ids` a block of its own at `index`, because it is about to write there.
+
+        Returns:
+            The copy to be made, after `block_ids[index]` was replaced by its target; None when nobody shares
+            the block. The last to write keeps the original.
+
+        Raises:
+            ValueError: when a copy is needed and no block is free (`reserve` looks first).
+        """
+        src = block_ids[index]
+        assert src not in self._key_of, "a registered block is full: nobody writes to it"
+        if self._references[src] == 1:
+            return None
+        own = self.allocate(1)
+        if own is None:
+            raise ValueError(f"block {src} is shared and there is no room for a copy")
+        self._references[src] -= 1
+        block_ids[index] = own[0]
+        return BlockCopy(src, own[0])
 
     def register(self, block_ids: Sequence[int], index: int, token_ids: Sequence[int]) -> int:
         """Say that block number `index` of a sequence now holds the 16 `token_ids`, after its earlier blocks.
@@ -102,30 +172,54 @@ class KVBlockPool:
         return block
 
     def release(self, block_ids: Sequence[int]) -> None:
-        """Give back one reference on each; the last owner's blocks become free, tail first to go."""
+        """Give back one reference on each, the tail first; what its last owner leaves becomes idle or empty."""
         for block in reversed(block_ids):
             if self._references[block] <= 0:
                 raise ValueError(f"block {block} released more often than taken")
             self._references[block] -= 1
             if self._references[block] == 0:
-                self._free[block] = None
-                if block not in self._key_of:  # holds nothing worth finding: reuse it first
-                    self._free.move_to_end(block, last=False)
+                if block in self._key_of:
+                    self._become_idle(block)
+                else:
+                    self._empty[block] = None
 
-    def _forget(self, block: int) -> None:
-        key = self._key_of.pop(block, None)
-        if key is not None:
-            del self._registered[key]
-            # children keyed under this serial can no longer be reached: serials are never reused
-            del self._serial_of[block]
+    def _become_idle(self, block: int) -> None:
+        self._idle[block] = None
+
+    def _leave_idle(self, block: int) -> None:
+        del self._idle[block]
+
+    def _make_room(self, num: int) -> None:
+        """Evict until `num` blocks are empty; there are enough idle ones."""
+        while len(self._empty) < num:
+            self._evict(next(iter(self._idle)))
+
+    def _evict(self, block: int) -> None:
+        """Forget what an idle block holds."""
+        assert self._references[block] == 0, "a used block is never evicted"
+        self._leave_idle(block)
+        del self._registered[self._key_of.pop(block)]
+        del self._serial_of[block]  # children keyed under it can no longer be reached: serials are never reused
+        self._empty[block] = None
 
     def check_integrity(self, owners: Sequence[Sequence[int]]) -> None:
-        """Raise `AssertionError` unless references, free list and registry agree with `owners`' block lists."""
+        """Raise `AssertionError` unless references, free lists and registry agree with `owners`' block lists."""
         counts = [0] * self.num_blocks
         for blocks in owners:
+            assert len(set(blocks)) == len(blocks), "a sequence holds a block twice"
             for block in blocks:
                 counts[block] += 1
         assert counts == self._references, "reference counts differ from the owners' block lists"
-        assert set(self._free) == {b for b, n in enumerate(counts) if n == 0}, "free list differs from the unowned"
+        unowned = {block for block, count in enumerate(counts) if count == 0}
+        assert self._empty.keys() | self._idle.keys() == unowned, "free lists differ from the unowned"
+        assert self._idle.keys() == unowned & self._key_of.keys(), "idle blocks differ from the unowned registered"
+        assert not self._empty.keys() & self._idle.keys(), "a block is both empty and idle"
         assert {b: k for k, b in self._registered.items()} == self._key_of, "registry is not one to one"
         assert self._serial_of.keys() == self._key_of.keys(), "a registered block lacks its serial"
+        assert len(set(self._serial_of.values())) == len(self._serial_of), "two blocks have one serial"
+        for blocks in owners:
+            registered = [block in self._key_of for block in blocks]
+            assert registered == sorted(registered, reverse=True), "a registered block follows one that is not"
+            for parent, block in zip(blocks, blocks[1:], strict=False):
+                if block in self._key_of:
+                    assert self._key_of[block][0] == self._serial_of[parent], "a block follows another's parent"

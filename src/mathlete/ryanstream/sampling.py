@@ -1,20 +1,38 @@
 """Drawing tokens from logits: the definition in torch (the twin), and the choice of the fast path.
 
-A draw is a pure function of the row's logits, the request's parameters and one uniform number, which
-is itself a pure function of the request's seed and the token's place. Nothing depends on the batch.
+A draw is a pure function of the row's logits, the request's parameters, its constraint's mask and one uniform
+number, which is itself a pure function of the request's seed and the token's place. Rows never meet.
+
+So the same request with the same seed gives the same tokens, logprobs and entropies, bit for bit, whatever else is
+in the batch, **as long as the row's logits are the same**. They are with the native kernels (every sum runs within
+a row in a fixed order, integer products are exact), also after preemption, for found prefixes and for any chunking
+of the prompt. They are not, in the last bits, and so now and then in a token,
+
+- with the torch twins in floating point (bf16, fp32, and anything on a GPU): a matrix product is summed in another
+  order for another number of rows. The `row_by_row` mode of the runner computes each row alone and so avoids it;
+- where the precision is chosen anew for each step by the number of its rows: then the company chooses it;
+- across machines: the kernels' exponential and float sums are the compiler's for that processor;
+- between native kernels and twins, here as well: their sums differ in order, so a uniform number within about 1e-6
+  of the border between two tokens falls on either side.
+
+Words: the *model's own* distribution is the softmax of the logits, before temperature, filters and mask. A
+*forced* token is put in instead of being drawn; it has a logprob of the model's own like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mathlete.core.generation import SamplingParams
-from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.native.kernels import NUM_LIKELIEST, NativeKernels
+
+NOT_FORCED = -1
+NOTHING_ALLOWED = -2
 
 _MASK = (1 << 64) - 1
 _COLDEST = 1e-5
@@ -22,23 +40,53 @@ _LARGEST_TOP_K = (1 << 31) - 1
 
 
 class Drawn(NamedTuple):
-    """One token a row: `token` int32 [R], -1 where the logits were not numbers; the model's own `logprob`
-    and `entropy` (temperature 1, before filters, nats) float32 [R]."""  # noqa: D205, D209
+    """One token for each of R rows, and what the model's own distribution was there (natural logarithms).
+
+    Attributes:
+        token: int32 [R]; -1 where the logits were not numbers, -2 where no token was allowed.
+        logprob: of the token, float32 [R].
+        entropy: float32 [R].
+        log_normalizer: a token's logit less this is its logprob, float32 [R].
+        top_ids: the 20 likeliest tokens, ties by lower id, int32 [R, 20]; -1 where there are fewer.
+        top_logprobs: theirs, float32 [R, 20]; minus infinity where there are fewer.
+
+    A row with a NaN, or whose largest logit is infinite, has no distribution: all its values are NaN.
+    """
 
     token: Tensor
     logprob: Tensor
     entropy: Tensor
+    log_normalizer: Tensor
+    top_ids: Tensor
+    top_logprobs: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingBatch:
-    """Parameters of R rows: float32 [R] (`top_k` int32; `uniform` float64 in [0, 1)). Temperature 0 is greedy."""
+    """Parameters of R rows: float32 [R] (`top_k`, `forced` int32; `uniform` float64 in [0, 1)).
+
+    Temperature 0 is greedy. `forced` is a token to take without drawing, -1 to draw, -2 to take none.
+    """
 
     temperature: Tensor
     top_p: Tensor
     top_k: Tensor
     min_p: Tensor
     uniform: Tensor
+    forced: Tensor
+
+    def rows(self, index: Tensor) -> SamplingBatch:
+        """The parameters of the rows `index` int64 [C]."""
+        parts = (self.temperature, self.top_p, self.top_k, self.min_p, self.uniform, self.forced)
+        return SamplingBatch(*(part[index] for part in parts))
+
+
+class ConstrainedRows(NamedTuple):
+    """Rows that may draw only some tokens: `rows` int64 [C]; `masks` int32 [C, ceil(V / 32)], bit i % 32 of word
+    i // 32 set where token i is allowed."""  # noqa: D205, D209
+
+    rows: Tensor
+    masks: Tensor
 
 
 def uniform_at(seed: int, place: int) -> float:
@@ -54,8 +102,10 @@ def _splitmix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def sampling_batch(params: Sequence[SamplingParams], places: Sequence[int]) -> SamplingBatch:
-    """Parameters of the rows; `places[i]` is the number of tokens row i has drawn before.
+def sampling_batch(
+    params: Sequence[SamplingParams], places: Sequence[int], forced: Sequence[int] | None = None
+) -> SamplingBatch:
+    """Parameters of the rows; `places[i]` is the number of tokens row i has had before, `forced` all -1 by default.
 
     Temperatures below 1e-5 are greedy: logits divided by them would leave float32.
     """
@@ -68,35 +118,97 @@ def sampling_batch(params: Sequence[SamplingParams], places: Sequence[int]) -> S
         uniform=torch.tensor(
             [uniform_at(p.seed, place) for p, place in zip(params, places, strict=True)], dtype=torch.float64
         ),
+        forced=torch.tensor([NOT_FORCED] * len(params) if forced is None else forced, dtype=torch.int32),
     )
 
 
-def sample(logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None) -> Drawn:
-    """Draw with the native kernel where there is one and the vocabulary fits it, else with the twin."""
-    if kernels is None or logits.shape[1] % 16:
+def sample(
+    logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None, constrained: ConstrainedRows | None = None
+) -> Drawn:
+    """Draw one token for each row of logits float32 [R, V], which are not changed.
+
+    A constrained row is drawn from its allowed tokens alone, by the definition in `sample_torch` as if the others
+    had probability zero; everything that is told of it is still of the model's own distribution.
+
+    The native kernel does it where there is one and the vocabulary fits it, else the twin.
+    """
+    if logits.shape[1] % 16:
+        kernels = None
+    if constrained is not None:
+        batch = _drawn_under_masks(logits, batch, constrained, kernels)
+    return _draw(logits, batch, kernels)
+
+
+def _drawn_under_masks(
+    logits: Tensor, batch: SamplingBatch, constrained: ConstrainedRows, kernels: NativeKernels | None
+) -> SamplingBatch:
+    """The batch with the constrained rows' tokens drawn, and forced from here on."""
+    allowed = logits[constrained.rows]
+    if kernels is None:
+        apply_mask_torch(allowed, constrained.masks)
+    else:
+        kernels.apply_mask(allowed, constrained.masks)
+    drawn = _draw(allowed, batch.rows(constrained.rows), kernels).token
+    forced = batch.forced.clone()
+    forced[constrained.rows] = torch.where(drawn < 0, NOTHING_ALLOWED, drawn)
+    return replace(batch, forced=forced)
+
+
+def _draw(logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None) -> Drawn:
+    if kernels is None:
         return sample_torch(logits, batch)
-    return Drawn(*kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform))
+    return Drawn(
+        *kernels.sample(
+            logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced
+        )
+    )
+
+
+def apply_mask_torch(logits: Tensor, masks: Tensor) -> None:
+    """Set logits float32 [R, V] to minus infinity, in place, where the bit in masks int32 [R, ceil(V / 32)] is 0."""
+    bits = torch.arange(32, dtype=torch.int32, device=masks.device)
+    allowed = (masks[:, :, None] >> bits) & 1
+    logits.masked_fill_(allowed.flatten(1)[:, : logits.shape[1]] == 0, -torch.inf)
 
 
 def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     """The definition. logits float32 [R, V].
 
-    Tokens are ranked by tempered probability (ties: lower id first). Kept are, in this order of rank,
-    at most `top_k`, those of at least `min_p` times the first one's probability, and the smallest prefix
-    whose mass reaches `top_p`; the first is always kept. The draw inverts the cumulative distribution
-    of the kept tokens at `uniform`. A row with a NaN, or whose largest logit is infinite, has no
-    distribution: its token is -1, its logprob and entropy are NaN.
+    Tokens are ranked by logit (ties: lower id first). Kept are, in this order of rank, at most `top_k`,
+    those whose tempered probability is at least `min_p` times the first one's, and the smallest prefix whose
+    tempered mass reaches `top_p`; the first is always kept. The draw inverts the cumulative distribution of the
+    kept tokens at `uniform`.
     """
     broken = logits.isnan().any(-1) | ~logits.amax(-1).isfinite()
     logits = torch.where(broken[:, None], 0.0, logits)
-    logprobs = torch.log_softmax(logits, dim=-1)
+    log_normalizer = logits.logsumexp(-1)
+    logprobs = logits - log_normalizer[:, None]
     entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)
-    greedy = batch.temperature <= 0
-    heat = torch.where(greedy, torch.ones_like(batch.temperature), batch.temperature)
-    ranked, order = torch.sort(torch.softmax(logits.double() / heat[:, None], dim=-1), descending=True, stable=True)
-    rank = torch.arange(logits.shape[1])[None, :]
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    token = torch.where(batch.temperature <= 0, order[:, 0], _at_uniform(ordered, order, batch))
+    token = torch.where(batch.forced == NOT_FORCED, token, batch.forced)
+    logprob = logprobs.gather(1, token.clamp_min(0)[:, None]).squeeze(1)
+    likeliest = logprobs.gather(1, order[:, :NUM_LIKELIEST])
+    top_ids = torch.where(likeliest > -torch.inf, order[:, :NUM_LIKELIEST], -1)
+    missing = (0, NUM_LIKELIEST - likeliest.shape[1])
+    pad = torch.nn.functional.pad
+    return Drawn(
+        torch.where(broken, -1, token).to(torch.int32),
+        torch.where(broken | (token < 0), torch.nan, logprob),
+        torch.where(broken, torch.nan, entropy),
+        torch.where(broken, torch.nan, log_normalizer),
+        torch.where(broken[:, None], -1, pad(top_ids, missing, value=-1)).to(torch.int32),
+        torch.where(broken[:, None], torch.nan, pad(likeliest, missing, value=-torch.inf)),
+    )
+
+
+def _at_uniform(ordered: Tensor, order: Tensor, batch: SamplingBatch) -> Tensor:
+    """The tokens int64 [R] at `uniform`; logits in order of rank `ordered` [R, V], and whose they are."""
+    heat = torch.where(batch.temperature <= 0, 1.0, batch.temperature)
+    ranked = torch.softmax(ordered.double() / heat[:, None], dim=-1)
+    rank = torch.arange(ordered.shape[1], device=ordered.device)[None, :]
     mass_before = ranked.cumsum(-1) - ranked
-    limit = torch.where(batch.top_k > 0, batch.top_k, logits.shape[1])[:, None]
+    limit = torch.where(batch.top_k > 0, batch.top_k, ordered.shape[1])[:, None]
     keep = (rank < limit) & (ranked >= batch.min_p[:, None] * ranked[:, :1])
     keep &= (mass_before < batch.top_p[:, None]) | (batch.top_p[:, None] >= 1)
     keep[:, 0] = True
@@ -104,11 +216,4 @@ def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     cumulative = kept.cumsum(-1)
     place = (cumulative <= batch.uniform[:, None] * cumulative[:, -1:]).sum(-1)
     place = torch.minimum(place, keep.sum(-1) - 1).clamp_min(0)
-    drawn = order.gather(1, place[:, None]).squeeze(1)
-    token = torch.where(greedy, logits.argmax(-1), drawn)
-    logprob = logprobs.gather(1, token[:, None]).squeeze(1)
-    return Drawn(
-        torch.where(broken, -1, token).to(torch.int32),
-        torch.where(broken, torch.nan, logprob),
-        torch.where(broken, torch.nan, entropy),
-    )
+    return order.gather(1, place[:, None]).squeeze(1)

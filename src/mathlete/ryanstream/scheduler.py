@@ -3,15 +3,25 @@
 One progress counter instead of phases: a request catches up from `num_computed` to `num_tokens`.
 Prefill, a found prefix, chunking and recomputation after preemption are all the same case; a request
 that has caught up to its last token gets a new one.
+
+Everybody ends. Requests are totally ordered (`policy.order_key`), and the order can change only when a token
+appears that is new, or a request comes or goes. The first of those that run is never put aside and may put aside
+any other; the first of those that wait is admitted first. So until it gets its token, the first stays the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE, KVBlockPool
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, PrefixMatch
+from mathlete.ryanstream.kv_manager import KVCacheManager
+from mathlete.ryanstream.lookahead import HORIZON, Lookahead
+from mathlete.ryanstream.policy import FirstComeFirstServed, OrderKey, SchedulingPolicy, order_key
 from mathlete.ryanstream.request import EngineRequest, Status
+from mathlete.ryanstream.waiting import GroupAccounts, WaitingQueue
+
+FINISHING_ABOVE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,99 +57,243 @@ class PlannedRequest:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What the next step computes, in order."""
+    """What the next step does: first the copies of blocks, in order, then the entries.
+
+    Attributes:
+        entries: what is computed, in order.
+        copies: shared blocks whose owner writes to its own copy from now on.
+    """
 
     entries: tuple[PlannedRequest, ...]
+    copies: tuple[BlockCopy, ...] = ()
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A plan in the making: its entries by request, and the tokens that are left."""
+
+    budget: int
+    entries: dict[EngineRequest, PlannedRequest] = field(default_factory=dict)
+
+    def put(self, entry: PlannedRequest) -> None:
+        self.entries[entry.request] = entry
+        self.budget -= entry.end - entry.start
+
+    def drop(self, request: EngineRequest) -> None:
+        entry = self.entries.pop(request, None)
+        if entry is not None:
+            self.budget += entry.end - entry.start
 
 
 class Scheduler:
-    """First come, first served, with shared prefixes computed once."""
+    """Plans steps in the order of a policy, with shared prefixes computed once.
 
-    def __init__(self, config: SchedulerConfig, pool: KVBlockPool) -> None:
-        """Start with nothing queued."""
+    Attributes:
+        waiting: requests that hold no blocks.
+        running: requests that do.
+        num_preemptions: requests put aside so far.
+        num_held: requests that the last step held back because a sibling is computing the prefix they need.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        pool: KVCacheManager,
+        policy: SchedulingPolicy | None = None,
+        lookahead: Lookahead | None = None,
+    ) -> None:
+        """Start with nothing queued.
+
+        Args:
+            config: limits of a step.
+            pool: where blocks come from.
+            policy: the order of service; by arrival when None.
+            lookahead: tells which requests are about to end; without one nobody is FINISHING.
+        """
         self.config = config
+        self.num_preemptions = 0
+        self.num_held = 0
         self._pool = pool
-        self.waiting: list[EngineRequest] = []
+        self._policy = policy or FirstComeFirstServed()
+        self._lookahead = lookahead
+        self._accounts = GroupAccounts()
+        self.waiting = WaitingQueue(self._policy, self._accounts)
         self.running: list[EngineRequest] = []
+        self._copies: list[BlockCopy] = []
 
     def add(self, request: EngineRequest) -> None:
-        """Queue a request by its order of arrival."""
-        self.waiting.append(request)
-        self.waiting.sort(key=lambda r: r.arrival)
+        """Queue a new request."""
+        self._accounts.open(request.group)
+        self.waiting.add(request)
+
+    def fork(self, parent: EngineRequest, child: EngineRequest) -> None:
+        """Take in a copy of `parent`.
+
+        Where the parent holds all but its last token and there is a place, the child shares its blocks and runs
+        beside it at once; else it waits, and finds what is in the cache when it is admitted.
+        """
+        caught_up = parent.is_running and parent.num_computed == parent.num_tokens - 1
+        if not caught_up or len(self.running) >= self.config.max_running:
+            self.add(child)
+            return
+        self._accounts.open(child.group)
+        child.block_ids = self._pool.fork(parent.block_ids)
+        child.num_computed, child.num_registered = parent.num_computed, parent.num_registered
+        child.status = Status.RUNNING
+        self.running.append(child)
 
     def schedule(self) -> StepPlan:
-        """Plan a step: first those that run, oldest first, then as many of the waiting as fit."""
-        budget = self.config.max_step_tokens
-        entries: list[PlannedRequest] = []
-        preempted = False
-        for request in list(self.running):
-            if budget <= 0 or request.status is not Status.RUNNING:
-                continue
-            entry = self._plan(request, budget)
-            while entry is None and self._preempt_youngest(request):
-                preempted = True
-                entry = self._plan(request, budget)
-            if entry is not None:
-                entries.append(entry)
-                budget -= entry.end - entry.start
-        if not preempted:
-            self._admit(entries, budget)
-        return StepPlan(tuple(entries))
+        """Plan a step: first those that run, in order, then as many of the waiting as fit."""
+        draft = _Draft(self.config.max_step_tokens)
+        keys = {request: self._key(request) for request in self.running}
+        num_preempted, self.num_held = self.num_preemptions, 0
+        for request in sorted(self.running, key=lambda r: (r.status is not Status.FINISHING, keys[r])):
+            if draft.budget > 0 and request.is_running:
+                self._go_on(request, draft, keys)
+        if num_preempted == self.num_preemptions:
+            self._admit(draft)
+        copies, self._copies = tuple(self._copies), []
+        return StepPlan(tuple(draft.entries.values()), copies)
 
     def finish(self, request: EngineRequest) -> None:
         """Take a request out and give its blocks back."""
-        if request in self.running:
+        if request.is_running:
             self.running.remove(request)
-        elif request in self.waiting:
+        else:
             self.waiting.remove(request)
-        self._pool.release(request.block_ids)
+        self._accounts.close(request.group)
+        if self._lookahead is not None:
+            self._lookahead.forget(request)
+        self._pool.release(request.block_ids, request.request_id)
         request.block_ids = []
         request.status = Status.FINISHED
 
     def note_computed(self, entry: PlannedRequest) -> None:
-        """Advance the counter after a step and register the blocks it filled."""
+        """Advance the counter after a step, register the blocks it filled, charge the group for what is new."""
         request = entry.request
         request.num_computed = entry.end
+        num_new = entry.end - max(entry.start, request.num_charged)
+        if num_new > 0:
+            self._accounts.charge(request.group, num_new)
+            request.num_charged = entry.end
         for index in range(request.num_registered, request.num_computed // BLOCK_SIZE):
             tokens = request.token_slice(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE)
             request.block_ids[index] = self._pool.register(request.block_ids, index, tokens)
             request.num_registered = index + 1
 
+    def note_token(self, request: EngineRequest, token_id: int, eos_logprob: float, entropy: float) -> None:
+        """A running request got a token and goes on: ask whether it is about to end.
+
+        Args:
+            request: its output ends with the token.
+            token_id: what was drawn.
+            eos_logprob: natural log-probability of the end of text where the token was drawn.
+            entropy: of the distribution there, nats.
+        """
+        if self._lookahead is not None:
+            num_output_left = request.sampling.max_tokens - len(request.output_ids)
+            num_left = min(num_output_left, self.config.max_model_len - request.num_tokens)
+            outlook = self._lookahead.note_token(request, token_id, eos_logprob, entropy, num_left)
+            request.status = Status.FINISHING if outlook.ends_soon > FINISHING_ABOVE else Status.RUNNING
+
+    def note_finished(self, request: EngineRequest) -> None:
+        """A request came to its own end (it was not aborted): its length tells of its siblings'."""
+        if self._lookahead is not None:
+            self._lookahead.note_finished(request)
+
+    def num_served(self, group: str | None) -> int:
+        """Tokens that a group with unfinished requests was served, what it was lifted by included."""
+        return self._accounts.num_served(group)
+
+    def _key(self, request: EngineRequest) -> OrderKey:
+        return order_key(self._policy, request, self._accounts.num_served(request.group))
+
+    def _go_on(self, request: EngineRequest, draft: _Draft, keys: Mapping[EngineRequest, OrderKey]) -> None:
+        """Plan a running request; where there is no room, wait for a finishing one, or put others aside."""
+        entry = self._plan(request, draft.budget)
+        if entry is None and self._pauses(request, draft):
+            request.num_paused += 1
+            return
+        while entry is None and (victim := self._victim(request, keys)) is not None:
+            draft.drop(victim)
+            self._preempt(victim)
+            entry = self._plan(request, draft.budget)
+        if entry is not None:
+            request.num_paused = 0
+            draft.put(entry)
+
     def _plan(self, request: EngineRequest, budget: int) -> PlannedRequest | None:
         """The request's part of the step, with blocks for it; None when there is no room."""
         end = min(request.num_tokens, request.num_computed + budget)
-        missing = -(-end // BLOCK_SIZE) - len(request.block_ids)
-        if missing > 0:
-            blocks = self._pool.allocate(missing)
-            if blocks is None:
-                return None
-            request.block_ids.extend(blocks)
+        copies = self._pool.reserve(request.block_ids, request.num_computed, end)
+        if copies is None:
+            return None
+        self._copies += copies
         return PlannedRequest(request, request.num_computed, end, samples=end == request.num_tokens)
 
-    def _admit(self, entries: list[PlannedRequest], budget: int) -> None:
-        for request in list(self.waiting):
-            if budget <= 0 or len(self.running) >= self.config.max_running:
-                break
-            tokens = request.token_slice(0, request.num_tokens - 1)  # the last is computed to get its logits
+    def _pauses(self, request: EngineRequest, draft: _Draft) -> bool:
+        """Whether to wait a step for a finishing request's blocks instead of putting another aside.
+
+        Only for one that gets its token in this step, and no longer than it was expected to take: the
+        expectation may be wrong.
+        """
+        if request.status is Status.FINISHING or request.num_paused >= HORIZON:
+            return False
+        return any(planned.status is Status.FINISHING for planned in draft.entries)
+
+    def _victim(self, request: EngineRequest, keys: Mapping[EngineRequest, OrderKey]) -> EngineRequest | None:
+        """Whom to put aside for `request`: the last in order, a FINISHING one only if there is no other.
+
+        None when that one comes before `request`, which then waits with its blocks.
+        """
+        others = [other for other in self.running if other is not request]
+        last = max(others, key=lambda r: (r.status is not Status.FINISHING, keys[r]), default=None)
+        return last if last is not None and keys[last] > keys[request] else None
+
+    def _preempt(self, victim: EngineRequest) -> None:
+        """Take a running request's blocks. It keeps output, priority and arrival, so it waits in its place."""
+        self._pool.release(victim.block_ids, victim.request_id)
+        victim.block_ids, victim.num_computed, victim.num_registered, victim.num_paused = [], 0, 0, 0
+        victim.status = Status.PREEMPTED
+        self.running.remove(victim)
+        self.waiting.add(victim)
+        self.num_preemptions += 1
+
+    def _admit(self, draft: _Draft) -> None:
+        if draft.budget <= 0 or len(self.running) >= self.config.max_running:
+            return
+        for request in self.waiting.in_order():
+            tokens = request.token_slice(0, request.num_reusable)
             match = self._pool.match_prefix(tokens)
             if self._sibling_is_ahead(tokens, match.num_tokens):
+                self.num_held += 1
+                if self.num_held == self.config.max_running:  # there may be thousands: enough to fill the next step
+                    break
                 continue
-            self._pool.share(match.block_ids)
-            request.block_ids = list(match.block_ids)
-            request.num_computed = match.num_tokens
-            request.num_registered = len(match.block_ids)
-            entry = self._plan(request, budget)
-            if entry is None:
-                self._pool.release(request.block_ids)
-                request.block_ids, request.num_computed, request.num_registered = [], 0, 0
+            if not self._start(request, match, draft):
                 break
-            if request.num_cached is None:
-                request.num_cached = match.num_tokens
-            self.waiting.remove(request)
-            self.running.append(request)
-            request.status = Status.RUNNING
-            entries.append(entry)
-            budget -= entry.end - entry.start
+            if draft.budget <= 0 or len(self.running) >= self.config.max_running:
+                break
+
+    def _start(self, request: EngineRequest, match: PrefixMatch, draft: _Draft) -> bool:
+        """Let a waiting request run from the prefix that was found; False, and no change, when there is no room."""
+        self._pool.share(match.block_ids)
+        request.block_ids = list(match.block_ids)
+        request.num_computed = match.num_tokens
+        request.num_registered = len(match.block_ids)
+        entry = self._plan(request, draft.budget)
+        if entry is None:
+            self._pool.release(request.block_ids)
+            request.block_ids, request.num_computed, request.num_registered = [], 0, 0
+            return False
+        self._pool.note_reference(match.block_ids)
+        if request.num_cached is None:
+            request.num_cached = match.num_tokens
+        self.waiting.remove(request)
+        self.running.append(request)
+        request.status = Status.RUNNING
+        draft.put(entry)
+        return True
 
     def _sibling_is_ahead(self, tokens: list[int], num_found: int) -> bool:
         """Whether a running request is about to compute more of this prefix than the cache holds."""
@@ -148,18 +302,6 @@ class Scheduler:
             for other in self.running
             if other.num_computed < len(other.prompt_ids)
         )
-
-    def _preempt_youngest(self, request: EngineRequest) -> bool:
-        """Take the blocks of the youngest running request younger than `request`; whether there was one."""
-        victim = max(self.running, key=lambda running: running.arrival)
-        if victim is request:
-            return False
-        self._pool.release(victim.block_ids)
-        victim.block_ids, victim.num_computed, victim.num_registered = [], 0, 0
-        victim.status = Status.PREEMPTED
-        self.running.remove(victim)
-        self.add(victim)
-        return True
 
 
 def _common_blocks(tokens: Sequence[int], others: Sequence[int]) -> int:

@@ -6,12 +6,12 @@ Knows nothing of generators, processes or clocks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
 from mathlete.core.code import ToolResult
+from mathlete.core.confidence import confidence_features
 from mathlete.core.generation import Completion, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
 from mathlete.core.seeds import derive_seed
@@ -24,7 +24,6 @@ PILLAR = "code"
 
 # The closing fence of a block, and never the opening one of a Python block: that has the language behind it.
 _STOPS = ("```\n",)
-_TAIL_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,7 @@ class CodeAttempt:
             num_tokens=len(completion.token_ids),
             logprobs=completion.logprobs,
             entropies=completion.entropies,
+            top_means=completion.top_means,
         )
         self.turns.append(turn)
         self._spans.append(Span(completion.text, completion.token_ids))
@@ -160,7 +160,7 @@ class CodeAttempt:
         last = self.turns[-1]
         if not last.text.endswith("\n"):
             shown = "\n" + shown
-        self.turns[-1] = Turn(last.text, last.code, result, shown, last.num_tokens, last.logprobs, last.entropies)
+        self.turns[-1] = replace(last, result=result, tool_text=shown)
         self._spans.append(Span(shown))
         if self.num_tokens >= self.config.max_tokens:
             return self.end(now_s, "length")
@@ -195,7 +195,7 @@ class CodeAttempt:
                 turns=tuple(self.turns),
                 num_tokens=self.num_tokens,
                 elapsed_s=now_s - self.started_s,
-                features=confidence_features(self.turns),
+                features=self._features(),
                 failure=reason,
             )
         )
@@ -206,6 +206,14 @@ class CodeAttempt:
         last = self.turns[ran[-1]].result if ran else None
         stdout = last.stdout if last is not None and last.status == "ok" else None
         return extract_answer(after, stdout, self.problem.answer_kind, complete=not self._cut)
+
+    def _features(self) -> dict[str, float]:
+        """Of the sampled tokens of all turns."""
+        return confidence_features(
+            [value for turn in self.turns for value in turn.logprobs],
+            [value for turn in self.turns for value in turn.entropies],
+            [value for turn in self.turns for value in turn.top_means],
+        )
 
     def _open_turns(self) -> Sequence[Turn]:
         """Turns since the last program was run: a block may be opened in one and closed in the next."""
@@ -221,14 +229,3 @@ class CodeAttempt:
 
     def _out_of_tokens(self, completion: Completion) -> bool:
         return completion.finish_reason == "length" or self.num_tokens >= self.config.max_tokens
-
-
-def confidence_features(turns: Sequence[Turn]) -> dict[str, float]:
-    """Mean entropy and logprob over all sampled tokens (nats), and mean entropy of the last 256.
-
-    What the generator does not tell is left out.
-    """
-    entropies = [value for turn in turns for value in turn.entropies]
-    logprobs = [value for turn in turns for value in turn.logprobs]
-    named = {"mean_entropy": entropies, "tail_entropy": entropies[-_TAIL_TOKENS:], "mean_logprob": logprobs}
-    return {name: math.fsum(values) / len(values) for name, values in named.items() if values}

@@ -11,16 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mathlete.core.errors import ModelError, StorageError
-from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource
+from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource, gguf_files
 from mathlete.ryanstream.checkpoint.mapped import write_checkpoint
 from mathlete.ryanstream.checkpoint.safetensors_source import SafetensorsSource, weight_files
+from mathlete.ryanstream.checkpoint.shapes import check_tensors
 from mathlete.ryanstream.checkpoint.source import WeightSource, fingerprint
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.weights import Precision, convert_weights
+from mathlete.ryanstream.parallel.sharding import Shard, ShardedSource
 
 # Goes up whenever what is written changes, so that an old cache is not read as new.
-_FORMAT = 1
+_FORMAT = 2
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -37,37 +39,41 @@ class CheckpointFolder:
         return self.path / "weights.mlt"
 
     def config(self) -> ModelConfig:
-        """The model's shape."""
-        return ModelConfig(**json.loads((self.path / "config.json").read_text(encoding="utf-8")))
+        """The whole model's shape, of a shard as well."""
+        return ModelConfig.from_json(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
 
 
 def open_source(path: Path) -> WeightSource:
-    """A GGUF file or a folder with safetensors. Raises `ModelError` for anything else."""
-    if path.is_dir():
-        return SafetensorsSource(path)
-    if path.is_file():
-        return GGUFSource(path)
-    raise ModelError(f"{path} is neither a GGUF file nor a folder with safetensors")
+    """A GGUF file or a folder with safetensors. Raises `ModelError` for anything else or incomplete."""
+    if not path.is_dir() and not path.is_file():
+        raise ModelError(f"{path} is neither a GGUF file nor a folder with safetensors")
+    source: WeightSource = SafetensorsSource(path) if path.is_dir() else GGUFSource(path)
+    check_tensors(source)
+    return source
 
 
 def ensure_checkpoint(
-    model_path: Path, cache_dir: Path, precision: Precision, kernels: NativeKernels | None, progress: Progress
-) -> CheckpointFolder:
-    """The converted model of `model_path`, from the cache when it is there.
+    model_path: Path, cache_dir: Path, precision: Precision, kernels: NativeKernels | None, progress: Progress,
+    shard: Shard | None = None,
+) -> CheckpointFolder:  # fmt: skip
+    """The converted model of `model_path`, or one rank's shard of it, from the cache when it is there.
 
     Raises:
-        ModelError: when the source is damaged or of an unknown kind.
+        ModelError: when the source is damaged or of an unknown kind, or cannot be cut so.
         StorageError: when the cache cannot be written.
     """
-    files = [model_path]
     if model_path.is_dir():
         files = [*weight_files(model_path), model_path / "config.json", model_path / "tokenizer.json"]
+        files += [path for path in [model_path / "generation_config.json"] if path.is_file()]
+    else:
+        files = gguf_files(model_path)
     if not all(file.is_file() for file in files):
         raise ModelError(
             f"{model_path} is neither a GGUF file nor a folder with config.json, tokenizer.json and *.safetensors"
         )
-    key = hashlib.sha256(f"{_FORMAT}:{precision}:{fingerprint(files)}".encode()).hexdigest()[:16]
-    folder = CheckpointFolder(cache_dir / "checkpoints" / f"{model_path.stem}-{precision}-{key}")
+    kind = precision if shard is None else f"{precision}-{shard}"
+    key = hashlib.sha256(f"{_FORMAT}:{kind}:{fingerprint(files)}".encode()).hexdigest()[:16]
+    folder = CheckpointFolder(cache_dir / "checkpoints" / f"{model_path.stem}-{kind}-{key}")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with _locked(folder.path / "lock"):
@@ -75,7 +81,7 @@ def ensure_checkpoint(
                 _clear(folder)  # what a killed process left
                 source = open_source(model_path)
                 try:
-                    _convert(source, folder, precision, kernels, progress)
+                    _convert(source, folder, precision, kernels, progress, shard)
                 except BaseException:
                     _clear(folder)
                     raise
@@ -89,12 +95,13 @@ def ensure_checkpoint(
 
 def _convert(
     source: WeightSource, folder: CheckpointFolder, precision: Precision, kernels: NativeKernels | None,
-    progress: Progress,
+    progress: Progress, shard: Shard | None,
 ) -> None:  # fmt: skip
+    part = source if shard is None else ShardedSource(source, shard)
     spec = source.tokenizer()
     (folder.path / "config.json").write_text(json.dumps(asdict(source.config), indent=1), encoding="utf-8")
     (folder.path / "tokenizer.json").write_text(spec.tokenizer_json, encoding="utf-8")
-    control = {"tokens": spec.control_tokens, "eos_token_ids": spec.eos_token_ids}
+    control = {"tokens": spec.control_tokens, "eos_token_ids": spec.eos_token_ids, "spoken_ids": spec.spoken_ids}
     (folder.path / "control_tokens.json").write_text(json.dumps(control, indent=1), encoding="utf-8")
     num_layers = source.config.num_layers
 
@@ -102,7 +109,7 @@ def _convert(
         if name.startswith("layers."):
             progress(f"converting the model to {precision}", int(name.split(".")[1]), num_layers)
 
-    write_checkpoint(folder.weights, convert_weights(source.config, source.read, precision, kernels), advance)
+    write_checkpoint(folder.weights, convert_weights(part.config, part.read, precision, kernels), advance)
 
 
 def _clear(folder: CheckpointFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mathlete.core.errors import ModelError
-from mathlete.ryanstream.checkpoint.source import TokenizerSpec
-from mathlete.ryanstream.model.config import ModelConfig
+from mathlete.ryanstream.checkpoint.source import TokenizerSpec, end_token_ids
+from mathlete.ryanstream.model.config import ModelConfig, RopeScaling
+from mathlete.ryanstream.model.rope_scaling import rope_scaling_from
 from mathlete.ryanstream.model.tokenizer import build_tokenizer_json
 
 _LAYER_NAMES = {
@@ -25,44 +27,57 @@ _LAYER_NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
 }
 _TOP_NAMES = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
               "lm_head.weight": "output.weight"}  # fmt: skip
+
+_ARCHITECTURES = ("qwen2", "qwen3", "llama")  # Mistral's is "llama" there
+_KNOWN = ", ".join(_ARCHITECTURES)
+_SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
 
 # token types of the GGUF specification
 _NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 
 
 class GGUFSource:
-    """One GGUF file. The file stays mapped while the object lives."""
+    """One GGUF file, or the parts of a split one. Files stay mapped while the object lives."""
 
     def __init__(self, path: Path) -> None:
-        """Read the header. Raises `ModelError` for anything that is not a whole GGUF file of a known kind."""
-        self._path = path
-        try:
-            self._reader = gguf.GGUFReader(path)
-        except (ValueError, IndexError, OverflowError, KeyError, UnicodeDecodeError) as error:
-            # the package maps the file and reads past its end when it is cut
-            raise ModelError(
-                f"{path} is not a whole GGUF file ({_first_line(error)}; {path.stat().st_size:,} bytes). "
-                "It may be a download that was cut: fetch it again (`mathlete models pull --force NAME`)."
-            ) from error
-        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        """Read the headers. Raises `ModelError` for anything that is not a whole GGUF file of a known kind."""
+        self.path = path
+        readers = [_open(part) for part in gguf_files(path)]
+        self._reader = readers[0]
+        self._tensors = {tensor.name: tensor for reader in readers for tensor in reader.tensors}
         self.config = self._read_config()
+        self._swapped_rows = self._field("general.architecture") == "llama"
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """See `WeightSource.shape`."""
+        tensor = self._tensors.get(_gguf_name(name))
+        return None if tensor is None else tuple(int(n) for n in reversed(tensor.shape))
 
     def read(self, name: str) -> Tensor:
-        """A tensor, dequantised to float32."""
-        tensor = self._tensors.get(_gguf_name(name))
-        if tensor is None:
-            raise ModelError(f"{self._path} has no tensor {_gguf_name(name)!r} (for {name})")
+        """A tensor, dequantised to float32, in the order of rows that Hugging Face uses."""
+        tensor, shape = self._tensors.get(_gguf_name(name)), self.shape(name)
+        if tensor is None or shape is None:
+            raise ModelError(f"{self.path} has no tensor {_gguf_name(name)!r} (for {name})")
         values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=True)
-        return torch.from_numpy(values).reshape(tuple(int(n) for n in reversed(tensor.shape)))
+        weights = torch.from_numpy(values).reshape(shape)
+        part = name.rsplit(".", 2)[-2]
+        if self._swapped_rows and part in ("q_proj", "k_proj"):
+            weights = _half_split_rows(weights, self.config.head_dim)
+        return weights
 
     def tokenizer(self) -> TokenizerSpec:
         """The byte-level BPE tokenizer of the file."""
-        kind, pattern = self._field("tokenizer.ggml.model"), self._field("tokenizer.ggml.pre")
+        kind = self._field("tokenizer.ggml.model")
         if kind != "gpt2":
-            raise ModelError(f"{self._path} has a tokenizer of kind {kind!r}; only byte-level BPE ('gpt2') is known")
+            raise ModelError(
+                f"{self.path} has a tokenizer of kind {kind!r}; from a GGUF file only byte-level BPE ('gpt2') is "
+                "read: use the model's safetensors folder, which holds a tokenizer.json"
+            )
         tokens: list[str] = self._field("tokenizer.ggml.tokens")
         types: list[int] = self._field("tokenizer.ggml.token_type")
         vocab = {token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind == _NORMAL}
@@ -71,23 +86,26 @@ class GGUFSource:
             if kind in (_CONTROL, _USER_DEFINED)
         }  # fmt: skip
         merges = [tuple(merge.split(" ", 1)) for merge in self._field("tokenizer.ggml.merges")]
-        ends = {self._field("tokenizer.ggml.eos_token_id"), control.get("<|im_end|>"), control.get("<|endoftext|>")}
+        ends = (self._optional(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom"))
         return TokenizerSpec(
-            build_tokenizer_json(vocab, merges, pattern), control, tuple(sorted(i for i in ends if i is not None))
-        )
+            build_tokenizer_json(vocab, merges, self._field("tokenizer.ggml.pre")), control,
+            end_token_ids(control, ends), tuple(i for i in control.values() if types[i] == _USER_DEFINED),
+        )  # fmt: skip
 
     def _read_config(self) -> ModelConfig:
         arch = self._field("general.architecture")
-        if arch != "qwen2":
-            raise ModelError(f"{self._path} is a {arch!r} model; this version of the engine runs qwen2 only")
-        head_dim = self._reader.get_field(f"{arch}.attention.key_length")
-        scaling = self._reader.get_field(f"{arch}.rope.scaling.type")
-        if scaling is not None and scaling.contents() != "none":
-            raise ModelError(
-                f"{self._path} scales its rotary positions ({scaling.contents()}), which this engine does not do"
-            )
-        heads, hidden = self._field(f"{arch}.attention.head_count"), self._field(f"{arch}.embedding_length")
+        if arch not in _ARCHITECTURES:
+            raise ModelError(f"{self.path} is a {arch!r} model; from a GGUF file this engine runs {_KNOWN}")
+        for entry in ("expert_count", "attention.sliding_window"):
+            if self._optional(f"{arch}.{entry}"):
+                raise ModelError(f"{self.path} has {arch}.{entry} set, which this engine does not run")
         try:
+            heads, hidden = self._field(f"{arch}.attention.head_count"), self._field(f"{arch}.embedding_length")
+            head_dim = self._optional(f"{arch}.attention.key_length") or hidden // heads
+            theta = self._optional(f"{arch}.rope.freq_base") or 10_000.0
+            rotated = self._optional(f"{arch}.rope.dimension_count") or head_dim
+            if rotated != head_dim:
+                raise ValueError(f"only {rotated} of a head's {head_dim} numbers are rotated")
             return ModelConfig(
                 architecture=arch,
                 vocab_size=int(self._tensors["token_embd.weight"].shape[1]),
@@ -95,22 +113,89 @@ class GGUFSource:
                 intermediate_size=self._field(f"{arch}.feed_forward_length"),
                 num_layers=self._field(f"{arch}.block_count"),
                 num_heads=heads,
-                num_kv_heads=self._field(f"{arch}.attention.head_count_kv"),
-                head_dim=hidden // heads if head_dim is None else head_dim.contents(),
+                num_kv_heads=self._optional(f"{arch}.attention.head_count_kv") or heads,
+                head_dim=head_dim,
                 rms_norm_eps=self._field(f"{arch}.attention.layer_norm_rms_epsilon"),
-                rope_theta=self._field(f"{arch}.rope.freq_base"),
+                rope_theta=theta,
                 attention_bias="blk.0.attn_q.bias" in self._tensors,
                 tie_word_embeddings="output.weight" not in self._tensors,
                 max_positions=self._field(f"{arch}.context_length"),
+                output_bias="blk.0.attn_output.bias" in self._tensors,
+                qk_norm=arch == "qwen3",
+                rope_scaling=self._rope_scaling(arch, head_dim, theta),
             )
-        except (KeyError, ValueError) as error:
-            raise ModelError(f"{self._path} does not describe a model that can be run: {error}") from error
+        except (KeyError, ValueError, TypeError) as error:
+            raise ModelError(f"{self.path} does not describe a model that can be run: {error}") from error
+
+    def _rope_scaling(self, arch: str, head_dim: int, theta: float) -> RopeScaling | None:
+        """From the entries; Llama 3's scheme is a tensor of divisors."""
+        kind = self._optional(f"{arch}.rope.scaling.type") or "none"
+        factor = self._optional(f"{arch}.rope.scaling.factor") or self._optional(f"{arch}.rope.scale_linear") or 1.0
+        divisors = self._tensors.get("rope_freqs.weight")
+        if divisors is not None:
+            if kind != "none":
+                raise ValueError(f"both rope_freqs.weight and {kind} scaling of the rotary positions")
+            return RopeScaling(tuple(float(value) for value in divisors.data.reshape(-1)))
+        if kind == "none":
+            return None
+        given = {"rope_type": kind, "factor": factor}
+        original = self._optional(f"{arch}.rope.scaling.original_context_length")
+        for name in ("beta_fast", "beta_slow"):
+            given[name] = self._optional(f"{arch}.rope.scaling.yarn_{name}")
+        scaling = rope_scaling_from(
+            {**given, "original_max_position_embeddings": original}, head_dim, theta,
+            self._field(f"{arch}.context_length"),
+        )  # fmt: skip
+        times = self._optional(f"{arch}.rope.scaling.attn_factor")  # on top of YaRN's own, in llama.cpp
+        if scaling is None or times is None:
+            return scaling
+        return RopeScaling(scaling.divisors, scaling.attention_factor * times)
 
     def _field(self, name: str) -> Any:
+        value = self._optional(name)
+        if value is None:
+            raise ModelError(f"{self.path} lacks the entry {name!r}")
+        return value
+
+    def _optional(self, name: str) -> Any:
         field = self._reader.get_field(name)
-        if field is None:
-            raise ModelError(f"{self._path} lacks the entry {name!r}")
-        return field.contents()
+        return None if field is None else field.contents()
+
+
+def gguf_files(path: Path) -> list[Path]:
+    """All parts of a GGUF file: itself, or those named like `model-00001-of-00003.gguf`.
+
+    Raises:
+        ModelError: when a part is missing.
+    """
+    split = _SPLIT_NAME.fullmatch(path.name)
+    if split is None:
+        return [path]
+    parts = [path.with_name(f"{split[1]}-{i:05}-of-{split[3]}.gguf") for i in range(1, int(split[3]) + 1)]
+    missing = [part.name for part in parts if not part.is_file()]
+    if missing:
+        raise ModelError(f"{path} is one part of {len(parts)}, and {', '.join(missing[:3])} is not beside it: fetch it")
+    return parts
+
+
+def _open(path: Path) -> gguf.GGUFReader:
+    try:
+        return gguf.GGUFReader(path)
+    except (ValueError, IndexError, OverflowError, KeyError, UnicodeDecodeError) as error:
+        # the package maps the file and reads past its end when it is cut
+        raise ModelError(
+            f"{path} is not a whole GGUF file ({_first_line(error)}; {path.stat().st_size:,} bytes). "
+            "It may be a download that was cut: fetch it again (`mathlete models pull --force NAME`)."
+        ) from error
+
+
+def _half_split_rows(weights: Tensor, head_dim: int) -> Tensor:
+    """Undo what llama.cpp's converter does for Llama: it rotates neighbouring rows of a head, Hugging Face its halves.
+
+    weights [heads * D, ...]: row 2 i + j of a head becomes row j * D / 2 + i.
+    """
+    pairs = weights.reshape(-1, head_dim // 2, 2, *weights.shape[1:])
+    return pairs.transpose(1, 2).reshape(weights.shape)
 
 
 def _gguf_name(name: str) -> str:

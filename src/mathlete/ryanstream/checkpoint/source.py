@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,11 @@ from typing import Protocol
 from torch import Tensor
 
 from mathlete.ryanstream.model.config import ModelConfig
+
+# ChatML, Qwen; Llama 3; DeepSeek. None of them stands inside an answer.
+_END_TOKENS = (
+    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"
+)  # fmt: skip
 
 _NUM_SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
@@ -24,17 +29,24 @@ class TokenizerSpec:
         tokenizer_json: in the format of the `tokenizers` library.
         control_tokens: tokens that only the harness may write, by name.
         eos_token_ids: ids that end a text.
+        spoken_ids: control tokens that are part of the text when the model writes them, such as `</think>`.
     """
 
     tokenizer_json: str
     control_tokens: dict[str, int]
     eos_token_ids: tuple[int, ...]
+    spoken_ids: tuple[int, ...] = ()
 
 
 class WeightSource(Protocol):
-    """A model on disk. Tensor names are those of Hugging Face's `Qwen2ForCausalLM`."""
+    """A model on disk. Tensor names are those of Hugging Face's `LlamaForCausalLM`."""
 
+    path: Path
     config: ModelConfig
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """A tensor's shape without reading it; None when it is not there."""
+        ...
 
     def read(self, name: str) -> Tensor:
         """A tensor in float32 (or the file's own float type). Raises `ModelError` when it is not there."""
@@ -43,6 +55,12 @@ class WeightSource(Protocol):
     def tokenizer(self) -> TokenizerSpec:
         """The model's tokenizer. Raises `ModelError` when the files hold none that is known."""
         ...
+
+
+def end_token_ids(control_tokens: Mapping[str, int], given: Iterable[int | None]) -> tuple[int, ...]:
+    """Ids that end a text: those a file names, and those known by name, which files often leave out."""
+    named = (control_tokens[name] for name in _END_TOKENS if name in control_tokens)
+    return tuple(sorted({*(i for i in given if i is not None), *named}))
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from mathlete.ryanstream.model.weights import LinearWeight
+from mathlete.ryanstream.model.layer_cache import LayerCache
+from mathlete.ryanstream.model.weights import HeadNorms, LinearWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class ForwardBatch:
         lengths: int32 [M], how many cached tokens it sees, itself included (= position + 1).
         tables: int32 [S, max_blocks], the blocks of each sequence.
         logit_rows: int64 [R], rows whose next-token logits are wanted.
+        hidden_rows: int64 [W], rows whose hidden state is wanted, or None.
     """
 
     token_ids: Tensor
@@ -37,25 +39,27 @@ class ForwardBatch:
     lengths: Tensor
     tables: Tensor
     logit_rows: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class LayerCache:
-    """Paged keys [blocks, KV, D, 16] and values [blocks, KV, 16, D] of one layer."""
-
-    keys: Tensor
-    values: Tensor
+    hidden_rows: Tensor | None = None
 
 
 class Ops(Protocol):
-    """What a layer does, in the order in which it does it."""
+    """What a model does, in the order in which it does it."""
+
+    def embed(self, token_ids: Tensor, table: Tensor) -> Tensor:
+        """Rows of the embedding table [V, hidden] for token_ids int64 [M], float32 [M, hidden]."""
+        ...
 
     def norm_linear(self, x: Tensor, norm: Tensor, weight: LinearWeight) -> Tensor:
         """Linear(RMSNorm(x)): x float32 [M, K] -> float32 [M, N]."""
         ...
 
-    def attention(self, qkv: Tensor, batch: ForwardBatch, cache: LayerCache) -> Tensor:
-        """Rotate, store keys and values, attend: qkv float32 [M, (H + 2 KV) D] (overwritten) -> [M, H D]."""
+    def attention(
+        self, qkv: Tensor, batch: ForwardBatch, cache: LayerCache, head_norms: HeadNorms | None = None
+    ) -> Tensor:
+        """Normalise heads, rotate, store keys and values, attend: qkv float32 [M, (H + 2 KV) D] -> [M, H D].
+
+        `qkv` is overwritten; without `head_norms` nothing is normalised.
+        """
         ...
 
     def linear_add(self, x: Tensor, weight: LinearWeight, residual: Tensor) -> Tensor:
@@ -64,4 +68,8 @@ class Ops(Protocol):
 
     def swiglu_linear_add(self, gate_up: Tensor, weight: LinearWeight, residual: Tensor) -> Tensor:
         """Residual + Linear(silu(gate) * up); may write into `residual`."""
+        ...
+
+    def logits(self, x: Tensor, norm: Tensor, head: LinearWeight) -> Tensor:
+        """Head(RMSNorm(x)): x float32 [R, hidden] -> float32 [R, V]."""
         ...

@@ -6,16 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE
 from mathlete.ryanstream.model.config import ModelConfig
-from mathlete.ryanstream.model.ops import ForwardBatch, LayerCache
+from mathlete.ryanstream.model.layer_cache import LayerCache, read_blocks, store_tokens
+from mathlete.ryanstream.model.nf4 import dequantize_nf4, unpack_nf4
+from mathlete.ryanstream.model.ops import ForwardBatch
+from mathlete.ryanstream.model.quantization import quantize_rows
 from mathlete.ryanstream.model.rotary import RotaryTables
 from mathlete.ryanstream.model.weights import (
     DenseWeight,
-    Int8Weight,
+    HeadNorms,
     LinearWeight,
+    Nf4Weight,
+    PackedWeight,
     PlainInt8Weight,
-    quantize_rows,
-    unpack_int8,
+    unpacked,
 )
 
 
@@ -26,17 +31,20 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def linear(x: Tensor, weight: LinearWeight) -> Tensor:
     """X float32 [M, K] times weight [N, K], plus bias, in float32 [M, N]."""
+    if isinstance(weight, PackedWeight):  # a checkpoint is unpacked when it is loaded for torch; this is for tests
+        weight = unpacked(weight)
     if isinstance(weight, DenseWeight):
         product = F.linear(x.to(weight.weight.dtype), weight.weight).float()
+    elif isinstance(weight, Nf4Weight):
+        product = F.linear(x.bfloat16(), dequantize_nf4(unpack_nf4(weight.packed), weight.absmax).bfloat16()).float()
     else:
         product = _linear_int8(x, weight)
     return product if weight.bias is None else product + weight.bias
 
 
-def _linear_int8(x: Tensor, weight: Int8Weight | PlainInt8Weight) -> Tensor:
+def _linear_int8(x: Tensor, weight: PlainInt8Weight) -> Tensor:
     codes, scale = quantize_rows(x)
-    plain = weight.codes if isinstance(weight, PlainInt8Weight) else unpack_int8(weight.packed, weight.scales.shape[0])
-    exact = torch._int_mm(codes, plain.T)
+    exact = torch._int_mm(codes, weight.codes.T)
     return exact.float() * scale[:, None] * weight.scales
 
 
@@ -47,6 +55,14 @@ class TorchOps:
         """Keep the shapes and the rotary tables."""
         self._config = config
         self._rotary = rotary
+
+    def embed(self, token_ids: Tensor, table: Tensor) -> Tensor:
+        """See `Ops.embed`."""
+        return table[token_ids].float()
+
+    def logits(self, x: Tensor, norm: Tensor, head: LinearWeight) -> Tensor:
+        """See `Ops.logits`."""
+        return self.norm_linear(x, norm, head)
 
     def norm_linear(self, x: Tensor, norm: Tensor, weight: LinearWeight) -> Tensor:
         """See `Ops.norm_linear`."""
@@ -61,18 +77,20 @@ class TorchOps:
         gate, up = gate_up.chunk(2, dim=-1)
         return residual + linear(F.silu(gate) * up, weight)
 
-    def attention(self, qkv: Tensor, batch: ForwardBatch, cache: LayerCache) -> Tensor:
+    def attention(
+        self, qkv: Tensor, batch: ForwardBatch, cache: LayerCache, head_norms: HeadNorms | None = None
+    ) -> Tensor:
         """See `Ops.attention`."""
         config = self._config
         heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         by_head = qkv.view(-1, heads + 2 * kv_heads, head_dim)
         query, key, value = torch.split(by_head, [heads, kv_heads, kv_heads], dim=1)
+        if head_norms is not None:
+            query = rms_norm(query, head_norms.query, config.rms_norm_eps)
+            key = rms_norm(key, head_norms.key, config.rms_norm_eps)
         query, key = self._rotate(query, batch.positions), self._rotate(key, batch.positions)
-        block_size = cache.values.shape[2]
-        block, offset = batch.slots // block_size, batch.slots % block_size
-        cache.keys[block, :, :, offset] = key.to(cache.keys.dtype)
-        cache.values[block, :, offset] = value.to(cache.values.dtype)
-        out = torch.empty((qkv.shape[0], heads * head_dim), dtype=torch.float32)
+        store_tokens(cache, batch.slots, key, value)
+        out = torch.empty((qkv.shape[0], heads * head_dim), dtype=torch.float32, device=qkv.device)
         for seq in range(batch.tables.shape[0]):
             rows = torch.nonzero(batch.row_seq == seq).flatten()
             if rows.numel():
@@ -88,11 +106,9 @@ class TorchOps:
     def _attend(self, query: Tensor, lengths: Tensor, table: Tensor, cache: LayerCache) -> Tensor:
         """One sequence: query [R, H, D] over its blocks; each row sees its own length."""
         longest = int(lengths.max())
-        blocks = table[: -(-longest // cache.values.shape[2])].long()
-        kv_heads, head_dim = cache.values.shape[1], cache.values.shape[3]
-        keys = cache.keys[blocks].permute(1, 0, 3, 2).reshape(kv_heads, -1, head_dim)[:, :longest].float()
-        values = cache.values[blocks].permute(1, 0, 2, 3).reshape(kv_heads, -1, head_dim)[:, :longest].float()
-        visible = torch.arange(longest)[None, :] < lengths[:, None]
+        blocks = table[: -(-longest // BLOCK_SIZE)].long()
+        keys, values = (cached[:, :longest] for cached in read_blocks(cache, blocks))
+        visible = torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
         out = F.scaled_dot_product_attention(
             query.transpose(0, 1)[None], keys[None], values[None], attn_mask=visible[None, None], enable_gqa=True
         )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mathlete.ryanstream.model.config import RopeScaling
+
 
 @dataclass(frozen=True, slots=True)
 class RotaryTables:
@@ -16,8 +18,12 @@ class RotaryTables:
     sines: Tensor
 
 
-def rotary_tables(num_positions: int, head_dim: int, theta: float) -> RotaryTables:
-    """Tables for positions 0 .. num_positions - 1 with base `theta`."""
+def rotary_tables(num_positions: int, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> RotaryTables:
+    """Tables for positions 0 .. num_positions - 1 with base `theta`, scaled where the model says so."""
     frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    factor = 1.0
+    if scaling is not None:
+        frequencies = frequencies / torch.tensor(scaling.divisors, dtype=torch.float32)
+        factor = scaling.attention_factor
     angles = torch.arange(num_positions, dtype=torch.float32)[:, None] * frequencies
-    return RotaryTables(angles.cos(), angles.sin())
+    return RotaryTables(angles.cos() * factor, angles.sin() * factor)

@@ -1,23 +1,36 @@
-// Activations on their way into a product: RMSNorm and SwiGLU, quantised to int8. And the size of the thread pool.
+// Activations on their way into a product: RMSNorm or SwiGLU, then int8 (with a scale for each group of a row) or
+// bf16. And the size of the thread pool.
 
 #include "common.h"
 
 using namespace mlt;
 
-extern "C" {
+namespace {
 
-void mlt_set_threads(int threads) { WorkerPool::get().set_threads(threads); }
+// Where finished rows go: as int8 in groups, a scale and a sum of codes each.
+struct ToInt8 {
+  int K, group;
+  int8_t* q;
+  float* scale;
+  int32_t* sum;
+  void operator()(int64_t m, const float* row) const {
+    const int64_t groups = K / group;
+    quantize_groups(row, K, group, q + m * K, scale + m * groups, sum + m * groups);
+  }
+};
 
-// x [M, K] -> q [M, K] int8, scale [M], sum [M].
-void mlt_quantize(const float* x, int M, int K, int8_t* q, float* scale, int32_t* sum) {
-  parallel(M, [&](int m) {
-    sum[m] = quantize_row(x + static_cast<int64_t>(m) * K, K, q + static_cast<int64_t>(m) * K, scale + m);
-  });
-}
+// Or as bf16.
+struct ToBf16 {
+  int K;
+  uint16_t* out;
+  void operator()(int64_t m, const float* row) const {
+    for (int k = 0; k < K; ++k) out[m * K + k] = to_bf16(row[k]);
+  }
+};
 
-// RMSNorm (Zhang & Sennrich 2019) of x [M, K], then quantised like mlt_quantize.
-void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M, int K, int8_t* q, float* scale,
-                          int32_t* sum) {
+// RMSNorm (Zhang & Sennrich 2019) of x [M, K].
+template <class To>
+void rmsnorm(const float* x, const float* weight, float eps, int M, int K, const To& to) {
   parallel(M, [&](int m) {
     float* row = scratch(K);
     const float* in = x + static_cast<int64_t>(m) * K;
@@ -30,12 +43,13 @@ void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M,
     for (int k = 0; k < K; k += 16)
       _mm512_storeu_ps(row + k,
                        _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(in + k), inverse), _mm512_loadu_ps(weight + k)));
-    sum[m] = quantize_row(row, K, q + static_cast<int64_t>(m) * K, scale + m);
+    to(m, row);
   });
 }
 
-// SwiGLU: gate_up [M, 2 I] -> silu(gate) * up, quantised: q [M, I].
-void mlt_swiglu_quantize(const float* gate_up, int M, int I, int8_t* q, float* scale, int32_t* sum) {
+// gate_up [M, 2 I] -> silu(gate) * up [M, I].
+template <class To>
+void swiglu(const float* gate_up, int M, int I, const To& to) {
   parallel(M, [&](int m) {
     float* row = scratch(I);
     const float* gate = gate_up + static_cast<int64_t>(m) * 2 * I;
@@ -49,8 +63,41 @@ void mlt_swiglu_quantize(const float* gate_up, int M, int I, int8_t* q, float* s
       const __m512 sigmoid = _mm512_div_ps(numerator, _mm512_add_ps(one, small));
       _mm512_storeu_ps(row + i, _mm512_mul_ps(_mm512_mul_ps(g, sigmoid), _mm512_loadu_ps(up + i)));
     }
-    sum[m] = quantize_row(row, I, q + static_cast<int64_t>(m) * I, scale + m);
+    to(m, row);
   });
 }
+
+}  // namespace
+
+extern "C" {
+
+void mlt_set_threads(int threads) { WorkerPool::get().set_threads(threads); }
+
+// x [M, K] -> q [M, K] int8, scale and sum [M, K / group].
+void mlt_quantize(const float* x, int M, int K, int group, int8_t* q, float* scale, int32_t* sum) {
+  const ToInt8 to{K, group, q, scale, sum};
+  parallel(M, [&](int m) { to(m, x + static_cast<int64_t>(m) * K); });
+}
+
+void mlt_rmsnorm_quantize(const float* x, const float* weight, float eps, int M, int K, int group, int8_t* q,
+                          float* scale, int32_t* sum) {
+  rmsnorm(x, weight, eps, M, K, ToInt8{K, group, q, scale, sum});
+}
+
+void mlt_swiglu_quantize(const float* gate_up, int M, int I, int group, int8_t* q, float* scale, int32_t* sum) {
+  swiglu(gate_up, M, I, ToInt8{I, group, q, scale, sum});
+}
+
+// x [M, K] -> out [M, K] bf16.
+void mlt_to_bf16(const float* x, int M, int K, uint16_t* out) {
+  const ToBf16 to{K, out};
+  parallel(M, [&](int m) { to(m, x + static_cast<int64_t>(m) * K); });
+}
+
+void mlt_rmsnorm_bf16(const float* x, const float* weight, float eps, int M, int K, uint16_t* out) {
+  rmsnorm(x, weight, eps, M, K, ToBf16{K, out});
+}
+
+void mlt_swiglu_bf16(const float* gate_up, int M, int I, uint16_t* out) { swiglu(gate_up, M, I, ToBf16{I, out}); }
 
 }  // extern "C"

@@ -57,6 +57,13 @@ inline __m512 load_bf16(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
+inline float from_bf16(uint16_t half) {
+  const uint32_t bits = static_cast<uint32_t>(half) << 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
 inline uint16_t to_bf16(float value) {  // round to nearest even
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
@@ -89,6 +96,11 @@ inline int32_t quantize_row(const float* x, int K, int8_t* q, float* scale) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(q + k), _mm512_cvtsepi32_epi8(codes));
   }
   return _mm512_reduce_add_epi32(total);
+}
+
+// The same for each `group` of a row on its own: scale, sum [K / group].
+inline void quantize_groups(const float* x, int K, int group, int8_t* q, float* scale, int32_t* sum) {
+  for (int g = 0; g < K / group; ++g) sum[g] = quantize_row(x + g * group, group, q + g * group, scale + g);
 }
 
 // Call body(item) for each item of [0, total), on all threads.

@@ -1,52 +1,33 @@
-"""Builds, loads and calls the native kernels (the C++ files beside it).
+"""Calls the native kernels: tensors in, tensors out. `library.py` builds and loads them.
 
-Knows compilers, shared libraries and pointers; knows nothing about layers or requests. Where the
-kernels cannot be had (no compiler, another processor) `load_kernels` says why and the torch twins run.
+Knows pointers, types and shapes; knows nothing about layers or requests.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mathlete.ryanstream.machine import available_cores
+from mathlete.ryanstream.model.layer_cache import LayerCache
+from mathlete.ryanstream.model.quantization import INT4_GROUP, PANEL, nf4_level_bytes
 
-PANEL = 32
 BLOCK_SIZE = 16
 MAX_GROUP = 8
-
-_FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-pthread")
-_SOURCES = ("activations.cpp", "attention.cpp", "int8.cpp", "sampling.cpp", "common.h", "worker_pool.h")
-_NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
-
-
-@dataclass(frozen=True, slots=True)
-class KernelsUnavailable:
-    """Why the native kernels do not run here."""
-
-    reason: str
+NUM_LIKELIEST = 20  # tokens of the highest probability that `sample` tells of
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizedRows:
-    """Activations in int8, one scale a row.
+    """Activations in int8, a scale for each group of a row (G groups; one, when the group is the row).
 
     Attributes:
         codes: int8 [M, K].
-        scales: float32 [M].
-        sums: int32 [M], the sum of each row's codes.
+        scales: float32 [M, G].
+        sums: int32 [M, G], the sum of each group's codes.
     """
 
     codes: Tensor
@@ -64,12 +45,10 @@ class NativeKernels:
     """The C functions of the kernels with tensors in and out. Not to be built directly: `load_kernels`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        """Wrap a loaded library."""
+        """Wrap a loaded library. Its functions return nothing unless said otherwise."""
         self._lib = library
-        for name in ("quantize", "rmsnorm_quantize", "swiglu_quantize", "gemm_int8", "pack_int8"):
-            getattr(library, f"mlt_{name}").restype = None
-        for name in ("rope_store", "paged_attention", "sample", "set_threads"):
-            getattr(library, f"mlt_{name}").restype = None
+        self._nf4_levels = nf4_level_bytes()
+        self.has_bf16 = bool(library.mlt_has_bf16())
         self.set_num_threads(available_cores())
 
     def set_num_threads(self, num_threads: int) -> None:
@@ -85,88 +64,173 @@ class NativeKernels:
                                 _pointer(scales, torch.float32))  # fmt: skip
         return packed, scales
 
-    def quantize(self, x: Tensor) -> QuantizedRows:
-        """Quantise x float32 [M, K]."""
-        out = _empty_rows(*x.shape)
-        self._lib.mlt_quantize(_pointer(x, torch.float32), *x.shape, *_row_pointers(out))
+    def pack_int4(self, weight: Tensor) -> Tensor:
+        """`weight` float32 [N, K] as packed int4 panels, uint8 [panels, K / 32 * 640]."""
+        n, k = weight.shape
+        packed = torch.empty((-(-n // PANEL), k // INT4_GROUP * 640), dtype=torch.uint8)
+        self._lib.mlt_pack_int4(_pointer(weight, torch.float32), n, k, _pointer(packed, torch.uint8))
+        return packed
+
+    def quantize(self, x: Tensor, group: int | None = None) -> QuantizedRows:
+        """Quantise x float32 [M, K], with a scale for each `group` of a row (the whole row by default)."""
+        out = _empty_rows(x.shape[0], x.shape[1], group)
+        self._lib.mlt_quantize(_pointer(x, torch.float32), *x.shape, group or x.shape[1], *_row_pointers(out))
         return out
 
-    def rmsnorm_quantize(self, x: Tensor, weight: Tensor, eps: float) -> QuantizedRows:
+    def rmsnorm_quantize(self, x: Tensor, weight: Tensor, eps: float, group: int | None = None) -> QuantizedRows:
         """RMSNorm of x float32 [M, K] with weight float32 [K], quantised."""
-        out = _empty_rows(*x.shape)
+        out = _empty_rows(x.shape[0], x.shape[1], group)
         self._lib.mlt_rmsnorm_quantize(_pointer(x, torch.float32), _pointer(weight, torch.float32),
-                                       ctypes.c_float(eps), *x.shape, *_row_pointers(out))  # fmt: skip
+                                       ctypes.c_float(eps), *x.shape, group or x.shape[1],
+                                       *_row_pointers(out))  # fmt: skip
         return out
 
-    def swiglu_quantize(self, gate_up: Tensor) -> QuantizedRows:
+    def swiglu_quantize(self, gate_up: Tensor, group: int | None = None) -> QuantizedRows:
         """silu(gate) * up of gate_up float32 [M, 2 I], quantised to [M, I]."""
-        rows, width = gate_up.shape
-        out = _empty_rows(rows, width // 2)
-        self._lib.mlt_swiglu_quantize(_pointer(gate_up, torch.float32), rows, width // 2, *_row_pointers(out))
+        rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+        out = _empty_rows(rows, width, group)
+        self._lib.mlt_swiglu_quantize(_pointer(gate_up, torch.float32), rows, width, group or width,
+                                      *_row_pointers(out))  # fmt: skip
+        return out
+
+    def to_bf16(self, x: Tensor) -> Tensor:
+        """X float32 [M, K] in bf16."""
+        out = torch.empty(x.shape, dtype=torch.bfloat16)
+        self._lib.mlt_to_bf16(_pointer(x, torch.float32), *x.shape, _pointer(out, torch.bfloat16))
+        return out
+
+    def rmsnorm_bf16(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """RMSNorm of x float32 [M, K] with weight float32 [K], in bf16."""
+        out = torch.empty(x.shape, dtype=torch.bfloat16)
+        self._lib.mlt_rmsnorm_bf16(_pointer(x, torch.float32), _pointer(weight, torch.float32), ctypes.c_float(eps),
+                                   *x.shape, _pointer(out, torch.bfloat16))  # fmt: skip
+        return out
+
+    def swiglu_bf16(self, gate_up: Tensor) -> Tensor:
+        """silu(gate) * up of gate_up float32 [M, 2 I], bf16 [M, I]."""
+        rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+        out = torch.empty((rows, width), dtype=torch.bfloat16)
+        self._lib.mlt_swiglu_bf16(_pointer(gate_up, torch.float32), rows, width, _pointer(out, torch.bfloat16))
         return out
 
     def gemm_int8(self, x: QuantizedRows, packed: Tensor, scales: Tensor, bias: Tensor | None,
                   add_to: Tensor | None = None) -> Tensor:  # fmt: skip
         """Product of x [M, K] with packed weights [N, K], float32 [M, N]; added in place to `add_to` when given."""
-        (rows, k), n = x.codes.shape, scales.shape[0]
-        out = torch.empty((rows, n)) if add_to is None else add_to
-        self._lib.mlt_gemm_int8(
-            _pointer(x.codes, torch.int8), _pointer(x.scales, torch.float32), _pointer(x.sums, torch.int32),
-            rows, k, _pointer(packed, torch.uint8), _pointer(scales, torch.float32),
-            None if bias is None else _pointer(bias, torch.float32), n, _pointer(out, torch.float32),
-            int(add_to is not None),
-        )  # fmt: skip
+        n = scales.shape[0]
+        out = torch.empty((x.codes.shape[0], n)) if add_to is None else add_to
+        self._lib.mlt_gemm_int8(*_rows_in(x), _pointer(packed, torch.uint8), _pointer(scales, torch.float32),
+                                *_result(bias, n, out, add_to))  # fmt: skip
+        return out
+
+    def gemm_int4(self, x: QuantizedRows, packed: Tensor, bias: Tensor | None, num_out: int,
+                  add_to: Tensor | None = None) -> Tensor:  # fmt: skip
+        """The same with int4 weights; x in groups of 32."""
+        out = torch.empty((x.codes.shape[0], num_out)) if add_to is None else add_to
+        self._lib.mlt_gemm_int4(*_rows_in(x), _pointer(packed, torch.uint8), *_result(bias, num_out, out, add_to))
+        return out
+
+    def gemm_nf4(self, x: QuantizedRows, packed: Tensor, bias: Tensor | None, num_out: int,
+                 add_to: Tensor | None = None) -> Tensor:  # fmt: skip
+        """The same with NF4 weights; x in groups of 64."""
+        out = torch.empty((x.codes.shape[0], num_out)) if add_to is None else add_to
+        self._lib.mlt_gemm_nf4(*_rows_in(x), _pointer(packed, torch.uint8), _pointer(self._nf4_levels, torch.uint8),
+                               *_result(bias, num_out, out, add_to))  # fmt: skip
+        return out
+
+    def gemm_bf16(self, x: Tensor, packed: Tensor, bias: Tensor | None, num_out: int,
+                  add_to: Tensor | None = None) -> Tensor:  # fmt: skip
+        """The same with bf16 weights and x bf16 [M, K]; where `has_bf16`."""
+        out = torch.empty((x.shape[0], num_out)) if add_to is None else add_to
+        self._lib.mlt_gemm_bf16(_pointer(x, torch.bfloat16), *x.shape, _pointer(packed, torch.bfloat16),
+                                *_result(bias, num_out, out, add_to))  # fmt: skip
         return out
 
     def rope_store(self, qkv: Tensor, num_heads: int, num_kv_heads: int, positions: Tensor, slots: Tensor,
-                   cosines: Tensor, sines: Tensor, k_cache: Tensor, v_cache: Tensor) -> None:  # fmt: skip
-        """Rotate queries and keys of qkv float32 [M, (H + 2 KV) D] in place; store keys and values.
+                   cosines: Tensor, sines: Tensor, cache: LayerCache,
+                   head_norms: tuple[Tensor, Tensor] | None = None, eps: float = 0.0) -> None:  # fmt: skip
+        """Rotate queries and keys of qkv float32 [M, (H + 2 KV) D] in place; store keys and values in `cache`.
 
-        positions int32 [M]; slots int64 [M]; cosines, sines float32 [positions, D / 2];
-        k_cache bf16 [blocks, KV, D, 16]; v_cache bf16 [blocks, KV, 16, D].
+        positions int32 [M]; slots int64 [M]; cosines, sines float32 [positions, D / 2]. `head_norms`: RMSNorm
+        weights float32 [D] of queries and of keys, each head on its own, before the rotation.
         """
-        head_dim = v_cache.shape[-1]
+        query_norm, key_norm = (None, None) if head_norms is None else (_pointer(n, torch.float32) for n in head_norms)
         self._lib.mlt_rope_store(
-            _pointer(qkv, torch.float32), qkv.shape[0], num_heads, num_kv_heads, head_dim,
+            _pointer(qkv, torch.float32), qkv.shape[0], num_heads, num_kv_heads, cache.values.shape[-1],
             _pointer(positions, torch.int32), _pointer(slots, torch.int64), _pointer(cosines, torch.float32),
-            _pointer(sines, torch.float32), _pointer(k_cache, torch.bfloat16), _pointer(v_cache, torch.bfloat16),
+            _pointer(sines, torch.float32), *_cache_pointers(cache), query_norm, key_norm, ctypes.c_float(eps),
         )  # fmt: skip
 
-    def paged_attention(self, qkv: Tensor, num_heads: int, num_kv_heads: int, k_cache: Tensor, v_cache: Tensor,
+    def paged_attention(self, qkv: Tensor, num_heads: int, num_kv_heads: int, cache: LayerCache,
                         tables: Tensor, row_seq: Tensor, lengths: Tensor) -> Tensor:  # fmt: skip
         """Attention of each row over its sequence's cached tokens, float32 [M, H D].
 
         tables int32 [S, max_blocks]; row_seq, lengths int32 [M]. Softmax scale is 1 / sqrt(D).
         """
-        head_dim = v_cache.shape[-1]
+        head_dim = cache.values.shape[-1]
         out = torch.empty((qkv.shape[0], num_heads * head_dim))
         self._lib.mlt_paged_attention(
-            _pointer(qkv, torch.float32), qkv.shape[0], num_heads, num_kv_heads, head_dim,
-            _pointer(k_cache, torch.bfloat16), _pointer(v_cache, torch.bfloat16), _pointer(tables, torch.int32),
-            tables.shape[1], _pointer(row_seq, torch.int32), _pointer(lengths, torch.int32),
-            ctypes.c_float(head_dim**-0.5), _pointer(out, torch.float32),
+            _pointer(qkv, torch.float32), qkv.shape[0], num_heads, num_kv_heads, head_dim, *_cache_pointers(cache),
+            _pointer(tables, torch.int32), tables.shape[1], _pointer(row_seq, torch.int32),
+            _pointer(lengths, torch.int32), ctypes.c_float(head_dim**-0.5), _pointer(out, torch.float32),
         )  # fmt: skip
         return out
 
     def sample(self, logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor,
-               uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Draw one token a row of logits float32 [M, V]; see `sampling.sample_torch` for the definition."""
+               uniform: Tensor, forced: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Draw one token a row of logits float32 [M, V]; see `sampling.Drawn` and `sample_torch` for the definition."""
         rows, vocab = logits.shape
-        token = torch.empty(rows, dtype=torch.int32)
-        logprob, entropy = torch.empty(rows), torch.empty(rows)
+        token, top_ids = torch.empty(rows, dtype=torch.int32), torch.empty((rows, NUM_LIKELIEST), dtype=torch.int32)
+        logprob, entropy, log_normalizer = torch.empty(rows), torch.empty(rows), torch.empty(rows)
+        top_logprobs = torch.empty((rows, NUM_LIKELIEST))
         self._lib.mlt_sample(
             _pointer(logits, torch.float32), rows, vocab, _pointer(temperature, torch.float32),
             _pointer(top_p, torch.float32), _pointer(top_k, torch.int32), _pointer(min_p, torch.float32),
-            _pointer(uniform, torch.float64), _pointer(token, torch.int32), _pointer(logprob, torch.float32),
-            _pointer(entropy, torch.float32),
+            _pointer(uniform, torch.float64), _pointer(forced, torch.int32), _pointer(token, torch.int32),
+            _pointer(logprob, torch.float32), _pointer(entropy, torch.float32),
+            _pointer(log_normalizer, torch.float32), _pointer(top_ids, torch.int32),
+            _pointer(top_logprobs, torch.float32),
         )  # fmt: skip
-        return token, logprob, entropy
+        return token, logprob, entropy, log_normalizer, top_ids, top_logprobs
+
+    def apply_mask(self, logits: Tensor, masks: Tensor) -> None:
+        """Set logits float32 [M, V] to minus infinity, in place, where the bit in masks int32 [M, ceil(V / 32)] is 0."""
+        rows, vocab = logits.shape
+        if tuple(masks.shape) != (rows, -(-vocab // 32)):
+            raise ValueError(f"masks of {rows} rows of {vocab} tokens cannot be {tuple(masks.shape)}")
+        self._lib.mlt_apply_mask(_pointer(logits, torch.float32), rows, vocab, _pointer(masks, torch.int32))
 
 
-def _empty_rows(rows: int, width: int) -> QuantizedRows:
+def _cache_pointers(cache: LayerCache) -> tuple[ctypes.c_void_p | None, ...]:
+    """Keys, values and their scales; a bf16 cache has none."""
+    if cache.key_scales is None or cache.value_scales is None:
+        return (_pointer(cache.keys, torch.bfloat16), _pointer(cache.values, torch.bfloat16), None, None)
+    return (
+        _pointer(cache.keys, torch.int8), _pointer(cache.values, torch.int8),
+        _pointer(cache.key_scales, torch.bfloat16), _pointer(cache.value_scales, torch.bfloat16),
+    )  # fmt: skip
+
+
+def _empty_rows(rows: int, width: int, group: int | None) -> QuantizedRows:
+    groups = width // (group or width)
     return QuantizedRows(
-        torch.empty((rows, width), dtype=torch.int8), torch.empty(rows), torch.empty(rows, dtype=torch.int32)
+        torch.empty((rows, width), dtype=torch.int8),
+        torch.empty((rows, groups)),
+        torch.empty((rows, groups), dtype=torch.int32),
     )
+
+
+def _rows_in(x: QuantizedRows) -> tuple[ctypes.c_void_p | int, ...]:
+    return (*_row_pointers(x), *x.codes.shape)
+
+
+def _result(
+    bias: Tensor | None, num_out: int, out: Tensor, add_to: Tensor | None
+) -> tuple[ctypes.c_void_p | int | None, ...]:
+    """The last arguments of a product: bias, N, where to, whether to add."""
+    return (
+        None if bias is None else _pointer(bias, torch.float32), num_out, _pointer(out, torch.float32),
+        int(add_to is not None),
+    )  # fmt: skip
 
 
 def _row_pointers(rows: QuantizedRows) -> tuple[ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]:
@@ -175,60 +239,3 @@ def _row_pointers(rows: QuantizedRows) -> tuple[ctypes.c_void_p, ctypes.c_void_p
         _pointer(rows.scales, torch.float32),
         _pointer(rows.sums, torch.int32),
     )
-
-
-def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
-    """Load the kernels, compiling them into `cache_dir` the first time (a few seconds).
-
-    `MATHLETE_NATIVE=0` turns them off. The file name carries a hash of source, flags, processor and
-    platform, so another machine on the same home builds its own.
-    """
-    if os.environ.get("MATHLETE_NATIVE") == "0":
-        return KernelsUnavailable("turned off by MATHLETE_NATIVE=0")
-    cpu_flags = _cpu_flags()
-    missing = _NEEDED_CPU_FLAGS - cpu_flags
-    if missing:
-        return KernelsUnavailable(f"this processor lacks {', '.join(sorted(missing))}")
-    sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in _SOURCES}
-    machine = " ".join((*_FLAGS, *sorted(cpu_flags), platform.platform())).encode()
-    key = hashlib.sha256(b"".join(sources.values()) + machine)
-    library = cache_dir / f"kernels-{key.hexdigest()[:16]}.so"
-    if not library.exists():
-        failure = _compile(sources, library)
-        if failure:
-            return KernelsUnavailable(failure)
-    try:
-        loaded = ctypes.CDLL(str(library))
-    except OSError as error:
-        return KernelsUnavailable(f"{library} cannot be loaded: {error}")
-    return NativeKernels(loaded)
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
-
-
-def _compile(sources: Mapping[str, bytes], library: Path) -> str | None:
-    """Build the library atomically; the reason when that fails."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        return "no C++ compiler (g++) was found"
-    try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-            path = Path(folder)
-            for name, content in sources.items():
-                (path / name).write_bytes(content)
-            units = [str(path / name) for name in sources if name.endswith(".cpp")]
-            command = [compiler, *_FLAGS, "-shared", *units, "-o", str(path / "kernels.so")]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode != 0:
-                return f"{compiler} failed: {done.stderr.strip()[-500:]}"
-            os.replace(path / "kernels.so", library)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"building the kernels failed: {error}"
-    return None

@@ -6,105 +6,210 @@ using namespace mlt;
 
 namespace {
 
+constexpr int kTop = 20;  // likeliest tokens that are told of
+
 struct Candidate {
   float x;  // (logit - max) / temperature
   int32_t id;
 };
+
+// The kTop largest logits seen so far, largest first (ties: lower id first), when offered by rising id.
+struct Likeliest {
+  float logit[kTop];
+  int32_t id[kTop];
+
+  Likeliest() {
+    std::fill(logit, logit + kTop, -INFINITY);
+    std::fill(id, id + kTop, -1);
+  }
+
+  float least() const { return logit[kTop - 1]; }
+
+  void insert(float x, int32_t token) {  // x > least()
+    int place = kTop - 1;
+    for (; place > 0 && logit[place - 1] < x; --place) {
+      logit[place] = logit[place - 1];
+      id[place] = id[place - 1];
+    }
+    logit[place] = x;
+    id[place] = token;
+  }
+
+  int count() const {
+    int number = 0;
+    while (number < kTop && id[number] >= 0) ++number;
+    return number;
+  }
+};
+
+// Whether a row of V logits has no NaN and a finite largest one; fills `likeliest`.
+bool scan(const float* row, int V, Likeliest* likeliest) {
+  __mmask16 broken = 0;
+  __m512 least = _mm512_set1_ps(likeliest->least());
+  for (int v = 0; v < V; v += 16) {
+    const __m512 x = _mm512_loadu_ps(row + v);
+    broken |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    __mmask16 larger = _mm512_cmp_ps_mask(x, least, _CMP_GT_OQ);
+    if (larger) {
+      for (; larger; larger &= larger - 1) {
+        const int id = v + __builtin_ctz(larger);
+        if (row[id] > likeliest->least()) likeliest->insert(row[id], id);
+      }
+      least = _mm512_set1_ps(likeliest->least());
+    }
+  }
+  return !broken && std::isfinite(likeliest->logit[0]);
+}
+
+// Sums over a row of exp(x), exp(x) x and exp(x * inverse), x = logit - top: float over short stretches, double
+// across them.
+struct Sums {
+  double mass = 0, weighted = 0, tempered = 0;
+};
+
+Sums sum_row(const float* row, int V, float top, float inverse) {
+  const __m512 vtop = _mm512_set1_ps(top), vinverse = _mm512_set1_ps(inverse);
+  Sums sums;
+  for (int start = 0; start < V; start += 4096) {
+    const int end = std::min(V, start + 4096);
+    __m512 s = _mm512_setzero_ps(), e = s, t = s;
+    for (int v = start; v < end; v += 16) {
+      const __m512 x = _mm512_sub_ps(_mm512_loadu_ps(row + v), vtop);
+      const __m512 p = exp_ps(x);
+      s = _mm512_add_ps(s, p);
+      e = _mm512_fmadd_ps(p, _mm512_max_ps(x, _mm512_set1_ps(-1e4f)), e);
+      if (inverse != 1.0f) t = _mm512_add_ps(t, exp_ps(_mm512_mul_ps(x, vinverse)));
+    }
+    sums.mass += reduce_add(s);
+    sums.weighted += reduce_add(e);
+    sums.tempered += reduce_add(t);
+  }
+  if (inverse == 1.0f) sums.tempered = sums.mass;
+  return sums;
+}
+
+struct Filter {
+  float top_p;
+  size_t limit;  // top_k, V when it is off
+  bool unfiltered;  // every token is kept
+  float min_p;
+  double uniform;
+};
+
+// All tokens whose logit is above `bound`, in order of rank.
+std::vector<Candidate> collect(const float* row, int V, float top, float inverse, float bound) {
+  std::vector<Candidate> found;
+  found.reserve(256);
+  const __m512 vbound = _mm512_set1_ps(bound);
+  for (int v = 0; v < V; v += 16) {
+    __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(row + v), vbound, _CMP_GT_OQ);
+    for (; mask; mask &= mask - 1) {
+      const int id = v + __builtin_ctz(mask);
+      found.push_back({(row[id] - top) * inverse, id});
+    }
+  }
+  std::sort(found.begin(), found.end(), [row](const Candidate& a, const Candidate& b) {
+    return row[a.id] > row[b.id] || (row[a.id] == row[b.id] && a.id < b.id);
+  });
+  return found;
+}
+
+// The token at filter.uniform, or -1 when it may depend on tokens that are not among the candidates. The candidates
+// are the first in order of rank; any other has an x of at most `floor`.
+int32_t draw(const std::vector<Candidate>& candidates, const Filter& filter, double tempered, float floor) {
+  const bool complete = floor == -INFINITY;
+  size_t count = 0;  // tokens that are kept, and their mass
+  double kept_mass = 0;
+  bool enough = complete;  // no token at the floor or below it is kept
+  const auto full = [&] {
+    return count >= filter.limit || (count > 0 && filter.top_p < 1 && kept_mass >= filter.top_p * tempered);
+  };
+  for (; count < candidates.size(); ++count) {
+    const double p = std::exp(static_cast<double>(candidates[count].x));
+    if (full() || (count > 0 && p < filter.min_p)) {
+      enough = true;
+      break;
+    }
+    kept_mass += p;
+  }
+  enough = enough || full() || std::exp(static_cast<double>(floor)) < filter.min_p;
+  if (!enough && !filter.unfiltered) return -1;
+  double target = filter.uniform * (enough ? kept_mass : tempered);
+  if (!enough && target >= kept_mass) return -1;  // the draw falls into the tail
+  int32_t chosen = -1;
+  for (size_t i = 0; i < count; ++i) {
+    target -= std::exp(static_cast<double>(candidates[i].x));
+    chosen = candidates[i].id;
+    if (target < 0) break;
+  }
+  return chosen;
+}
 
 }  // namespace
 
 extern "C" {
 
 // Draw one token a row. logits [M, V] (V % 16 == 0); per row: temperature (0 = greedy), top_p, top_k (0 = off),
-// min_p, uniform in [0, 1). Tokens are ranked by probability (ties: lower id first); the draw inverts the
-// cumulative distribution in that order. Out: token, log-probability and entropy at temperature 1 (nats).
-// A row with a NaN, or whose largest logit is infinite, has no distribution: token -1, NaN and NaN.
+// min_p, uniform in [0, 1), and forced: -1, or the token to take instead of drawing, or -2 to take none. Tokens are
+// ranked by probability (ties: lower id first); the draw inverts the cumulative distribution in that order.
+// Out: token; at temperature 1 (nats) its log-probability, the entropy, the log of the normaliser, and the kTop
+// likeliest tokens [M, kTop] with their log-probabilities (-1 and minus infinity where there are fewer).
+// A row with a NaN, or whose largest logit is infinite, has no distribution: token -1, ids -1, the rest NaN.
 void mlt_sample(const float* logits, int M, int V, const float* temperature, const float* top_p, const int32_t* top_k,
-                const float* min_p, const double* uniform, int32_t* token, float* logprob, float* entropy) {
+                const float* min_p, const double* uniform, const int32_t* forced, int32_t* token, float* logprob,
+                float* entropy, float* log_normalizer, int32_t* top_ids, float* top_logprobs) {
   parallel(M, [&](int m) {
     const float* row = logits + static_cast<int64_t>(m) * V;
-    __m512 peak = _mm512_set1_ps(-INFINITY);
-    __mmask16 broken = 0;
-    for (int v = 0; v < V; v += 16) {
-      const __m512 x = _mm512_loadu_ps(row + v);
-      broken |= _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
-      peak = _mm512_max_ps(peak, x);
-    }
-    const float top = _mm512_reduce_max_ps(peak);
-    if (broken || !std::isfinite(top)) {  // no distribution: -1 tells the caller
+    Likeliest likeliest;
+    if (!scan(row, V, &likeliest)) {  // no distribution: -1 tells the caller
       token[m] = -1;
-      logprob[m] = entropy[m] = NAN;
+      logprob[m] = entropy[m] = log_normalizer[m] = NAN;
+      std::fill_n(top_ids + m * kTop, kTop, -1);
+      std::fill_n(top_logprobs + m * kTop, kTop, NAN);
       return;
     }
-    const bool greedy = temperature[m] <= 0;
-    const float inverse = greedy ? 1.0f : 1.0f / temperature[m];
-    const __m512 vtop = _mm512_set1_ps(top), vinverse = _mm512_set1_ps(inverse);
-    double mass = 0, weighted = 0, tempered = 0;
-    for (int start = 0; start < V; start += 4096) {  // float sums over short stretches, doubles across them
-      const int end = std::min(V, start + 4096);
-      __m512 s = _mm512_setzero_ps(), e = s, t = s;
-      for (int v = start; v < end; v += 16) {
-        const __m512 x = _mm512_sub_ps(_mm512_loadu_ps(row + v), vtop);
-        const __m512 p = exp_ps(x);
-        s = _mm512_add_ps(s, p);
-        e = _mm512_fmadd_ps(p, _mm512_max_ps(x, _mm512_set1_ps(-1e4f)), e);
-        t = _mm512_add_ps(t, exp_ps(_mm512_mul_ps(x, vinverse)));
-      }
-      mass += reduce_add(s);
-      weighted += reduce_add(e);
-      tempered += reduce_add(t);
+    const float top = likeliest.logit[0];
+    const bool draws = forced[m] == -1 && temperature[m] > 0;
+    const float inverse = draws ? 1.0f / temperature[m] : 1.0f;
+    const Sums sums = sum_row(row, V, top, inverse);
+    const double log_mass = std::log(sums.mass);
+    const auto logprob_of = [&](float logit) { return static_cast<float>((logit - top) - log_mass); };
+    entropy[m] = static_cast<float>(std::max(0.0, log_mass - sums.weighted / sums.mass));
+    log_normalizer[m] = static_cast<float>(top + log_mass);
+    for (int i = 0; i < kTop; ++i) {
+      top_ids[m * kTop + i] = likeliest.id[i];
+      top_logprobs[m * kTop + i] = logprob_of(likeliest.logit[i]);
     }
-    entropy[m] = static_cast<float>(std::max(0.0, std::log(mass) - weighted / mass));
-    int32_t chosen = -1;
-    if (greedy) {
-      for (int v = 0; v < V && chosen < 0; ++v)
-        if (row[v] == top) chosen = v;
-    }
-    bool complete = false;
-    for (float floor = -12.0f; chosen < 0 && !complete; floor = -INFINITY) {  // the likely few first, then all
-      std::vector<Candidate> kept;
-      kept.reserve(256);
-      const float bound = floor == -INFINITY ? -INFINITY : top + floor / inverse;
-      const __m512 vbound = _mm512_set1_ps(bound);
-      for (int v = 0; v < V; v += 16) {
-        __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(row + v), vbound, _CMP_GT_OQ);
-        for (; mask; mask &= mask - 1) {
-          const int id = v + __builtin_ctz(mask);
-          kept.push_back({(row[id] - top) * inverse, id});
-        }
-      }
-      std::sort(kept.begin(), kept.end(), [row](const Candidate& a, const Candidate& b) {
-        return row[a.id] > row[b.id] || (row[a.id] == row[b.id] && a.id < b.id);
-      });
-      complete = floor == -INFINITY;
+    int32_t chosen = forced[m] != -1 ? forced[m] : likeliest.id[0];
+    if (draws) {
       const size_t limit = top_k[m] > 0 ? static_cast<size_t>(top_k[m]) : static_cast<size_t>(V);
-      // how many are in the nucleus, and their mass; enough = no token below the floor can belong to it
-      size_t count = 0;
-      double kept_mass = 0;
-      bool enough = complete;
-      for (; count < kept.size(); ++count) {
-        const double p = std::exp(static_cast<double>(kept[count].x));
-        if (count >= limit || (count > 0 && p < min_p[m]) ||
-            (count > 0 && top_p[m] < 1 && kept_mass >= top_p[m] * tempered)) {
-          enough = true;
-          break;
-        }
-        kept_mass += p;
-      }
-      enough = enough || count >= limit || (top_p[m] < 1 && kept_mass >= top_p[m] * tempered) ||
-               (min_p[m] > 0 && std::exp(static_cast<double>(floor)) <= min_p[m]);
-      const bool unfiltered = !enough && top_p[m] >= 1 && min_p[m] <= 0 && limit >= static_cast<size_t>(V);
-      if (!enough && !unfiltered) continue;
-      double target = uniform[m] * (unfiltered ? tempered : kept_mass);
-      if (unfiltered && target >= kept_mass) continue;  // the draw fell into the tail below the floor
-      for (size_t i = 0; i < count; ++i) {
-        target -= std::exp(static_cast<double>(kept[i].x));
-        chosen = kept[i].id;
-        if (target < 0) break;
+      const bool unfiltered = top_p[m] >= 1 && min_p[m] <= 0 && limit >= static_cast<size_t>(V);
+      const Filter filter{top_p[m], limit, unfiltered, min_p[m], uniform[m]};
+      std::vector<Candidate> candidates;  // the likeliest first, then the likely, then all
+      for (int i = 0; i < likeliest.count(); ++i)
+        candidates.push_back({(likeliest.logit[i] - top) * inverse, likeliest.id[i]});
+      const float least = likeliest.count() < kTop ? -INFINITY : candidates.back().x;
+      chosen = draw(candidates, filter, sums.tempered, least);
+      for (float floor = -12.0f; chosen < 0; floor = -INFINITY) {
+        const float bound = floor == -INFINITY ? -INFINITY : top + floor / inverse;
+        chosen = draw(collect(row, V, top, inverse, bound), filter, sums.tempered, floor);
       }
     }
     token[m] = chosen;
-    logprob[m] = static_cast<float>((row[chosen] - top) - std::log(mass));
+    logprob[m] = chosen < 0 ? NAN : logprob_of(row[chosen]);
+  });
+}
+
+// Set logits [M, V] (V % 16 == 0) to minus infinity where bit v % 32 of word v / 32 of masks [M, ceil(V / 32)] is 0.
+void mlt_apply_mask(float* logits, int M, int V, const uint32_t* masks) {
+  const int words = (V + 31) / 32;
+  parallel(M, [&](int m) {
+    float* row = logits + static_cast<int64_t>(m) * V;
+    const uint32_t* mask = masks + static_cast<int64_t>(m) * words;
+    for (int v = 0; v < V; v += 16) {
+      const auto allowed = static_cast<__mmask16>(mask[v / 32] >> (v % 32));
+      _mm512_mask_storeu_ps(row + v, static_cast<__mmask16>(~allowed), _mm512_set1_ps(-INFINITY));
+    }
   });
 }
 

@@ -1,0 +1,155 @@
+"""From a model file to one rank's weights and operations: picks kernels and precisions for this machine.
+
+Without tensor parallelism there is one rank, which holds all of the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mathlete.core.errors import ModelError
+from mathlete.ryanstream.checkpoint.convert import CheckpointFolder, Progress, ensure_checkpoint
+from mathlete.ryanstream.checkpoint.mapped import map_checkpoint
+from mathlete.ryanstream.engine_config import EngineConfig
+from mathlete.ryanstream.machine import available_cores, memory_in_use, processor_name
+from mathlete.ryanstream.model.config import ModelConfig
+from mathlete.ryanstream.model.layer_cache import KV_GROUP
+from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.native.library import KernelsUnavailable, load_kernels
+from mathlete.ryanstream.model.ops import Ops
+from mathlete.ryanstream.model.ops_native import NativeOps, native_supports
+from mathlete.ryanstream.model.ops_torch import TorchOps
+from mathlete.ryanstream.model.rotary import rotary_tables
+from mathlete.ryanstream.model.weights import ModelWeights, Precision, assemble_weights
+from mathlete.ryanstream.parallel.collectives import RankGroup
+from mathlete.ryanstream.parallel.ops_parallel import ParallelOps
+from mathlete.ryanstream.parallel.sharding import shard_config
+from mathlete.ryanstream.precision import AutoPrecisionManager, calibrate, remembered_costs
+
+
+@dataclass(frozen=True, slots=True)
+class RankTask:
+    """What a process needs to know to load its rank's part of a model."""
+
+    model_path: Path
+    cache_dir: Path
+    config: EngineConfig
+
+
+@dataclass(frozen=True, slots=True)
+class RankModel:
+    """One rank's part of a model; all of it without tensor parallelism.
+
+    Attributes:
+        shape: of this part.
+        weights: of this part; with `precisions`, those to begin with.
+        precisions: chooses the weights of each step, or None when there is one precision.
+        ops: operations on them, which talk to the other ranks where that is needed.
+        kernels: the native kernels if `ops` uses them.
+        description: "native", or "torch (why not native)".
+        kv_dtype: of the KV cache.
+        checkpoint: where the whole model's shape and tokenizer are.
+    """
+
+    shape: ModelConfig
+    weights: ModelWeights
+    precisions: AutoPrecisionManager | None
+    ops: Ops
+    kernels: NativeKernels | None
+    description: str
+    kv_dtype: torch.dtype
+    checkpoint: CheckpointFolder
+
+
+def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> RankModel:
+    """Load one rank's part of a model in this process; `group` is its place among the ranks, None for all of it.
+
+    Raises:
+        ModelError: when the model is damaged, of an unknown kind, or cannot be run or cut as asked.
+        StorageError: when the cache cannot be written.
+    """
+    config, cache_dir = task.config, task.cache_dir
+    shard = group.shard if group else None
+    num_threads = max(1, (config.num_threads or available_cores()) // config.tensor_parallel)
+    torch.set_num_threads(num_threads)
+    kernels = load_kernels(cache_dir / "kernels")
+    compiled = kernels if isinstance(kernels, NativeKernels) else None
+    precisions = _precisions(config, compiled)
+    folders = {
+        precision: ensure_checkpoint(task.model_path, cache_dir, precision, compiled, progress, shard)
+        for precision in precisions
+    }
+    whole = folders[precisions[0]].config()
+    shape = shard_config(whole, shard) if shard else whole
+    if config.kv_cache_dtype == "int8" and shape.head_dim % KV_GROUP:
+        raise ModelError(
+            f"an int8 KV cache needs heads of a multiple of {KV_GROUP}, and this model's are {shape.head_dim} wide; "
+            "use --kv-cache-dtype bf16"
+        )
+    why_torch = _why_torch(kernels, shape, precisions)
+    native = None if why_torch else compiled
+    if native is not None:
+        native.set_num_threads(num_threads)
+        torch.set_num_threads(1)  # it is left with small things; its idle threads would spin on our cores
+    rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta, shape.rope_scaling)
+    ops: Ops = NativeOps(shape, rotary, native) if native else TorchOps(shape, rotary)
+
+    def weights_of(precision: Precision) -> ModelWeights:
+        return assemble_weights(shape, map_checkpoint(folders[precision].weights), precision, unpack=native is None)
+
+    manager = None
+    if len(precisions) > 1:
+        named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}"
+        path = cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+        costs = remembered_costs(
+            path, precisions, lambda: calibrate(shape, {name: weights_of(name) for name in precisions}, ops)
+        )
+        manager = AutoPrecisionManager(precisions, weights_of, costs, memory_in_use)
+    if group is not None:
+        ops = ParallelOps(ops, group, whole.vocab_size)
+    return RankModel(
+        shape=shape,
+        weights=weights_of(precisions[0]),
+        precisions=manager,
+        ops=ops,
+        kernels=native,
+        description=f"torch ({why_torch})" if why_torch else "native",
+        kv_dtype=_kv_dtype(config),
+        checkpoint=folders[precisions[0]],
+    )
+
+
+def _precisions(config: EngineConfig, compiled: NativeKernels | None) -> tuple[Precision, ...]:
+    """What to load, the smallest first.
+
+    Int8 is all of "auto" without the kernels, where 4-bit weights are no faster, and with several ranks, which would
+    have to agree on every step's choice.
+    """
+    if config.precision != "auto":
+        return (config.precision,)
+    return ("int4", "w8a8") if compiled is not None and config.tensor_parallel == 1 else ("w8a8",)
+
+
+def _why_torch(
+    kernels: NativeKernels | KernelsUnavailable, shape: ModelConfig, precisions: tuple[Precision, ...]
+) -> str | None:
+    """Why the native kernels do not run this model, or None."""
+    if isinstance(kernels, KernelsUnavailable):
+        return kernels.reason
+    if not native_supports(shape):
+        return "the model's shape does not fit them"
+    if "fp32" in precisions:
+        return "they do not run fp32"
+    if "bf16" in precisions and not kernels.has_bf16:
+        return "this processor lacks avx512_bf16"
+    return None
+
+
+def _kv_dtype(config: EngineConfig) -> torch.dtype:
+    if config.precision == "fp32":
+        return torch.float32
+    return torch.int8 if config.kv_cache_dtype == "int8" else torch.bfloat16

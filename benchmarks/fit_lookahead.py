@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mathlete.core.generation import Message, SamplingParams
-from mathlete.generators.ryanstream import chat_ids
+from mathlete.generators.chat_format import chat_ids
 from mathlete.model_store.store import ModelStore
 from mathlete.ryanstream.engine_config import EngineConfig
 from mathlete.ryanstream.loading import load_engine

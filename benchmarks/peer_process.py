@@ -11,6 +11,7 @@ answer = {"seconds": from the arrival of the prompts to the last token, "num_tok
 from __future__ import annotations
 
 import argparse
+import atexit
 import concurrent.futures
 import importlib.metadata
 import json
@@ -88,6 +89,7 @@ def llamacpp_server(args: argparse.Namespace) -> tuple[Run, str]:
         ],
         stdin=subprocess.DEVNULL, env={**os.environ, "LD_LIBRARY_PATH": str(args.bin)},
     )  # fmt: skip
+    atexit.register(server.kill)
     address = f"http://127.0.0.1:{port}"
     _wait_until_healthy(server, f"{address}/health")
 

@@ -178,8 +178,10 @@ def _peers(args: argparse.Namespace) -> Iterator[Peer]:
         root = Path(args.root)
         for programs in root.glob(f"llamacpp/{_LLAMACPP_PROGRAMS}"):
             options = ("--bin", str(programs))
-            yield Peer("llamacpp-server", "llamacpp-server", here, args.model, options)
-            yield Peer("llamacpp-batched", "llamacpp-batched", here, args.model, options)
+            for suffix, model in (("", args.model), ("-int8", args.gguf_int8)):
+                if model:
+                    yield Peer(f"llamacpp-server{suffix}", "llamacpp-server", here, model, options)
+                    yield Peer(f"llamacpp-batched{suffix}", "llamacpp-batched", here, model, options)
         python = root / "openvino" / "bin" / "python"
         if python.exists():
             yield Peer("openvino", "openvino", python, args.model)

@@ -105,11 +105,10 @@ class _Precision:
         logprobs, likeliest = [], []
         for start in range(0, len(ids) - 1, _WINDOW):
             window = ids[start : start + _WINDOW + 1]
-            rows = text_logits(runner.model, runner.cache[0].keys.dtype, window[:-1])
-            for number, logits in enumerate(rows):
-                begin = 1 + 128 * number
-                targets = torch.tensor(window[begin : begin + len(logits)])
-                logprobs.append(torch.log_softmax(logits, -1).gather(1, targets[:, None])[:, 0])
+            targets = torch.tensor(window[1:])
+            for logits in text_logits(runner.model, runner.cache[0].keys.dtype, window[:-1]):
+                here, targets = targets[: len(logits)], targets[len(logits) :]
+                logprobs.append(torch.log_softmax(logits, -1).gather(1, here[:, None])[:, 0])
                 likeliest.append(logits.argmax(-1))
             done = torch.cat(logprobs)
             print(f"{self.name}: {len(done)} of {len(ids) - 1} tokens, perplexity {_perplexity(done):.4f}", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import re
 import shlex
 import subprocess
@@ -9,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import typer.main
 
 from mathlete.cli.main import app
+from mathlete.model_store.store import LocalModel, ModelStore
 from test_import_table import FREE, MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +49,7 @@ def test_each_mathlete_command_in_the_documents_parses(document: str, line: str)
 
 def test_the_documents_show_the_main_commands() -> None:
     shown = {shlex.split(line)[1] for _, line in commands("mathlete")}
-    assert {"solve", "evaluate", "models"} <= shown
+    assert {"solve", "evaluate", "models", "bench"} <= shown
 
 
 @pytest.mark.parametrize(("document", "line"), list(commands("make")))
@@ -72,6 +76,38 @@ def test_architecture_names_files_that_exist() -> None:
     for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|txt))`", (ROOT / "ARCHITECTURE.md").read_text()):
         places = [ROOT / name, ROOT / "src/mathlete" / name, ROOT / "src/mathlete/ryanstream" / name]
         assert any(place.exists() for place in places), name
+
+
+def test_the_picture_of_a_step_is_the_scripts() -> None:
+    made = subprocess.run([sys.executable, ROOT / "docs" / "make_engine_picture.py"], capture_output=True, check=True)
+    assert (ROOT / "docs" / "engine-step.svg").read_bytes() == made.stdout, "run `make docs`"
+    ElementTree.fromstring(made.stdout)
+
+
+def test_the_engine_document_names_each_setting_with_its_default() -> None:
+    from mathlete.ryanstream.engine_config import EngineConfig
+
+    text = (ROOT / "docs" / "engine.md").read_text()
+    shown = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \| ", text, re.MULTILINE))
+    settings = {field.name: field.default for field in dataclasses.fields(EngineConfig)}
+    assert {name: ast.literal_eval(default) for name, default in shown.items()} == settings
+
+
+@pytest.mark.model
+def test_the_python_blocks_of_the_engine_document_run(small_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelStore, "ensure", lambda store, name: LocalModel(name, small_model_path, None))
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "engine.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "docs/engine.md", "exec"), names)
+    assert len(names["texts"]) == 4 and any("7" in text for text in names["texts"].values())
+    assert len(names["confident"].top_logprobs) == 4 and len(names["first_place"]) == 3
+    assert all(value > 0 for value in names["confidence"])
+    assert len(names["digits"]) == 3 and names["end"].reason == "stop"
+    assert names["vectors"].shape[0] == 2
+    assert names["num_free"] == names["num_blocks"]
+    assert names["alone"] == names["in_company"] or names["loaded"].kernels != "native"
+    assert "takes fewer than 512" in names["refusal"]
 
 
 def test_the_help_in_the_documents_is_the_programs() -> None:

@@ -22,7 +22,8 @@ from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.progress import RunProgress
 
-Precision = Literal["w8a8", "bf16"]
+Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
+KVCacheDtype = Literal["bf16", "int8"]
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -46,7 +47,10 @@ class RunConfig:
         top_k: of sampling; 0 for no limit.
         max_in_flight: attempts generating at once.
         threads: CPU threads of the engine; None for all cores this process may use.
-        precision: of the linear layers.
+        precision: of the linear layers; "auto" takes the fastest for each step.
+        kv_cache_dtype: of keys and values.
+        batch_invariant: guarantee that an attempt's tokens do not depend on the others'.
+        tensor_parallel: processes that hold the model together.
         code_timeout_s: seconds a program may run.
     """
 
@@ -64,16 +68,24 @@ class RunConfig:
     max_in_flight: int = 32
     threads: int | None = None
     precision: Precision = "w8a8"
+    kv_cache_dtype: KVCacheDtype = "bf16"
+    batch_invariant: bool = False
+    tensor_parallel: int = 1
     code_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {self.precision!r}")
+        for name, known in (("precision", get_args(Precision)), ("kv_cache_dtype", get_args(KVCacheDtype))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if self.precision == "auto" and self.batch_invariant:
+            raise ValueError("batch_invariant needs a fixed --precision: auto chooses by the size of the batch")
+        if self.precision == "auto" and self.tensor_parallel > 1:
+            raise ValueError("tensor_parallel needs a fixed --precision: with auto the processes could disagree")
         for name in ("budget_s", "code_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be > 0 and finite, not {getattr(self, name)}")
-        for name in ("attempts", "max_in_flight"):
+        for name in ("attempts", "max_in_flight", "tensor_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
         if not math.isfinite(self.temperature):
@@ -113,6 +125,9 @@ def build_generator(
 
     engine = EngineConfig(
         precision=config.precision,
+        kv_cache_dtype=config.kv_cache_dtype,
+        batch_invariant=config.batch_invariant,
+        tensor_parallel=config.tensor_parallel,
         max_running=config.max_in_flight,
         max_step_tokens=max(256, 2 * config.max_in_flight),  # every running request gets a token in each step
         max_model_len=config.max_tokens + _PROMPT_ROOM,

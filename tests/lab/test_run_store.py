@@ -295,6 +295,20 @@ class TestOpenRefuses:
             with pytest.raises(InputError, match="newer Mathlete"):
                 opening(path)
 
+    def test_an_older_version_is_read_and_gone_on_with(self, tmp_path: Path) -> None:
+        """Version 1 knew no top means of a turn."""
+        path = tmp_path / "run.sqlite"
+        turn = {"text": "x", "code": None, "result": None, "tool_text": None, "num_tokens": 1, "logprobs": [-0.5]}
+        problem = {"id": "p", "statement": "?", "type": "integer", "low": 0, "high": 9}
+        with closing(RunStore.create(path)) as store:
+            store.append(TraceEvent("run_started", 0.0, {"config": {}, "problems": [problem]}, version=1))
+            store.append(TraceEvent("turn_finished", 1.0, {"turn": turn}, "p", "p#0", version=1))
+        with closing(RunStore.open(path)) as store:
+            store.append(TraceEvent("turn_finished", 2.0, {"turn": encode(Turn("y", top_means=(-9.0,)))}, "p", "p#0"))
+        with closing(RunStore.read(path)) as store:
+            turns = fold_run(store.events()).problems["p"].unfinished["p#0"]
+        assert turns == (Turn("x", num_tokens=1, logprobs=(-0.5,)), Turn("y", top_means=(-9.0,)))
+
     @pytest.mark.parametrize("damage", ["all but the first page", "truncated", "inside a long event"])
     def test_a_damaged_store(self, tmp_path: Path, damage: str) -> None:
         path = tmp_path / "run.sqlite"

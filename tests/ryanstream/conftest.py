@@ -48,8 +48,11 @@ def tiny_tied(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 @pytest.fixture(scope="session")
 def engine_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for converted tiny models."""
-    return tmp_path_factory.mktemp("cache")
+    """A cache for converted tiny models. Its kernels are those of the program's own cache, compiled once a machine."""
+    cache, kernels = tmp_path_factory.mktemp("cache"), default_cache_dir() / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    (cache / "kernels").symlink_to(kernels)
+    return cache
 
 
 @pytest.fixture

@@ -259,6 +259,15 @@ def test_a_tensor_of_another_shape_is_refused(
     assert leftovers(tmp_path / "cache") == []
 
 
+def test_a_tensor_of_a_type_it_cannot_read_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
+    """8-bit floats without their scales would be read as garbage."""
+    copy, name = _copy(tiny, tmp_path / "model"), "model.layers.1.mlp.down_proj.weight"
+    weights = load_file(copy / "model.safetensors")
+    save_file({**weights, name: weights[name].to(torch.float8_e4m3fn)}, copy / "model.safetensors")
+    with pytest.raises(ModelError, match=r"down_proj.weight' in F8_E4M3; this engine reads bf16"):
+        convert(copy, tmp_path / "cache")
+
+
 def test_a_gguf_tensor_of_another_shape_is_refused(tiny: TinyModel, tmp_path: Path) -> None:
     config = tiny.model.config
     config.intermediate_size += 1

@@ -180,6 +180,7 @@ def test_logits_that_are_no_numbers_end_their_requests_alone(tiny: TinyModel, en
     model = loaded.engine._runner._model
     forward = model.forward
 
+    @torch.inference_mode()
     def broken(batch, cache):  # type: ignore[no-untyped-def]
         output = forward(batch, cache)
         starts = {int(batch.row_seq[i]) for i in range(len(batch.token_ids)) if batch.positions[i] == 0}

@@ -72,7 +72,7 @@ def test_states_survive_preemption(tiny: TinyModel, engine_cache: Path, prompt: 
     engine = load(tiny.folder, engine_cache, precision="fp32", num_blocks=9).engine
     for i in range(4):
         wanted = HiddenPositions(frozenset({3, 30 + i}), outputs=True)
-        engine.add(str(i), prompt[i : 40 + i], greedy(20), hidden=wanted)
+        engine.add(str(i), prompt[i : 40 + i], greedy(45), hidden=wanted)
     ended = drive(engine)
     assert ended.num_preempted > 0
     for i in range(4):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
-from mathlete.ryanstream.kv_manager import Evicted, EvictionPolicy, KVCacheManager
+from mathlete.ryanstream.kv_manager import SPEC_A4, Evicted, EvictionPolicy, KVCacheManager
 
 
 class Clock:
@@ -128,7 +128,7 @@ def test_references_grow_old_too() -> None:
 
 
 def test_the_ten_most_referenced_sequences_are_protected() -> None:
-    scene = Scene(12)
+    scene = Scene(12, protect_for_s=SPEC_A4.protect_for_s)
     for name in range(12):
         scene.run(name, times=2 if name == 11 else 3)  # the last was referenced least, the first two earliest
     assert len(scene.kv.protected_blocks()) == 10
@@ -139,7 +139,7 @@ def test_the_ten_most_referenced_sequences_are_protected() -> None:
 
 
 def test_a_protected_sequence_is_protected_from_its_first_block_on() -> None:
-    scene = Scene(6, num_protected=1)
+    scene = Scene(6, num_protected=1, protect_for_s=SPEC_A4.protect_for_s)
     blocks = scene.run(0, num_blocks=4, times=2)
     scene.clock.now_s += 1
     scene.run(1)
@@ -150,14 +150,37 @@ def test_a_protected_sequence_is_protected_from_its_first_block_on() -> None:
     assert scene.kv.match_prefix(scene.sequence(0, 4)).block_ids == tuple(blocks)
 
 
+def test_protection_ends_with_time() -> None:
+    scene = Scene(2, num_protected=1, protect_for_s=60, reference_credit_s=0)
+    scene.run(0, times=5)
+    scene.clock.now_s += 1
+    scene.run(1)
+    scene.clock.now_s += 58
+    scene.take(1)
+    assert scene.cached(0, 1) == [0]
+    scene.give_back()
+    scene.run(2)
+    scene.clock.now_s += 10
+    scene.take(1)
+    assert scene.cached(0, 2) == [2] and not scene.kv.protected_blocks()
+
+
+def test_force_takes_no_more_than_needed_by_default() -> None:
+    scene = Scene(20)
+    for name in range(20):
+        scene.run(name)
+    scene.take(2)
+    assert scene.kv.statistics.forced == 2
+
+
 def test_what_lost_its_protection_goes_by_its_score() -> None:
-    scene = Scene(4, num_protected=1)
+    scene = Scene(4, num_protected=1, protect_for_s=60)
     scene.run(0, times=2)
     scene.run(1)
     scene.clock.now_s += 10
     scene.take(3)  # passes over the protected one, which is set aside
     assert scene.cached(0, 1) == [0]
-    scene = Scene(4, num_protected=1)
+    scene = Scene(4, num_protected=1, protect_for_s=60)
     scene.run(0, times=2)
     scene.run(1)
     scene.clock.now_s += 10
@@ -170,7 +193,7 @@ def test_what_lost_its_protection_goes_by_its_score() -> None:
 
 
 def test_force_frees_young_blocks_down_to_seventy_percent() -> None:
-    scene = Scene(20)
+    scene = Scene(20, forced_occupancy=SPEC_A4.forced_occupancy)
     for name in range(20):
         scene.run(name)
     scene.take(1)
@@ -182,7 +205,7 @@ def test_force_frees_young_blocks_down_to_seventy_percent() -> None:
 
 
 def test_force_takes_protected_blocks_last_and_only_as_many_as_needed() -> None:
-    scene = Scene(10, num_protected=5)
+    scene = Scene(10, num_protected=5, forced_occupancy=0.7)
     for name in range(10):
         scene.run(name, times=2 if name < 5 else 1)
     scene.take(6)
@@ -225,7 +248,13 @@ def test_the_heap_does_not_grow_with_use() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("min_idle_s", -1), ("num_protected", -1), ("forced_occupancy", 1.5), ("reference_credit_s", float("inf"))],
+    [
+        ("protect_for_s", -1),
+        ("min_idle_s", -1),
+        ("num_protected", -1),
+        ("forced_occupancy", 1.5),
+        ("reference_credit_s", float("inf")),
+    ],
 )
 def test_a_policy_out_of_range_is_refused(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +12,7 @@ from ledger_runner import EOS, LedgerRunner, next_token
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.engine import Engine
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE, KVBlockPool
-from mathlete.ryanstream.kv_manager import EvictionPolicy, KVCacheManager
+from mathlete.ryanstream.kv_manager import SPEC_A4, KVCacheManager
 from mathlete.ryanstream.scheduler import SchedulerConfig
 
 OPERATIONS = 400  # an example, three bytes each
@@ -69,9 +69,7 @@ class PoolWalk:
 
     def fork(self, sequence: Sequence, how: int) -> None:
         self.counts["fork"] += 1
-        self.live.append(
-            Sequence(list(sequence.tokens), self.pool.fork(sequence.block_ids), sequence.num_registered)
-        )
+        self.live.append(Sequence(list(sequence.tokens), self.pool.fork(sequence.block_ids), sequence.num_registered))
 
     def append(self, sequence: Sequence, how: int) -> None:
         self.counts["append"] += 1
@@ -132,7 +130,7 @@ def test_ten_thousand_operations_leave_the_pool_whole(managed: bool) -> None:
     def walk(program: bytes) -> None:
         nonlocal evicted, forced
         clock_s = 0.0
-        policy = EvictionPolicy(num_protected=2)
+        policy = replace(SPEC_A4, num_protected=2)
         pool = KVCacheManager(NUM_BLOCKS, policy, lambda: clock_s) if managed else KVBlockPool(NUM_BLOCKS)
         state = PoolWalk(pool)
         for at in range(0, len(program), 3):

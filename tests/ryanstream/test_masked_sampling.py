@@ -119,7 +119,9 @@ def test_both_draw_the_same_under_masks(kernels: NativeKernels, rng: torch.Gener
     batch = sampling_batch([SETTINGS[i % len(SETTINGS)] for i in range(60)], range(60))
     rows = torch.arange(0, 60, 2)
     constrained = ConstrainedRows(rows, pack(torch.rand((30, 1024), generator=rng) < 0.1))
-    assert torch.equal(sample(logits, batch, kernels, constrained).token, sample(logits, batch, None, constrained).token)
+    assert torch.equal(
+        sample(logits, batch, kernels, constrained).token, sample(logits, batch, None, constrained).token
+    )
 
 
 def test_a_row_that_may_draw_nothing_says_so_alone(sampler: Sampler, rng: torch.Generator) -> None:

@@ -18,9 +18,14 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mathlete.ryanstream.checkpoint.convert import ensure_checkpoint
 from mathlete.ryanstream.model.config import ModelConfig
+from mathlete.ryanstream.model.layer_cache import allocate_cache
 from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.ops import ForwardBatch
+from mathlete.ryanstream.model.ops_native import NativeOps
+from mathlete.ryanstream.model.ops_torch import TorchOps
 from mathlete.ryanstream.model.rope_scaling import rope_scaling_from
 from mathlete.ryanstream.model.rotary import rotary_tables
+from mathlete.ryanstream.model.weights import HeadNorms
 
 NEW_TOKENS = 12
 LOGPROB_TOLERANCE = 5e-5  # float32 sums in another order
@@ -189,3 +194,30 @@ def test_scaled_frequencies_equal_transformers(parameters: dict[str, Any], head_
 def test_unknown_scalings_are_refused(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rope_scaling_from(parameters, 32, 1e4, 512)
+
+
+def test_head_norms_on_kernels_and_twins(kernels: NativeKernels) -> None:
+    """Queries and keys of widely different sizes: without the norms nothing would agree."""
+    noise = torch.Generator().manual_seed(9)
+    config = ModelConfig(
+        architecture="qwen3", vocab_size=32, hidden_size=32, intermediate_size=32, num_layers=1, num_heads=4,
+        num_kv_heads=2, head_dim=64, rms_norm_eps=1e-6, rope_theta=1e4, attention_bias=False,
+        tie_word_embeddings=True, max_positions=64, qk_norm=True,
+    )  # fmt: skip
+    num_rows = 20
+    places = torch.arange(num_rows, dtype=torch.int32)
+    batch = ForwardBatch(
+        token_ids=torch.zeros(num_rows, dtype=torch.int64), positions=places, slots=places.long(),
+        row_seq=torch.zeros_like(places), lengths=places + 1, tables=torch.tensor([[0, 1]], dtype=torch.int32),
+        logit_rows=torch.tensor([0]),
+    )  # fmt: skip
+    qkv = torch.randn((num_rows, 8 * 64), generator=noise) * torch.logspace(-3, 3, num_rows)[:, None]
+    norms = HeadNorms(torch.rand(64, generator=noise) + 0.5, torch.rand(64, generator=noise) + 0.5)
+    rotary = rotary_tables(num_rows, 64, 1e4)
+    caches = [allocate_cache(config, 2, torch.bfloat16)[0] for _ in range(2)]
+    expected = TorchOps(config, rotary).attention(qkv.clone(), batch, caches[0], norms)
+    found = NativeOps(config, rotary, kernels).attention(qkv.clone(), batch, caches[1], norms)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(caches[1].keys.float(), caches[0].keys.float(), rtol=2**-7, atol=1e-6)
+    plain = TorchOps(config, rotary).attention(qkv.clone(), batch, caches[0])
+    assert not torch.allclose(plain, expected, rtol=1e-2, atol=1e-2)

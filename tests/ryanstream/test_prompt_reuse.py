@@ -47,7 +47,7 @@ def start(tiny: TinyModel, engine_cache: Path, tmp_path: Path):  # type: ignore[
     """A new run: an engine of the tiny model, its prompts in a folder of this test."""
 
     def make(**config: object) -> Counted:
-        for name in ("kernels", "checkpoints"):  # converted once for all tests
+        for name in ("kernels", "checkpoints"):  # made once for all tests
             (engine_cache / name).mkdir(exist_ok=True)
             if not (tmp_path / name).exists():
                 (tmp_path / name).symlink_to(engine_cache / name)
@@ -157,7 +157,9 @@ def test_a_damaged_entry_is_computed_anew_and_told(start, tmp_path: Path) -> Non
 def test_tensors_that_do_not_fit_are_rejected(start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     start().run()
     second = start()
-    monkeypatch.setattr("mathlete.ryanstream.block_tensors.named_tensors", lambda caches: [("0.else", torch.zeros(64, 1))])
+    monkeypatch.setattr(
+        "mathlete.ryanstream.block_tensors.named_tensors", lambda caches: [("0.else", torch.zeros(64, 1))]
+    )
     second.engine._prompts.expect(EngineRequest("x", tuple(PROMPT), SAMPLING, None, 0), 64)
     assert "do not fit" in second.engine.take_warnings()[0]
     assert not list((tmp_path / "prompts").iterdir())

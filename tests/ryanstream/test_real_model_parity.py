@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from mathlete.core.generation import Message
-from mathlete.generators.ryanstream import chat_ids
+from mathlete.generators.chat_format import chat_ids
 from mathlete.model_store.store import default_cache_dir
 from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource
 from mathlete.ryanstream.engine_config import EngineConfig

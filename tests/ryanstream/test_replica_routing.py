@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.core.errors import EngineError
-from mathlete.ryanstream.parallel.layout import ParallelLayout, Place, ReplicaRouter
+from mathlete.ryanstream.parallel.layout import ParallelLayout, Place, ReplicaRouter, rank_devices
 from mathlete.ryanstream.parallel.sharding import Shard
 
 
@@ -25,6 +26,12 @@ def test_the_mesh_has_neighbours_in_one_replica() -> None:
 def test_a_mesh_that_does_not_fit_is_refused(processes: int, ranks: int) -> None:
     with pytest.raises(ValueError, match="ParallelLayout"):
         ParallelLayout(processes, ranks)
+
+
+def test_ranks_share_the_cpu_and_have_a_gpu_each() -> None:
+    assert [str(d) for d in rank_devices(torch.device("cpu"), 2)] == ["cpu", "cpu"]
+    assert [str(d) for d in rank_devices(torch.device("cuda"), 2)] == ["cuda:0", "cuda:1"]
+    assert [str(d) for d in rank_devices(torch.device("cuda:2"), 2)] == ["cuda:2", "cuda:3"]
 
 
 def test_places_outside_the_mesh_are_refused() -> None:

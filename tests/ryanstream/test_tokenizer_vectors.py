@@ -18,8 +18,10 @@ from transformers import Qwen2Tokenizer
 
 from mathlete.core.errors import ModelError
 from mathlete.core.generation import Message, Span
-from mathlete.generators.ryanstream import chat_ids, continuation_ids
+from mathlete.generators.chat_format import chat_ids
+from mathlete.generators.ryanstream import continuation_ids
 from mathlete.ryanstream.checkpoint.gguf_source import GGUFSource
+from mathlete.ryanstream.model.math_tokenizer import MathTokenizer
 from mathlete.ryanstream.model.tokenizer import EngineTokenizer, build_tokenizer_json, split_control_tokens
 
 VECTORS = json.loads((Path(__file__).parent / "data/tokenizer_vectors.json").read_text())
@@ -102,6 +104,14 @@ def test_transformers_agrees_on_any_text(qwen: EngineTokenizer, transformers_tok
     ids = qwen.encode(text)
     assert ids == transformers_tokenizer(text, split_special_tokens=True)["input_ids"]
     assert decode(qwen, ids) == unicodedata.normalize("NFC", text)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("vector", VECTORS["vectors"], ids=lambda vector: ascii(vector["text"][:24]))
+def test_the_real_vocabulary_is_digit_safe_already(qwen: EngineTokenizer, vector: dict[str, Any]) -> None:
+    text = vector["text"]
+    if unicodedata.is_normalized("NFC", text):
+        assert MathTokenizer(qwen).encode(text) == qwen.encode(text)
 
 
 CHATS = [

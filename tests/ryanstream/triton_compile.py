@@ -24,18 +24,21 @@ def compile_kernel(kernel: triton.JITFunction, types: str, **constants: int) -> 
 
 def main() -> None:
     heads = {"HEADS": 12, "KV_HEADS": 2, "DIM": 128, "BLOCK_SIZE": 16}
-    for cached in ("*bf16", "*fp32"):
+    for cached in ("*bf16",):
         compile_kernel(rms_norm._rms_norm_kernel, f"{F} {F} {cached} i32 i32 fp32", WIDTH=1536, BLOCK=2048)
         compile_kernel(swiglu._swiglu_kernel, f"{F} {cached} i32", BLOCK=1024)
         compile_kernel(
-            nf4_matmul._nf4_matmul_kernel, f"{cached} *u8 {F} {F} {F} i32 i32 i32", ROWS=32, COLUMNS=64, K_BLOCK=64
+            nf4_matmul._nf4_matmul_kernel,
+            f"{cached} *u8 {F} {F} {F} i32 i32 i32",
+            ROWS=32,
+            COLUMNS=64,
+            K_BLOCK=64,
+            WIDEN=0,
         )
-        compile_kernel(
-            rotary._rotate_store_kernel, f"{F} {I} *i64 {F} {F} {cached} {cached}", HALF_BLOCK=64, **heads
-        )
+        compile_kernel(rotary._rotate_store_kernel, f"{F} {I} *i64 {F} {F} {cached} {cached}", HALF_BLOCK=64, **heads)
         compile_kernel(
             paged_attention._attention_kernel, f"{F} {cached} {cached} {I} {I} {I} {F} i32 fp32",
-            DIM_BLOCK=128, GROUP_BLOCK=16, TILE=64, **heads,
+            DIM_BLOCK=128, GROUP_BLOCK=16, TILE=64, WIDEN=0, **heads,
         )  # fmt: skip
     compile_kernel(
         sample._sample_kernel, f"{F} i32 i32 {F} {F} {I} {F} *fp64 {I} {I} {F} {F} {F} {I} {F}",

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mathlete.cli.bench_scheduler import scheduler
 from mathlete.cli.bench_tables import Row, print_engine, print_json, print_starts
 from mathlete.cli.models import showing_progress
 from mathlete.cli.solve import INTERRUPTED_EXIT_CODE, AsJson, Model, Threads
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from mathlete.ryanstream.roofline import Ceilings, StepWork
 
 app = typer.Typer(help="Measure the engine, its start and its scheduler on this machine.", no_args_is_help=True)
-
 # Of one core, over the last minute: above it, other work takes a share that would be blamed on the engine.
 _BUSY = 0.3
 
@@ -42,7 +42,13 @@ Sizes = Annotated[str, typer.Option(metavar="N,...", help="Attempts of each prob
 Problems = Annotated[int, typer.Option(min=1, help="Problems that arrive together.")]
 New = Annotated[int, typer.Option(min=2, help="Tokens each attempt samples; the end of text is ignored.")]
 Prompt = Annotated[int, typer.Option(min=64, help="Tokens of each problem's prompt.")]
-Precisions = Annotated[str, typer.Option("--precision", metavar="NAME,...", help="Of the linear layers.")]
+Precisions = Annotated[
+    str,
+    typer.Option(
+        "--precision", metavar="NAME,...", help="Of the linear layers: w8a8, int4, nf4, bf16, or auto; one run each."
+    ),
+]
+KVCacheType = Annotated[str, typer.Option("--kv-cache", metavar="bf16|int8", help="Of keys and values.")]
 Repeat = Annotated[int, typer.Option(min=1, help="Runs behind each median.")]
 
 
@@ -65,6 +71,7 @@ def engine(
     new: New = 256,
     prompt: Prompt = 200,
     precision: Precisions = "w8a8",
+    kv_cache: KVCacheType = "bf16",
     repeat: Repeat = 5,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -78,7 +85,7 @@ def engine(
     with _naming_options():
         workloads = [Workload(size, problems, prompt, new) for size in _sizes(attempts)]
     most = max(workload.num_requests for workload in workloads)
-    configs = [_config(name, threads, most, prompt + new + 16) for name in precision.split(",")]
+    configs = [_config(name, kv_cache, threads, most, prompt + new + 16) for name in precision.split(",")]
     console = Console(stderr=True)
     _tell_busy(console)
     taken: list[_Taken] = []
@@ -109,7 +116,7 @@ def loader(
     """
     with _needs_engine():
         from mathlete.ryanstream.measuring import time_start
-    configs = [_config(name, threads, 8, 1024) for name in precision.split(",")]
+    configs = [_config(name, "bf16", threads, 8, 1024) for name in precision.split(",")]
     console = Console(stderr=True)
     _tell_busy(console)
     rows: list[Row] = []
@@ -133,6 +140,9 @@ def loader(
     _show_starts(rows, as_json)
 
 
+app.command("scheduler")(scheduler)
+
+
 def _measure(
     loaded: LoadedEngine,
     facts: Row,
@@ -144,15 +154,17 @@ def _measure(
 ) -> None:
     from mathlete.ryanstream.machine import available_cores
     from mathlete.ryanstream.measuring import run_prompts, workload_prompts
-    from mathlete.ryanstream.roofline import StepWork, measure_ceilings
+    from mathlete.ryanstream.roofline import Ceilings, StepWork, measure_peak_gop_per_s, measure_read_gb_per_s
 
     runner, before = loaded.engine.runner, 0
+    read_gb_per_s = measure_read_gb_per_s(config.num_threads or available_cores())
     for workload in workloads:
-        warm_up = replace(workload, new_tokens=2)
-        run_prompts(loaded, workload_prompts(loaded.tokenizer, workload, repeat), warm_up, 0)
+        with _naming_options():
+            prompts = workload_prompts(loaded.tokenizer, workload, repeat)
+        run_prompts(loaded, prompts, replace(workload, new_tokens=2), 0)
         # after it the weights are those that "auto" chooses for this many attempts
         work = StepWork.of(runner.model, runner.cache)
-        ceilings = measure_ceilings(runner.model, runner.kernels, config.num_threads or available_cores())
+        ceilings = Ceilings(read_gb_per_s, measure_peak_gop_per_s(runner.model, runner.kernels))
         now = _Taken({**facts, "weights": work.kind}, workload, work, ceilings)
         taken.append(now)
         for number in range(repeat):
@@ -184,6 +196,7 @@ def _load(model: str, config: EngineConfig, console: Console) -> tuple[LoadedEng
         "model": model,
         "path": str(path),
         "precision": config.precision,
+        "kv_cache": config.kv_cache_dtype,
         "kernels": loaded.kernels,
         "threads": config.num_threads or available_cores(),
     }
@@ -212,12 +225,13 @@ def _show_starts(rows: Sequence[Row], as_json: bool) -> None:
         print_starts(rows, Console())
 
 
-def _config(precision: str, threads: int | None, most: int, max_model_len: int) -> EngineConfig:
+def _config(precision: str, kv_cache: str, threads: int | None, most: int, max_model_len: int) -> EngineConfig:
     with _needs_engine():
         from mathlete.ryanstream.engine_config import EngineConfig
     with _naming_options():
         return EngineConfig(
-            precision=precision,  # type: ignore[arg-type]  # EngineConfig checks it
+            precision=precision,  # type: ignore[arg-type]  # EngineConfig checks both
+            kv_cache_dtype=kv_cache,  # type: ignore[arg-type]
             max_running=most,
             max_step_tokens=max(256, 2 * most),
             max_model_len=max_model_len,
@@ -237,7 +251,7 @@ def _sizes(text: str) -> list[int]:
 @contextmanager
 def _naming_options() -> Iterator[None]:
     """A `ValueError` of a configuration, told by the name of the option."""
-    names = {"prompt_tokens": "prompt", "new_tokens": "new"}
+    names = {"prompt_tokens": "prompt", "new_tokens": "new", "kv_cache_dtype": "kv-cache"}
     try:
         yield
     except ValueError as error:

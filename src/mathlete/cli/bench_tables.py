@@ -83,3 +83,25 @@ def _table(*names: str) -> Table:
 
 def _rounded(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+
+
+def print_policies(rows: Sequence[Row], console: Console) -> None:
+    """One line a policy; the ratio is to first-come-first-served, with its 95 % interval."""
+    table = _table("policy", "settled", "of fcfs's [95 %]", "latency", "stalls", "fair")
+    for row in rows:
+        ratio = row["settled_ratio"]
+        table.add_row(
+            row["policy"],
+            f"{row['settled_s']['mean']:.1f} s",
+            f"{ratio['mean']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+            f"{row['latency_s']['mean']:.1f} s",
+            f"{row['stalls']:.0f}",
+            f"{row['jain']:.2f}",
+        )
+    console.print(table)
+    console.print(
+        "settled: mean time to a problem's first settled vote; stalls: request-steps waiting though they could be "
+        "served; fair: Jain's index over problems at half of the work",
+        highlight=False,
+        soft_wrap=True,
+    )

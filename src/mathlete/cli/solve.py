@@ -41,7 +41,24 @@ MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Least probability, 
 TopK = Annotated[int, typer.Option(min=0, help="Only the likeliest K tokens; 0 for no limit.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens an attempt may write, over all of its turns.")]
 MaxInFlight = Annotated[int, typer.Option(min=1, help="Attempts generating at once (vLLM's max_num_seqs).")]
-Precision = Annotated[str, typer.Option(help="Of the linear layers: w8a8 (int8 weights and activations) or bf16.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the linear layers: w8a8 (int8 weights and activations), int4, nf4, bf16, or auto, which takes the "
+        "fastest for each step; only a fixed one repeats a run to the token."
+    ),
+]
+KVCacheDtype = Annotated[
+    str, typer.Option("--kv-cache-dtype", help="Of keys and values: bf16, or int8 (half the memory).")
+]
+BatchInvariant = Annotated[
+    bool,
+    typer.Option(
+        "--batch-invariant",
+        help="Guarantee that an attempt does not depend on what is computed beside it; slow without native kernels.",
+    ),
+]
+TensorParallel = Annotated[int, typer.Option(min=1, help="Processes that hold the model together.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N problems.")]
@@ -63,7 +80,10 @@ def solve(
     min_p: MinP = 0.0,
     max_tokens: MaxTokens = 1024,
     max_in_flight: MaxInFlight = 32,
-    precision: Precision = "w8a8",
+    precision: Precision = "auto",
+    kv_cache_dtype: KVCacheDtype = "bf16",
+    batch_invariant: BatchInvariant = False,
+    tensor_parallel: TensorParallel = 1,
     threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from mathlete.core.errors import ModelError
 from mathlete.core.generation import (
     Completion,
     Finished,
@@ -19,13 +18,12 @@ from mathlete.core.generation import (
     TokenChunk,
     Usage,
 )
+from mathlete.generators.chat_format import chat_format_of, chat_ids
 from mathlete.ryanstream.loading import LoadedEngine
+from mathlete.ryanstream.model.math_tokenizer import MathTokenizer, normalize_math_text
 from mathlete.ryanstream.model.tokenizer import EngineTokenizer
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput
 from mathlete.ryanstream.thinking import ThinkingTokens
-
-_CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
-
 
 _new_decoder = codecs.getincrementaldecoder("utf-8")  # gives text as far as its bytes are whole characters
 
@@ -33,13 +31,23 @@ _new_decoder = codecs.getincrementaldecoder("utf-8")  # gives text as far as its
 class RyanStreamGenerator:
     """Drives one engine from one thread."""
 
-    def __init__(self, loaded: LoadedEngine) -> None:
-        """Take over a loaded engine. Raises `ModelError` when the model does not know ChatML."""
-        missing = [name for name in _CHAT_TOKENS if name not in loaded.tokenizer.control_tokens]
-        if missing:
-            raise ModelError(f"the model's tokenizer lacks {', '.join(missing)}: chats are written in ChatML only")
+    def __init__(self, loaded: LoadedEngine, normalize_math: bool = False) -> None:
+        """Take over a loaded engine.
+
+        Args:
+            loaded: the engine and its tokenizer.
+            normalize_math: whether what users say is made uniform first (`normalize_math_text`). What that does to
+                accuracy has not been measured.
+
+        Raises:
+            ModelError: when the model knows no chat format that is known here.
+        """
+        self.chat_format = chat_format_of(loaded.tokenizer.control_tokens)
+        self._normalizes = normalize_math
+        self._math = MathTokenizer(loaded.tokenizer)
         self._loaded = loaded
         self._engine = loaded.engine
+        self._engine.expect_ends_after([loaded.tokenizer.encode("boxed{")])  # how a final answer begins
         self._tokenizer = loaded.tokenizer
         self._token_bytes = loaded.token_bytes
         self._thinking = thinking_tokens(loaded.tokenizer)
@@ -49,7 +57,8 @@ class RyanStreamGenerator:
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
-        ids = [*chat_ids(self._tokenizer, request.messages), *continuation_ids(self._tokenizer, request.continuation)]
+        messages = [self._as_shown(message) for message in request.messages]
+        ids = [*chat_ids(self._math, messages), *continuation_ids(self._tokenizer, request.continuation)]
         self._engine.add(
             request.request_id,
             ids,
@@ -89,7 +98,7 @@ class RyanStreamGenerator:
         For an idle generator whose engine runs that many at once.
         """
         sampling = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True)
-        prompt = chat_ids(self._tokenizer, (Message("user", "How many primes are there below 100?"),))
+        prompt = chat_ids(self._math, (Message("user", "How many primes are there below 100?"),))
         for i in range(num_attempts):
             self._engine.add(f"speed/{i}", prompt, sampling)
         counted, start_s = 0, 0.0
@@ -107,10 +116,15 @@ class RyanStreamGenerator:
             return 0
         known = self._num_system_tokens.get(messages[0].content)
         if known is None:
-            alone, followed = (chat_ids(self._tokenizer, (messages[0], *more)) for more in ((), (Message("user", ""),)))
+            alone, followed = (chat_ids(self._math, (messages[0], *more)) for more in ((), (Message("user", ""),)))
             known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, followed, strict=False)))
             self._num_system_tokens[messages[0].content] = known
         return known
+
+    def _as_shown(self, message: Message) -> Message:
+        if not self._normalizes or message.role != "user":
+            return message
+        return Message(message.role, normalize_math_text(message.content))
 
     def _translate(self, output: RequestOutput) -> Iterable[GeneratorEvent]:
         request = output.request
@@ -134,28 +148,12 @@ class RyanStreamGenerator:
             logprobs=tuple(request.logprobs),
             entropies=tuple(request.entropies),
             finish_reason=end.reason,
-            usage=Usage(
-                len(request.prompt_ids), request.num_cached or 0, len(request.output_ids), request.num_forced
-            ),
+            usage=Usage(len(request.prompt_ids), request.num_cached or 0, len(request.output_ids), request.num_forced),
             stop=end.stop,
             error=end.message,
             top_means=tuple(request.top_means),
             top_logprobs=tuple(request.top_logprobs),
         )
-
-
-def chat_ids(tokenizer: EngineTokenizer, messages: Sequence[Message]) -> list[int]:
-    """ChatML, as the Qwen2 family writes it, up to the start of the assistant's turn.
-
-    The control tokens are put in by id, so no message can contain one. Where the model's own template would make
-    up a system message because there is none, this does not.
-    """
-    start, end = (tokenizer.control_tokens[name] for name in _CHAT_TOKENS)
-    newline = tokenizer.encode("\n")
-    ids: list[int] = []
-    for message in messages:
-        ids += [start, *tokenizer.encode(f"{message.role}\n{message.content}"), end, *newline]
-    return [*ids, start, *tokenizer.encode("assistant\n")]
 
 
 def thinking_tokens(tokenizer: EngineTokenizer) -> ThinkingTokens:
@@ -170,7 +168,8 @@ def thinking_tokens(tokenizer: EngineTokenizer) -> ThinkingTokens:
         close = [*tokenizer.encode("\n"), *end, *tokenizer.encode("\n\n")]
     else:
         close = tokenizer.encode("\n</think>\n\n")  # as a model would cut it
-    return ThinkingTokens(ids("<think>"), end, tuple(close))
+    others = frozenset(tokenizer.control_tokens.values()) - {*ids("<think>"), *end}
+    return ThinkingTokens(ids("<think>"), end, tuple(close), others)
 
 
 def continuation_ids(tokenizer: EngineTokenizer, spans: Sequence[Span]) -> list[int]:

@@ -13,11 +13,13 @@ from mathlete.ryanstream.constraints import forked_constraint
 from mathlete.ryanstream.hidden_states import HiddenPositions
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE, blocks_for
 from mathlete.ryanstream.kv_manager import KVCacheManager, KVStatistics
+from mathlete.ryanstream.lookahead import LookaheadPredictor
+from mathlete.ryanstream.policy import FairShare, SchedulingPolicy
 from mathlete.ryanstream.prompt_cache import PromptCache
 from mathlete.ryanstream.prompt_keeper import PromptKeeper
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput, Status
 from mathlete.ryanstream.runner import ModelRunner, SampledToken
-from mathlete.ryanstream.scheduler import Scheduler, SchedulerConfig
+from mathlete.ryanstream.scheduler import Scheduler, SchedulerConfig, StepPlan
 from mathlete.ryanstream.sequence_ending import SequenceEnding
 from mathlete.ryanstream.stopping import StopMatcher
 from mathlete.ryanstream.thinking import ThinkingBudget, ThinkingTokens
@@ -35,6 +37,7 @@ class Engine:
         config: SchedulerConfig | None = None,
         block_bytes: int | None = None,
         prompt_cache: PromptCache | None = None,
+        policy: SchedulingPolicy | None = None,
     ) -> None:
         """Join runner and scheduler.
 
@@ -46,18 +49,21 @@ class Engine:
             config: limits of a step.
             block_bytes: memory of one block, for messages.
             prompt_cache: where prefixes are kept between runs; see `add`.
+            policy: the order of service; fair over groups when None.
         """
         config = config or SchedulerConfig()
         self._runner = runner
         self._pool = KVCacheManager(num_blocks)
         self._block_bytes = block_bytes
         self._prompts = PromptKeeper(prompt_cache, self._pool, runner) if prompt_cache else None
-        self._scheduler = Scheduler(config, self._pool)
+        self._lookahead = LookaheadPredictor()
+        self._scheduler = Scheduler(config, self._pool, policy or FairShare(), self._lookahead)
         self._ending = SequenceEnding(eos_token_ids, token_bytes, config.max_model_len)
         self._token_bytes = token_bytes
         self._requests: dict[str, EngineRequest] = {}
         self._num_arrived = 0
         self._ended: list[RequestOutput] = []
+        self.last_plan: StepPlan | None = None  # of the last step that computed anything, for whoever measures
 
     @property
     def runner(self) -> ModelRunner:
@@ -170,6 +176,10 @@ class Engine:
         self._requests[new_request_id] = child
         self._scheduler.fork(parent, child)
 
+    def expect_ends_after(self, signals: Sequence[Sequence[int]]) -> None:
+        """Name token sequences that come shortly before an end (the start of a final answer, say), for planning."""
+        self._lookahead.signals = tuple(tuple(signal) for signal in signals if signal)
+
     def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
         """End one request, or all of a group, before the next step. Unknown names are ignored."""
         for request in list(self._requests.values()):
@@ -181,7 +191,7 @@ class Engine:
         outputs, self._ended = self._ended, []
         if outputs:
             return outputs
-        plan = self._scheduler.schedule()
+        plan = self.last_plan = self._scheduler.schedule()
         for entry, token in zip(plan.entries, self._runner.execute(plan), strict=True):
             self._scheduler.note_computed(entry)
             if token is not None:
@@ -189,6 +199,16 @@ class Engine:
         if self._prompts is not None:
             self._prompts.write_due()
         return outputs
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks, all in all."""
+        return self._pool.num_blocks
+
+    @property
+    def num_free_blocks(self) -> int:
+        """KV blocks that no unfinished request holds."""
+        return self._pool.num_free
 
     def take_warnings(self) -> tuple[str, ...]:
         """What a person should know of what happened since the last call: of stored prompts, so far."""
@@ -228,7 +248,10 @@ class Engine:
     def _accept(self, request: EngineRequest, token: SampledToken) -> RequestOutput:
         end = self._ending.take(request, token)
         if end is None:
+            self._scheduler.note_token(request, token.token_id, token.eos_logprob, token.entropy)
             return RequestOutput(request, token.token_id, None)
+        if end.reason != "error":
+            self._scheduler.note_finished(request)
         return self._end(request, None if end.reason == "error" else token.token_id, end)
 
     def _end(self, request: EngineRequest, token_id: int | None, end: RequestEnd) -> RequestOutput:

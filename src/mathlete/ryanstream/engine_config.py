@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,6 +22,8 @@ class EngineConfig:
         batch_invariant: guarantee that a request's tokens do not depend on what else is computed. See
             `docs/engine.md`: free with the native kernels, slow without.
         device: "cpu", "cuda" or "cuda:N".
+        compile_torch: fuse the elementwise paths through `torch.compile` where plain torch runs on the CPU. Off: it
+            costs half a minute and saves next to nothing (`benchmarks/compiled_paths.py`).
         tensor_parallel: processes that hold the model together.
         prompt_cache: keep keys and values of system prompts on disk between runs.
         max_running: requests computed at once.
@@ -34,6 +37,7 @@ class EngineConfig:
     kv_cache_dtype: KVCacheDtype = "bf16"
     batch_invariant: bool = False
     device: str = "cpu"
+    compile_torch: bool = False
     tensor_parallel: int = 1
     prompt_cache: bool = True
     max_running: int = 32
@@ -48,6 +52,8 @@ class EngineConfig:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)} or auto, not {self.precision!r}")
         if self.kv_cache_dtype not in get_args(KVCacheDtype):
             raise ValueError(f"kv_cache_dtype must be bf16 or int8, not {self.kv_cache_dtype!r}")
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")
         if self.batch_invariant and self.precision == "auto":
             raise ValueError('batch_invariant needs one precision: "auto" chooses it by the size of the batch')
         if self.tensor_parallel > 1 and self.precision == "auto":

@@ -20,7 +20,7 @@ HORIZON = 10
 
 _TREND_TOKENS = 20
 _EOS_FLOOR = -10.0  # an end of text less likely than e^-10 says nothing: over 99 % of tokens lie below
-_HAZARD_PERIOD = 4  # tokens between two looks at the length distribution, which moves slowly
+_LENGTH_PERIOD = 4  # tokens between two looks at the length distribution, which moves slowly
 _FEWEST_FOR_SLOPE = 3
 
 
@@ -114,6 +114,7 @@ class _Track:
     eos: deque[float] = field(default_factory=lambda: deque(maxlen=_TREND_TOKENS))
     entropies: deque[float] = field(default_factory=lambda: deque(maxlen=_TREND_TOKENS))
     hazard: float = 0.0
+    remaining: float = 0.0  # if it does not end within the horizon
     signal_age: float = math.inf
 
 
@@ -140,8 +141,7 @@ class LookaheadPredictor:
         if num_left <= HORIZON:
             return Outlook(1.0, num_left / 2)
         ends_soon = self._weights.probability(features)
-        later = HORIZON + self._lengths.remaining(len(request.output_ids) + HORIZON, request.group)
-        remaining = ends_soon * HORIZON / 2 + (1 - ends_soon) * later
+        remaining = ends_soon * HORIZON / 2 + (1 - ends_soon) * self._tracks[request].remaining
         return Outlook(ends_soon, min(remaining, num_left))
 
     def features(self, request: EngineRequest, token_id: int, eos_logprob: float, entropy: float) -> Features:
@@ -154,8 +154,10 @@ class LookaheadPredictor:
         )
         track.signal_age = 0 if ended else track.signal_age + 1
         length = len(request.output_ids)
-        if length % _HAZARD_PERIOD == 1:
+        track.remaining = max(track.remaining - 1, HORIZON)
+        if length % _LENGTH_PERIOD == 1:
             track.hazard = max(track.hazard, self._lengths.ends_within(length, HORIZON, request.group))
+            track.remaining = HORIZON + self._lengths.remaining(length + HORIZON, request.group)
         return Features(
             hazard=_log_odds(track.hazard),
             eos_level=1 - max(track.eos) / _EOS_FLOOR,

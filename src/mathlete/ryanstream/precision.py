@@ -159,13 +159,20 @@ class AutoPrecisionManager:
 
 
 def calibrate(config: ModelConfig, weights: Mapping[Precision, ModelWeights], ops: Ops) -> StepCosts:
-    """Time the products of a layer in each precision, for each of `CALIBRATION_ROWS`; takes about a second."""
-    return StepCosts(
-        {
-            precision: tuple(_layer_seconds(config, model, ops, num_rows) for num_rows in CALIBRATION_ROWS)
-            for precision, model in weights.items()
-        }
-    )
+    """Time the products of a layer in each precision, for each of `CALIBRATION_ROWS`; takes about a second.
+
+    The precisions take turns and the least time counts, so that other work on the machine disturbs the comparison
+    little: what is measured here is remembered for good.
+    """
+    least: dict[Precision, list[float]] = {precision: [] for precision in weights}
+    for num_rows in CALIBRATION_ROWS:
+        turns = [
+            {precision: _layer_seconds(config, model, ops, num_rows) for precision, model in weights.items()}
+            for _ in range(_REPEATS + 1)  # the first reads the weights from disk
+        ]
+        for precision in weights:
+            least[precision].append(min(turn[precision] for turn in turns[1:]))
+    return StepCosts({precision: tuple(seconds) for precision, seconds in least.items()})
 
 
 @torch.inference_mode()
@@ -174,17 +181,12 @@ def _layer_seconds(config: ModelConfig, model: ModelWeights, ops: Ops, num_rows:
     x = torch.randn((num_rows, config.hidden_size), generator=generator)
     attended = torch.randn((num_rows, config.num_heads * config.head_dim), generator=generator)
     layers = model.layers[:_CALIBRATION_LAYERS]
-
-    def once() -> float:
-        start = time.perf_counter()
-        for layer in layers:
-            ops.norm_linear(x, layer.input_norm, layer.qkv)
-            ops.linear_add(attended, layer.out, x.clone())
-            ops.swiglu_linear_add(ops.norm_linear(x, layer.post_norm, layer.gate_up), layer.down, x.clone())
-        return time.perf_counter() - start
-
-    once()  # reads the weights from disk
-    return sorted(once() for _ in range(_REPEATS))[_REPEATS // 2] / len(layers)
+    start = time.perf_counter()
+    for layer in layers:
+        ops.norm_linear(x, layer.input_norm, layer.qkv)
+        ops.linear_add(attended, layer.out, x.clone())
+        ops.swiglu_linear_add(ops.norm_linear(x, layer.post_norm, layer.gate_up), layer.down, x.clone())
+    return (time.perf_counter() - start) / len(layers)
 
 
 def remembered_costs(path: Path, precisions: Sequence[Precision], measure: Callable[[], StepCosts]) -> StepCosts:

@@ -6,6 +6,7 @@ Without tensor parallelism there is one rank, which holds all of the model.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +23,23 @@ from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.native.library import KernelsUnavailable, load_kernels
 from mathlete.ryanstream.model.ops import Ops
 from mathlete.ryanstream.model.ops_native import NativeOps, native_supports
-from mathlete.ryanstream.model.ops_torch import TorchOps
 from mathlete.ryanstream.model.rotary import rotary_tables
 from mathlete.ryanstream.model.weights import ModelWeights, Precision, assemble_weights
 from mathlete.ryanstream.parallel.collectives import RankGroup
 from mathlete.ryanstream.parallel.ops_parallel import ParallelOps
 from mathlete.ryanstream.parallel.sharding import shard_config
-from mathlete.ryanstream.precision import AutoPrecisionManager, calibrate, remembered_costs
+from mathlete.ryanstream.placement import (
+    LARGEST_FIRST,
+    DeviceOps,
+    gpu_free_bytes,
+    gpu_memory_in_use,
+    gpu_ops,
+    place_weights,
+    resolve_device,
+    torch_ops,
+)
+from mathlete.ryanstream.precision import AutoPrecisionManager, PressureLimits, calibrate, remembered_costs
+from mathlete.ryanstream.sampling import SampleKernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,8 @@ class RankModel:
         precisions: chooses the weights of each step, or None when there is one precision.
         ops: operations on them, which talk to the other ranks where that is needed.
         kernels: the native kernels if `ops` uses them.
-        description: "native", or "torch (why not native)".
+        sampler: what draws tokens on a GPU, or None.
+        description: "native", "torch (why not native)", or "triton".
         kv_dtype: of the KV cache.
         checkpoint: where the whole model's shape and tokenizer are.
     """
@@ -60,6 +72,7 @@ class RankModel:
     precisions: AutoPrecisionManager | None
     ops: Ops
     kernels: NativeKernels | None
+    sampler: SampleKernel | None
     description: str
     kv_dtype: torch.dtype
     checkpoint: CheckpointFolder
@@ -71,14 +84,16 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     Raises:
         ModelError: when the model is damaged, of an unknown kind, or cannot be run or cut as asked.
         StorageError: when the cache cannot be written.
+        EngineError: when there is no such device, or it does not run this precision.
     """
     config, cache_dir = task.config, task.cache_dir
+    device = resolve_device(config)
     shard = group.shard if group else None
     num_threads = max(1, (config.num_threads or available_cores()) // config.tensor_parallel)
     torch.set_num_threads(num_threads)
     kernels = load_kernels(cache_dir / "kernels")
     compiled = kernels if isinstance(kernels, NativeKernels) else None
-    precisions = _precisions(config, compiled)
+    precisions = _precisions(config, compiled, device)
     folders = {
         precision: ensure_checkpoint(task.model_path, cache_dir, precision, compiled, progress, shard)
         for precision in precisions
@@ -90,19 +105,31 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
             f"an int8 KV cache needs heads of a multiple of {KV_GROUP}, and this model's are {shape.head_dim} wide; "
             "use --kv-cache-dtype bf16"
         )
+    precisions = _that_fit(precisions, folders, device)
     why_torch = _why_torch(kernels, shape, precisions)
-    native = None if why_torch else compiled
+    native = compiled if device.type == "cpu" and why_torch is None else None
     if native is not None:
         native.set_num_threads(num_threads)
         torch.set_num_threads(1)  # it is left with small things; its idle threads would spin on our cores
     rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta, shape.rope_scaling)
-    ops: Ops = NativeOps(shape, rotary, native) if native else TorchOps(shape, rotary)
+    if device.type == "cuda":
+        on_device = gpu_ops(shape, rotary, device)
+    elif native is not None:
+        on_device = DeviceOps(NativeOps(shape, rotary, native), None, "native")
+    else:
+        on_device = torch_ops(shape, rotary, config.compile_torch, why_torch or "")
+    ops = on_device.ops
 
     def weights_of(precision: Precision) -> ModelWeights:
-        return assemble_weights(shape, map_checkpoint(folders[precision].weights), precision, unpack=native is None)
+        tensors = map_checkpoint(folders[precision].weights)
+        if device.type == "cuda":
+            return place_weights(assemble_weights(shape, tensors, precision), device)
+        return assemble_weights(shape, tensors, precision, unpack=native is None)
 
     manager = None
-    if len(precisions) > 1:
+    if len(precisions) > 1 and device.type == "cuda":
+        manager = AutoPrecisionManager(precisions, weights_of, LARGEST_FIRST, lambda: gpu_memory_in_use(device))
+    elif len(precisions) > 1:
         named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}"
         path = cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
         costs = remembered_costs(
@@ -117,21 +144,30 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
         precisions=manager,
         ops=ops,
         kernels=native,
-        description=f"torch ({why_torch})" if why_torch else "native",
+        sampler=on_device.sampler,
+        description=on_device.name,
         kv_dtype=_kv_dtype(config),
         checkpoint=folders[precisions[0]],
     )
 
 
-def _precisions(config: EngineConfig, compiled: NativeKernels | None) -> tuple[Precision, ...]:
-    """What to load, the smallest first.
-
-    Int8 is all of "auto" without the kernels, where 4-bit weights are no faster, and with several ranks, which would
-    have to agree on every step's choice.
-    """
+def _precisions(config: EngineConfig, compiled: NativeKernels | None, device: torch.device) -> tuple[Precision, ...]:
+    """What to load, the smallest first. Without the kernels 4-bit weights are no faster, so int8 is all of "auto"."""
     if config.precision != "auto":
         return (config.precision,)
-    return ("int4", "w8a8") if compiled is not None and config.tensor_parallel == 1 else ("w8a8",)
+    if device.type == "cuda":
+        return ("nf4", "bf16")
+    return ("int4", "w8a8") if compiled is not None else ("w8a8",)
+
+
+def _that_fit(
+    precisions: tuple[Precision, ...], folders: Mapping[Precision, CheckpointFolder], device: torch.device
+) -> tuple[Precision, ...]:
+    """On a GPU, the smallest alone when all together would take more than `PressureLimits.high` of what is free."""
+    if device.type == "cpu" or len(precisions) == 1:
+        return precisions
+    together = sum(folders[precision].weights.stat().st_size for precision in precisions)
+    return precisions if together < PressureLimits().high * gpu_free_bytes(device) else precisions[:1]
 
 
 def _why_torch(

@@ -61,6 +61,7 @@ class EngineRequest:
         num_charged: tokens that its group was charged for; recomputed ones are not charged again.
         hidden_wanted: which hidden states to keep, or None.
         hidden: those kept so far, float32 [hidden] by position.
+        expected_remaining: output tokens still to come, as the lookahead last said.
         num_paused: steps in a row in which it kept its blocks and waited for a finishing request's.
     """
 
@@ -86,6 +87,7 @@ class EngineRequest:
     num_registered: int = 0
     priority: int = 0
     num_charged: int = 0
+    expected_remaining: float = 0.0
     num_paused: int = 0
     hidden_wanted: HiddenPositions | None = None
     hidden: dict[int, Tensor] = field(default_factory=dict)

@@ -69,7 +69,7 @@ class Ceilings:
     peak_gop_per_s: float | None
 
     def step_s(self, work: StepWork, num_rows: int) -> float:
-        """Least seconds of a decoding step with one row an attempt; attention and sampling are taken to cost nothing."""
+        """Least seconds of a decoding step with one row an attempt; attention and sampling count as nothing."""
         compute_s = 2 * work.num_weights * num_rows / (self.peak_gop_per_s * 1e9) if self.peak_gop_per_s else 0.0
         return max(work.weight_bytes / (self.read_gb_per_s * 1e9), compute_s)
 
@@ -82,21 +82,25 @@ def num_product_weights(shape: ModelConfig) -> int:
     return shape.num_layers * layer + shape.vocab_size * shape.hidden_size
 
 
-def measure_ceilings(model: Transformer, kernels: NativeKernels | None, num_threads: int) -> Ceilings:
-    """Take both in about a second. For an idle machine."""
+def measure_read_gb_per_s(num_threads: int) -> float:
+    """Memory read in about a second with `num_threads` threads. For an idle machine."""
     given = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
         block = torch.ones(_READ_BYTES // 4)
-        read_s = _least_s(block.sum)
+        return _READ_BYTES / _least_s(block.sum) / 1e9
     finally:
         torch.set_num_threads(given)
+
+
+def measure_peak_gop_per_s(model: Transformer, kernels: NativeKernels | None) -> float | None:
+    """The kernel's peak that runs this model's products now, with the threads it was given; None without kernels."""
     head = model.weights.head
     if kernels is None or not isinstance(head, PackedWeight):
-        return Ceilings(_READ_BYTES / read_s / 1e9, None)
+        return None
     product = _cached_product(kernels, head)
     product_s = _least_s(lambda: [product() for _ in range(_CALLS)]) / _CALLS
-    return Ceilings(_READ_BYTES / read_s / 1e9, 2 * _ROWS * _WIDTH * _COLUMNS / product_s / 1e9)
+    return 2 * _ROWS * _WIDTH * _COLUMNS / product_s / 1e9
 
 
 def _cached_product(kernels: NativeKernels, like: PackedWeight) -> Callable[[], Tensor]:

@@ -20,7 +20,7 @@ from mathlete.ryanstream.model.transformer import ForwardOutput, Transformer
 from mathlete.ryanstream.precision import AutoPrecisionManager
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.row_by_row import single_rows
-from mathlete.ryanstream.sampling import NOT_FORCED, Drawn, sample, sampling_batch
+from mathlete.ryanstream.sampling import NOT_FORCED, Drawn, SampleKernel, sample, sampling_batch
 from mathlete.ryanstream.scheduler import PlannedRequest, StepPlan
 
 
@@ -56,6 +56,7 @@ class ModelRunner:
         eos_token_ids: Sequence[int] = (),
         precisions: AutoPrecisionManager | None = None,
         row_by_row: bool = False,
+        sampler: SampleKernel | None = None,
     ) -> None:
         """Allocate the paged cache.
 
@@ -67,14 +68,17 @@ class ModelRunner:
             eos_token_ids: those whose probability is told (`eos_logprob`).
             precisions: chooses the model's weights for each step; None leaves them as they are.
             row_by_row: compute every row alone, so that it is the same in any batch (`row_by_row.py`).
+            sampler: what draws instead of `kernels`, on a GPU.
         """
         self._model = model
         self._precisions = precisions
         self._row_by_row = row_by_row
         self._kernels = kernels
+        self._sampler = kernels if sampler is None else sampler
         self._eos_token_ids = list(eos_token_ids)
         self._masks = ConstraintMasks(model.config.vocab_size)
-        self._cache = allocate_cache(model.config, num_blocks, kv_dtype)
+        self._device = model.weights.embedding.device
+        self._cache = allocate_cache(model.config, num_blocks, kv_dtype, self._device)
 
     @property
     def model(self) -> Transformer:
@@ -113,8 +117,8 @@ class ModelRunner:
         if self._precisions is not None:
             self._model.weights = self._precisions.weights(len(batch.token_ids))
         if not self._row_by_row:
-            return self._model.forward(batch, self._cache)
-        rows = [self._model.forward(row, self._cache) for row in single_rows(batch)]
+            return self._model.forward(batch.to(self._device), self._cache)
+        rows = [self._model.forward(row.to(self._device), self._cache) for row in single_rows(batch)]
         hidden = [row.hidden for row in rows if row.hidden is not None]
         return ForwardOutput(torch.cat([row.logits for row in rows]), torch.cat(hidden) if hidden else None)
 
@@ -125,7 +129,10 @@ class ModelRunner:
             [len(request.output_ids) for request in requests],
             [NOT_FORCED if request.forced_id is None else request.forced_id for request in requests],
         )
-        drawn = sample(logits, batch, self._kernels, self._masks.fill(requests))
+        constrained = self._masks.fill(requests)
+        if constrained is not None:
+            constrained = constrained.to(self._device)
+        drawn = sample(logits, batch.to(self._device), self._sampler, constrained)
         return _read(drawn, logits[:, self._eos_token_ids], [request.sampling.num_logprobs for request in requests])
 
     @property

@@ -9,7 +9,7 @@ a row in a fixed order, integer products are exact), also after preemption, for 
 of the prompt. They are not, in the last bits, and so now and then in a token,
 
 - with the torch twins in floating point (bf16, fp32, and anything on a GPU): a matrix product is summed in another
-  order for another number of rows. The `row_by_row` mode of the runner computes each row alone and so avoids it;
+  order for another number of rows. `EngineConfig.batch_invariant` computes each row alone there, and so avoids it;
 - where the precision is chosen anew for each step by the number of its rows: then the company chooses it;
 - across machines: the kernels' exponential and float sums are the compiler's for that processor;
 - between native kernels and twins, here as well: their sums differ in order, so a uniform number within about 1e-6
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -77,8 +77,14 @@ class SamplingBatch:
 
     def rows(self, index: Tensor) -> SamplingBatch:
         """The parameters of the rows `index` int64 [C]."""
-        parts = (self.temperature, self.top_p, self.top_k, self.min_p, self.uniform, self.forced)
-        return SamplingBatch(*(part[index] for part in parts))
+        return SamplingBatch(*(part[index] for part in self._parts()))
+
+    def to(self, device: torch.device) -> SamplingBatch:
+        """The same on `device`."""
+        return SamplingBatch(*(part.to(device) for part in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.temperature, self.top_p, self.top_k, self.min_p, self.uniform, self.forced
 
 
 class ConstrainedRows(NamedTuple):
@@ -87,6 +93,10 @@ class ConstrainedRows(NamedTuple):
 
     rows: Tensor
     masks: Tensor
+
+    def to(self, device: torch.device) -> ConstrainedRows:
+        """The same on `device`."""
+        return ConstrainedRows(self.rows.to(device), self.masks.to(device))
 
 
 def uniform_at(seed: int, place: int) -> float:
@@ -122,8 +132,25 @@ def sampling_batch(
     )
 
 
+class SampleKernel(Protocol):
+    """Draws as `sample_torch` does, on the device of the logits; gives the fields of `Drawn` in order."""
+
+    def sample(
+        self,
+        logits: Tensor,
+        temperature: Tensor,
+        top_p: Tensor,
+        top_k: Tensor,
+        min_p: Tensor,
+        uniform: Tensor,
+        forced: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Draw for each row of logits float32 [R, V]; the others are those of `SamplingBatch`, [R]."""
+        ...
+
+
 def sample(
-    logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None, constrained: ConstrainedRows | None = None
+    logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None, constrained: ConstrainedRows | None = None
 ) -> Drawn:
     """Draw one token for each row of logits float32 [R, V], which are not changed.
 
@@ -140,27 +167,25 @@ def sample(
 
 
 def _drawn_under_masks(
-    logits: Tensor, batch: SamplingBatch, constrained: ConstrainedRows, kernels: NativeKernels | None
+    logits: Tensor, batch: SamplingBatch, constrained: ConstrainedRows, kernels: SampleKernel | None
 ) -> SamplingBatch:
     """The batch with the constrained rows' tokens drawn, and forced from here on."""
     allowed = logits[constrained.rows]
-    if kernels is None:
-        apply_mask_torch(allowed, constrained.masks)
-    else:
+    if isinstance(kernels, NativeKernels):
         kernels.apply_mask(allowed, constrained.masks)
+    else:
+        apply_mask_torch(allowed, constrained.masks)
     drawn = _draw(allowed, batch.rows(constrained.rows), kernels).token
     forced = batch.forced.clone()
     forced[constrained.rows] = torch.where(drawn < 0, NOTHING_ALLOWED, drawn)
     return replace(batch, forced=forced)
 
 
-def _draw(logits: Tensor, batch: SamplingBatch, kernels: NativeKernels | None) -> Drawn:
+def _draw(logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None) -> Drawn:
     if kernels is None:
         return sample_torch(logits, batch)
     return Drawn(
-        *kernels.sample(
-            logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced
-        )
+        *kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced)
     )
 
 

@@ -17,11 +17,14 @@ class ThinkingTokens:
         open_ids: what opens it, `<think>`: one control token, or text of any number of tokens.
         end_ids: what ends it, `</think>`, likewise.
         close_ids: what is put in to end it: `end_ids` and what the model would write around them.
+        turn_ids: control tokens that begin or end a turn: in a prompt they end a block, so that what a user wrote
+            opens none.
     """
 
     open_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     close_ids: tuple[int, ...]
+    turn_ids: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is empty."""
@@ -43,10 +46,7 @@ class ThinkingBudget:
     def __init__(
         self, tokens: ThinkingTokens, token_bytes: Sequence[bytes], budget: int, prompt_ids: Sequence[int]
     ) -> None:
-        """Read the prompt, which may end inside a block. In it any other control token ends a block.
-
-        (So what a user wrote before the assistant's turn opens none.)
-        """
+        """Read the prompt, which may end inside a block."""
         self._token_bytes = token_bytes
         self._budget = budget
         self._close_ids = tokens.close_ids
@@ -60,7 +60,7 @@ class ThinkingBudget:
         self._tail = b""
         self._forced: tuple[int, ...] = ()
         for token_id in prompt_ids:
-            if not token_bytes[token_id] and token_id not in self._control_ids:
+            if token_id in tokens.turn_ids:
                 self._is_open, self._tail = False, b""
             self._read(token_id)
         self._force_if_spent()

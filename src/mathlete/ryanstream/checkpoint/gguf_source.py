@@ -63,7 +63,13 @@ class GGUFSource:
         tensor, shape = self._tensors.get(_gguf_name(name)), self.shape(name)
         if tensor is None or shape is None:
             raise ModelError(f"{self.path} has no tensor {_gguf_name(name)!r} (for {name})")
-        values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=True)
+        try:
+            values = gguf.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=True)
+        except NotImplementedError as error:
+            raise ModelError(
+                f"{self.path} has tensor {tensor.name!r} in {tensor.tensor_type.name}, which this engine cannot read; "
+                "fetch the model in another quantisation (Q4_K_M, Q8_0, BF16)"
+            ) from error
         weights = torch.from_numpy(values).reshape(shape)
         part = name.rsplit(".", 2)[-2]
         if self._swapped_rows and part in ("q_proj", "k_proj"):

@@ -18,6 +18,11 @@ from mathlete.ryanstream.model.tokenizer import split_control_tokens
 _INDEX = "model.safetensors.index.json"
 # Of these families' attention only the query, key and value products have a bias (Qwen2), whatever the file says.
 _ALWAYS_QKV_BIAS = ("qwen2",)
+_READABLE_DTYPES = ("BF16", "F16", "F32")
+_WHAT_TO_FETCH = (
+    "this engine reads bf16, fp16 and fp32 safetensors and quantises them itself, or reads quantised GGUF files: "
+    "fetch one of these"
+)
 
 
 class SafetensorsSource:
@@ -30,12 +35,14 @@ class SafetensorsSource:
         self.config = _read_config(folder, self._raw)
         self._file_of: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        dtypes: dict[str, str] = {}  # with one tensor each, for the message
         for path in weight_files(folder):
             try:
                 with safe_open(path, framework="pt") as file:
                     for name in file.keys():  # noqa: SIM118  (not a mapping)
-                        self._file_of[name] = path
-                        self._shapes[name] = tuple(file.get_slice(name).get_shape())
+                        tensor = file.get_slice(name)
+                        self._file_of[name], self._shapes[name] = path, tuple(tensor.get_shape())
+                        dtypes.setdefault(tensor.get_dtype(), name)
             except (SafetensorError, OSError) as error:
                 raise ModelError(
                     f"{path} is not a whole safetensors file ({error}). "
@@ -43,6 +50,9 @@ class SafetensorsSource:
                 ) from error
         if not self._file_of:
             raise ModelError(f"{folder} holds no *.safetensors file")
+        for dtype, name in dtypes.items():
+            if dtype not in _READABLE_DTYPES:
+                raise ModelError(f"{folder} has tensor {name!r} in {dtype}; {_WHAT_TO_FETCH}")
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """See `WeightSource.shape`."""
@@ -130,10 +140,7 @@ def _refuse_what_it_cannot_run(folder: Path, raw: dict[str, Any]) -> None:
     quantisation = raw.get("quantization_config")
     if quantisation:
         method = quantisation.get("quant_method", "unknown") if isinstance(quantisation, dict) else "unknown"
-        raise ModelError(
-            f"{folder} holds weights that are already quantised ({method}); this engine reads bf16, fp16 and fp32 "
-            "safetensors and quantises them itself, or reads quantised GGUF files: fetch one of these"
-        )
+        raise ModelError(f"{folder} holds weights that are already quantised ({method}); {_WHAT_TO_FETCH}")
     slides = raw.get("use_sliding_window") or "sliding_attention" in (raw.get("layer_types") or ())
     if slides or (raw["model_type"] == "mistral" and raw.get("sliding_window") is not None):
         raise ModelError(f"{folder} uses sliding-window attention, which this engine does not run")

@@ -1,16 +1,18 @@
 """The operations a transformer layer is made of, and the plain data of one forward pass.
 
-Two implementations: `ops_torch.TorchOps` (the twin: plain torch, any precision) and
-`ops_native.NativeOps` (fused kernels on the CPU). The transformer cannot tell which it runs on.
+Implementations: `ops_torch.TorchOps` (the twin: plain torch, any precision, any device), `ops_native.NativeOps` (fused
+kernels on the CPU), `ops_triton.TritonOps` (fused kernels on CUDA) and `ops_compiled.CompiledOps` (torch, its
+elementwise paths compiled). The transformer cannot tell which it runs on.
 
 Shapes: M rows (tokens) of this pass, S sequences, H query heads, KV key/value heads, D head size.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from mathlete.ryanstream.model.layer_cache import LayerCache
@@ -40,6 +42,12 @@ class ForwardBatch:
     tables: Tensor
     logit_rows: Tensor
     hidden_rows: Tensor | None = None
+
+    def to(self, device: torch.device) -> ForwardBatch:
+        """The same on `device`."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
+        return ForwardBatch(**moved)
 
 
 class Ops(Protocol):

@@ -7,7 +7,9 @@ makes a second one for a single row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,12 @@ from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.ops_torch import TorchOps, rms_norm
 from mathlete.ryanstream.model.rotary import RotaryTables
 from mathlete.ryanstream.model.weights import DenseWeight, LinearWeight
+
+# What `torch.compile` calls with a graph and example inputs, for a function that computes it.
+Backend = Callable[[torch.fx.GraphModule, list[Tensor]], Callable[..., Any]]
+
+
+_REASON_WORDS = 30  # of an error that goes on with torch's advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,13 @@ def add_all(product: Tensor, bias: Tensor | None, residual: Tensor | None) -> Te
 class CompiledOps(TorchOps):
     """`Ops` in torch, fused where the weights are dense. Not to be built directly: `compiled_ops`."""
 
-    def __init__(self, config: ModelConfig, rotary: RotaryTables) -> None:
-        """Wrap the fused paths; each compiles when it first runs."""
+    def __init__(self, config: ModelConfig, rotary: RotaryTables, backend: str | Backend = "inductor") -> None:
+        """Wrap the fused paths; each compiles, with torch's `backend`, when it first runs."""
         super().__init__(config, rotary)
-        self._norm_as = torch.compile(norm_as, dynamic=True)
-        self._swiglu_as = torch.compile(swiglu_as, dynamic=True)
-        self._add_all = torch.compile(add_all, dynamic=True)
-        self._fused_rotate = torch.compile(super()._rotate, dynamic=True)
+        self._norm_as = torch.compile(norm_as, dynamic=True, backend=backend)
+        self._swiglu_as = torch.compile(swiglu_as, dynamic=True, backend=backend)
+        self._add_all = torch.compile(add_all, dynamic=True, backend=backend)
+        self._fused_rotate = torch.compile(super()._rotate, dynamic=True, backend=backend)
 
     def norm_linear(self, x: Tensor, norm: Tensor, weight: LinearWeight) -> Tensor:
         """See `Ops.norm_linear`."""
@@ -80,12 +88,14 @@ class CompiledOps(TorchOps):
         return self._fused_rotate(x, positions)
 
 
-def compiled_ops(config: ModelConfig, rotary: RotaryTables) -> CompiledOps | CompileUnavailable:
+def compiled_ops(
+    config: ModelConfig, rotary: RotaryTables, backend: str | Backend = "inductor"
+) -> CompiledOps | CompileUnavailable:
     """The fused operations, once one of them has been compiled and run here; else why not (no compiler, say)."""
-    ops = CompiledOps(config, rotary)
+    ops = CompiledOps(config, rotary, backend)
     rows = torch.ones((2, 64), device=rotary.cosines.device)
     try:
         ops._swiglu_as(rows, torch.bfloat16)
     except (RuntimeError, OSError) as error:  # what Dynamo, Inductor and a missing C++ compiler raise
-        return CompileUnavailable(f"torch.compile failed: {str(error).strip().splitlines()[0]}")
+        return CompileUnavailable(f"torch.compile failed: {' '.join(str(error).split()[:_REASON_WORDS])}")
     return ops

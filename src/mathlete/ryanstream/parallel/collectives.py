@@ -96,9 +96,7 @@ def join(port: int, timeout_s: float) -> Store:
     return TCPStore(_HOST, port, is_master=False, timeout=timedelta(seconds=timeout_s))
 
 
-def connect(
-    store: Store, shard: Shard, device: torch.device, timeout_s: float, in_order: bool = False
-) -> RankGroup:
+def connect(store: Store, shard: Shard, device: torch.device, timeout_s: float, in_order: bool = False) -> RankGroup:
     """Meet the other ranks; returns when all are there.
 
     Args:
@@ -113,8 +111,8 @@ def connect(
     """
     timeout = timedelta(seconds=timeout_s)
     try:
-        make = _nccl if device.type == "cuda" else _gloo
-        group = RankGroup(shard, make(store, shard, timeout), in_order)
+        backend = _nccl(store, shard, timeout, device) if device.type == "cuda" else _gloo(store, shard, timeout)
+        group = RankGroup(shard, backend, in_order)
         group.sum_(torch.zeros(1, device=device))
     except RuntimeError as error:
         raise CollectiveFailed(str(error).splitlines()[0]) from error
@@ -129,7 +127,8 @@ def _gloo(store: Store, shard: Shard, timeout: timedelta) -> Any:
     return gloo(store, shard.rank, shard.world, options)
 
 
-def _nccl(store: Store, shard: Shard, timeout: timedelta) -> Any:
+def _nccl(store: Store, shard: Shard, timeout: timedelta, device: torch.device) -> Any:
+    torch.cuda.set_device(device)
     # torch would end the whole process when a peer is lost; here only the communicator is given up
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     nccl: Any = dist.ProcessGroupNCCL

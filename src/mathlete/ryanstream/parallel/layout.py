@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+import torch
+
 from mathlete.core.errors import EngineError
 from mathlete.ryanstream.parallel.sharding import Shard
 
@@ -61,6 +63,13 @@ class ParallelLayout:
         if not 0 <= replica < self.num_replicas:
             raise ValueError(f"replica must be in 0..{self.num_replicas - 1}, not {replica}")
         return range(replica * self.tensor_parallel, (replica + 1) * self.tensor_parallel)
+
+
+def rank_devices(first: torch.device, world: int) -> list[torch.device]:
+    """Where each rank of one model has its tensors: all on the CPU, or each on a GPU of its own, `first` and up."""
+    if first.type == "cpu":
+        return [first] * world
+    return [torch.device(first.type, (first.index or 0) + rank) for rank in range(world)]
 
 
 class ReplicaRouter:

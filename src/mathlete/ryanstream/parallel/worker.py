@@ -67,7 +67,7 @@ def _serve(connection: Connection) -> None:
     send_message(connection, Loaded())
     size = receive_message(connection)
     assert isinstance(size, CacheSize)
-    cache = allocate_cache(rank.shape, size.num_blocks, rank.kv_dtype)
+    cache = allocate_cache(rank.shape, size.num_blocks, rank.kv_dtype, assignment.device)
     model = Transformer(rank.shape, rank.weights, rank.ops)
     while True:
         _do(receive_message(connection), connection, model, cache, assignment.device)

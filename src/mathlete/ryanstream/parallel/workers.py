@@ -176,8 +176,10 @@ class Workers:
     def _fail(self, doing: str, error: Exception | None) -> EngineError:
         """Say what happened, once, and end what is left."""
         if self._failure is None:
-            self._noticed.wait(_OBITUARY_S)
+            self._noticed.wait(min(_OBITUARY_S, self._timeout_s))
             self._failure = self._what_happened(doing, error)
+            for process in self._processes:
+                process.kill()  # one that does not answer would not hear of the end either
             self.close()
         return EngineError(self._failure)
 

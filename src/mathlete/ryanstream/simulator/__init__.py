@@ -7,7 +7,7 @@ attempts agree.
 """
 
 from mathlete.ryanstream.simulator.compare import PolicyResult, compare_policies
-from mathlete.ryanstream.simulator.cost import StepCost, StepSample, TimedRunner, fit_step_cost
+from mathlete.ryanstream.simulator.cost import StepCost, StepSample, collect_step_samples, fit_step_cost
 from mathlete.ryanstream.simulator.run import SimulationConfig, SimulationResult, simulate
 from mathlete.ryanstream.simulator.trace import (
     LengthModel,
@@ -25,9 +25,9 @@ __all__ = [
     "SimulationResult",
     "StepCost",
     "StepSample",
-    "TimedRunner",
     "Trace",
     "TraceRequest",
+    "collect_step_samples",
     "compare_policies",
     "fit_length_model",
     "fit_step_cost",

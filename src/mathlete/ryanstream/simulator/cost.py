@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mathlete.ryanstream.runner import ModelRunner, SampledToken
+from mathlete.ryanstream.engine import Engine
 from mathlete.ryanstream.scheduler import StepPlan
 
 
@@ -69,17 +69,13 @@ def fit_step_cost(samples: Sequence[StepSample]) -> StepCost:
     return StepCost(terms.get(0, 0.0), terms.get(1, 0.0), terms.get(2, 0.0))
 
 
-class TimedRunner:
-    """Stands before a runner and measures each step it executes; hand it to an `Engine` in the runner's place."""
-
-    def __init__(self, runner: ModelRunner) -> None:
-        """Measure `runner`."""
-        self.samples: list[StepSample] = []
-        self._runner = runner
-
-    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
-        """As the runner does."""
+def collect_step_samples(engine: Engine) -> list[StepSample]:
+    """Drive an engine until its requests are done, measuring each step, planning included."""
+    samples: list[StepSample] = []
+    while engine.has_work:
         started_s = time.perf_counter()
-        tokens = self._runner.execute(plan)
-        self.samples.append(StepSample(time.perf_counter() - started_s, *plan_size(plan)))
-        return tokens
+        engine.step()
+        seconds = time.perf_counter() - started_s
+        if engine.last_plan is not None:
+            samples.append(StepSample(seconds, *plan_size(engine.last_plan)))
+    return samples

@@ -14,6 +14,8 @@ from mathlete.ryanstream.lengths import LengthPosterior
 from mathlete.ryanstream.lookahead import HORIZON, Outlook
 from mathlete.ryanstream.request import EngineRequest
 
+_LENGTH_PERIOD = 4  # tokens between two looks at the length distribution, as in the predictor
+
 
 @dataclass(frozen=True, slots=True)
 class ForesightQuality:
@@ -44,6 +46,7 @@ class SimulatedLookahead:
             for name in num_output
         }
         self._alarm_until: dict[EngineRequest, int] = {}
+        self._remaining: dict[EngineRequest, float] = {}  # the expected length, as of the last look
 
     def note_token(
         self, request: EngineRequest, token_id: int, eos_logprob: float, entropy: float, num_left: int
@@ -54,14 +57,17 @@ class SimulatedLookahead:
         if self._rng.random() < self._quality.false_alarms:
             self._alarm_until[request] = length + HORIZON
         raised = remaining <= self._lead[request.request_id] or length < self._alarm_until.get(request, 0)
-        return Outlook(1.0 if raised else 0.0, HORIZON / 2 if raised else self.expected_remaining(request))
+        if length % _LENGTH_PERIOD == 1:
+            self._remaining[request] = length + self.expected_remaining(request)
+        return Outlook(1.0 if raised else 0.0, HORIZON / 2 if raised else self._remaining[request] - length)
 
     def note_finished(self, request: EngineRequest) -> None:
         """Learn its length."""
         self._lengths.add(len(request.output_ids), request.group)
 
     def forget(self, request: EngineRequest) -> None:
-        """Drop its alarm."""
+        """Drop what was noted of it."""
+        self._remaining.pop(request, None)
         self._alarm_until.pop(request, None)
 
     def expected_remaining(self, request: EngineRequest) -> float:

@@ -91,9 +91,9 @@ class LengthModel:
         within_sd: of the attempts of one problem.
     """
 
-    mean: float = 5.6
-    between_sd: float = 0.4
-    within_sd: float = 0.5
+    mean: float = 5.94
+    between_sd: float = 0.52
+    within_sd: float = 0.48
 
 
 def fit_length_model(trace: Sequence[TraceRequest]) -> LengthModel:

@@ -90,7 +90,7 @@ Sums sum_row(const float* row, int V, float top, float inverse) {
 
 struct Filter {
   float top_p;
-  size_t limit;  // top_k, V when it is off
+  size_t limit;     // top_k, V when it is off
   bool unfiltered;  // every token is kept
   float min_p;
   double uniform;

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from mathlete.ryanstream.model.nf4 import NF4_BLOCK, NF4_LEVELS, dequantize_nf4, unpack_nf4
+from mathlete.ryanstream.model.triton import on_the_cpu
 
 _ROWS, _COLUMNS = 32, 64
 
@@ -20,7 +21,7 @@ _ROWS, _COLUMNS = 32, 64
 @triton.jit
 def _nf4_matmul_kernel(
     x_ptr, packed_ptr, absmax_ptr, levels_ptr, out_ptr, num_rows, num_columns, width,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, K_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, K_BLOCK: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Program (i, j) makes out[i ROWS :, j COLUMNS :]."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -38,7 +39,10 @@ def _nf4_matmul_kernel(
         scale = tl.load(absmax_ptr + (column_start + start) // K_BLOCK, mask=column_inside, other=0.0)
         codes = tl.interleave(packed >> 4, packed & 15)  # [COLUMNS, K_BLOCK]
         weight = tl.load(levels_ptr + codes) * scale[:, None]
-        total = tl.dot(x, tl.trans(weight.to(x.dtype)), total, input_precision="ieee")
+        weight = tl.trans(weight.to(x.dtype))
+        if WIDEN:
+            x, weight = x.to(tl.float32), weight.to(tl.float32)
+        total = tl.dot(x, weight, total, input_precision="ieee")
     target = out_ptr + rows.to(tl.int64)[:, None] * num_columns + columns[None, :]
     tl.store(target, total, mask=row_inside[:, None] & column_inside[None, :])
 
@@ -56,7 +60,7 @@ def nf4_matmul(x: Tensor, packed: Tensor, absmax: Tensor) -> Tensor:
     levels = torch.tensor(NF4_LEVELS, dtype=torch.float32, device=x.device)
     _nf4_matmul_kernel[(triton.cdiv(num_rows, _ROWS), triton.cdiv(num_columns, _COLUMNS))](
         x, packed, absmax, levels, out, num_rows, num_columns, width,
-        ROWS=_ROWS, COLUMNS=_COLUMNS, K_BLOCK=NF4_BLOCK,
+        ROWS=_ROWS, COLUMNS=_COLUMNS, K_BLOCK=NF4_BLOCK, WIDEN=on_the_cpu(x),
     )  # fmt: skip
     return out
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mathlete.ryanstream.model.layer_cache import LayerCache
 from mathlete.ryanstream.model.ops import ForwardBatch
+from mathlete.ryanstream.model.triton import on_the_cpu
 
 _TILE = 64  # tokens; four blocks
 _SMALLEST_DOT = 16  # what `tl.dot` wants of each side
@@ -25,7 +26,7 @@ _SMALLEST_DOT = 16  # what `tl.dot` wants of each side
 def _attention_kernel(
     qkv_ptr, keys_ptr, values_ptr, tables_ptr, row_seq_ptr, lengths_ptr, out_ptr, table_width, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
-    GROUP_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr,
+    GROUP_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
     """Program (m, kv) makes the HEADS / KV_HEADS heads of row m that share key/value head kv."""
     row, kv = tl.program_id(0).to(tl.int64), tl.program_id(1)
@@ -35,6 +36,8 @@ def _attention_kernel(
     head_dims = (kv * group + member)[:, None] * DIM + dims[None, :]
     query = tl.load(qkv_ptr + row * (HEADS + 2 * KV_HEADS) * DIM + head_dims, mask=inside, other=0.0)
     query = query.to(keys_ptr.dtype.element_ty)  # [GROUP_BLOCK, DIM_BLOCK]
+    if WIDEN:
+        query = query.to(tl.float32)
     length = tl.load(lengths_ptr + row)
     table = tables_ptr + tl.load(row_seq_ptr + row).to(tl.int64) * table_width
     peak = tl.full((GROUP_BLOCK,), float("-inf"), dtype=tl.float32)
@@ -56,6 +59,8 @@ def _attention_kernel(
             mask=visible[:, None] & (dims < DIM)[None, :],
             other=0.0,
         )  # [TILE, DIM_BLOCK]
+        if WIDEN:
+            keys, values = keys.to(tl.float32), values.to(tl.float32)
         scores = tl.dot(query, keys, input_precision="ieee") * scale
         scores = tl.where(visible[None, :], scores, float("-inf"))
         new_peak = tl.maximum(peak, tl.max(scores, axis=1))
@@ -83,6 +88,6 @@ def paged_attention(qkv: Tensor, num_heads: int, batch: ForwardBatch, cache: Lay
         HEADS=num_heads, KV_HEADS=kv_heads, DIM=head_dim,
         DIM_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(head_dim)),
         GROUP_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(num_heads // kv_heads)),
-        BLOCK_SIZE=block_size, TILE=_TILE,
+        BLOCK_SIZE=block_size, TILE=_TILE, WIDEN=on_the_cpu(qkv),
     )  # fmt: skip
     return out

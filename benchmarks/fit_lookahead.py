@@ -29,7 +29,7 @@ from mathlete.generators.chat_format import chat_ids
 from mathlete.model_store.store import ModelStore
 from mathlete.ryanstream.engine_config import EngineConfig
 from mathlete.ryanstream.loading import load_engine
-from mathlete.ryanstream.lookahead import HORIZON, LookaheadPredictor, LookaheadWeights
+from mathlete.ryanstream.lookahead import HORIZON, LookaheadPredictor, LookaheadWeights, Outlook
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.scheduler import FINISHING_ABOVE
 
@@ -52,12 +52,29 @@ class Rows(NamedTuple):
     remaining: Array
 
 
+class Recorder(LookaheadPredictor):
+    """A predictor that keeps the end-of-text log-probabilities it is told."""
+
+    def __init__(self) -> None:
+        """Nothing heard yet."""
+        super().__init__()
+        self.eos_logprobs: dict[str, list[float]] = {}
+
+    def note_token(
+        self, request: EngineRequest, token_id: int, eos_logprob: float, entropy: float, num_left: int
+    ) -> Outlook:
+        """Keep it, and predict."""
+        self.eos_logprobs.setdefault(request.request_id, []).append(round(eos_logprob, 4))
+        return super().note_token(request, token_id, eos_logprob, entropy, num_left)
+
+
 def record(args: argparse.Namespace) -> None:
     """Solve problems and write what the predictor would have seen."""
     store = ModelStore()
     config = EngineConfig(max_running=24, max_model_len=2048)
     loaded = load_engine(store.ensure(args.model).path, store.cache_dir, config, lambda what, done, total: None)
     signal = loaded.tokenizer.encode("boxed{")
+    recorder = loaded.engine._scheduler._lookahead = Recorder()
     problems = [json.loads(line) for line in Path(args.problems_file).read_text(encoding="utf-8").splitlines()]
     random.Random(5).shuffle(problems)
     for number, problem in enumerate(problems[: args.problems]):
@@ -69,16 +86,18 @@ def record(args: argparse.Namespace) -> None:
         while loaded.engine.has_work:
             for output in loaded.engine.step():
                 if output.end is not None:
-                    out.write(json.dumps(_row(output.request, output.end.reason, signal)) + "\n")
+                    heard = recorder.eos_logprobs.pop(output.request.request_id, [])
+                    out.write(json.dumps(_row(output.request, output.end.reason, heard, signal)) + "\n")
 
 
-def _row(request: EngineRequest, reason: str, signal: list[int]) -> dict[str, Any]:
+def _row(request: EngineRequest, reason: str, eos_logprobs: list[float], signal: list[int]) -> dict[str, Any]:
+    """What is said at the last token, when all is over, is not asked for: it stands as 0."""
     return {
         "id": request.request_id,
         "group": request.group,
         "token_ids": request.output_ids,
         "entropies": [round(value, 4) for value in request.entropies],
-        "eos_logprobs": [round(value, 4) for value in request.eos_logprobs],
+        "eos_logprobs": [*eos_logprobs, 0.0],
         "reason": reason,
         "signal": signal,
     }

@@ -14,6 +14,7 @@ and ends with a table of medians and of the median of the paired ratios.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -97,7 +98,10 @@ class Process:
         """End it and all that it started."""
         self._signal(signal.SIGKILL)
         self._process.wait()
-        self._log.close()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            with contextlib.suppress(BrokenPipeError):  # a job that it never read
+                if stream is not None:
+                    stream.close()
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -137,6 +141,8 @@ def main() -> None:
             for row in _measure(peers[name], workloads, tokenizer, args):
                 rows.append(row)
                 print(json.dumps(row), file=out, flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
     finally:  # an interrupt keeps what there is
         medians = list(_medians(rows))
         for row in medians:

@@ -121,7 +121,7 @@ def test_any_company_gives_the_same(make: Callable[..., Engine], config: dict[st
     assert all(len(found.ids) == 24 for found in expected.values())
     assert set(expected["2"].ids) <= set(DIGITS) and 281 in expected["6"].ids
     num_preempted = 0
-    tight = {"num_blocks": 7}
+    tight = {"num_blocks": 5}
     for seed, limits in enumerate([{}, {"max_running": 5}, {"max_step_tokens": 11}, tight, tight]):
         found, preempted = in_company(make(**config, **limits), random.Random(seed))
         assert found == expected, f"company {seed} changed something"

@@ -81,7 +81,7 @@ def test_torch_is_compiled_when_asked_for_and_possible(monkeypatch: pytest.Monke
     monkeypatch.setattr(placement, "compiled_ops", lambda config, rotary: CompileUnavailable("no compiler"))
     found = torch_ops(CONFIG, tables, True, "no kernels")
     assert found.name == "torch (no kernels; no compiler)" and type(found.ops) is TorchOps
-    monkeypatch.setattr(placement, "compiled_ops", CompiledOps)
+    monkeypatch.setattr(placement, "compiled_ops", lambda config, rotary: CompiledOps(config, rotary, "eager"))
     found = torch_ops(CONFIG, tables, True, "no kernels")
     assert found.name == "torch compiled (no kernels)" and type(found.ops) is CompiledOps
 

@@ -115,7 +115,8 @@ def test_text_logits_needs_a_text(loaded: LoadedEngine) -> None:
         next(text_logits(loaded.engine.runner.model, torch.float32, []))
 
 
-def test_a_start_is_timed_to_its_first_token(tiny: TinyModel, tmp_path: Path) -> None:
+def test_a_start_is_timed_to_its_first_token(tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MATHLETE_NATIVE", "0")  # compiling them would be timed too
 
     config = EngineConfig(precision="fp32", max_model_len=512, num_threads=1, kv_cache_bytes=1 << 22)
     converted: list[str] = []

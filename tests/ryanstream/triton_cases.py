@@ -195,12 +195,12 @@ def same(got: Drawn, expected: Drawn) -> None:
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize(("vocab", "num_rows"), [(48, len(PARAMS)), (1030, 2)])
+@pytest.mark.parametrize(("vocab", "num_rows"), [(48, len(PARAMS)), (1030, 1)])
 def test_sample(rng: torch.Generator, device: torch.device, vocab: int, num_rows: int) -> None:
     """Rounded logits, so that many are equal and the order of ids decides; some impossible."""
     logits = (torch.randn((num_rows, vocab), generator=rng) * 3).round()
     logits[::2, 5::7] = -torch.inf
-    logits[1, :6] = torch.tensor([-0.0, 0.0] * 3)
+    logits[-1, :6] = torch.tensor([-0.0, 0.0] * 3)
     params = [SamplingParams(seed=i, **{**PLAIN, **PARAMS[i]}) for i in range(num_rows)]
     same(*drawn_by_both(logits, sampling_batch(params, range(num_rows)), device))
 
@@ -265,7 +265,7 @@ def test_a_whole_model_on_kernels_and_on_twins(
     models = [Transformer(config, weights, ops(config, tables)) for ops in (TritonOps, TorchOps)]
     kv_dtype = FP32 if dtype == FP32 else BF16
     caches = [allocate_cache(config, 8, kv_dtype, device) for _ in models]
-    for lengths in ([(0, 18), (0, 3)], [(18, 19), (3, 8)]):
+    for lengths in ([(0, 5), (0, 2)], [(5, 6), (2, 4)]):
         got, expected = (
             model.forward(batch_of(lengths, device), cache).logits for model, cache in zip(models, caches, strict=True)
         )

@@ -35,7 +35,8 @@ class EvictionPolicy:
     """When idle blocks may go. `SPEC_A4` holds the specification's values; the defaults are what was measured better.
 
     `benchmarks/kv_eviction.py` compares them: clearing 30 % of the pool at once throws away what attempts come back
-    for, and prompts of problems that are done kept the first places among the most referenced for ever.
+    for, prompts of problems that are done kept the first places among the most referenced for ever, and references
+    told nothing about what would be asked for again.
 
     Attributes:
         min_idle_s: a block is idle that long before it goes without force.
@@ -50,7 +51,7 @@ class EvictionPolicy:
     num_protected: int = 10
     protect_for_s: float = 10.0
     forced_occupancy: float = 1.0
-    reference_credit_s: float = 1.0
+    reference_credit_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""

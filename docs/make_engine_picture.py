@@ -129,8 +129,8 @@ def picture() -> str:
         text(250, 34, "step() does this once; every request that has caught up gets one token", "small"),
         card(24, 64, 190, 216, "1  Scheduler", [
             "waiting: who needs blocks", "running: who holds some", "", "order: priority, then fair",
-            "share over problems; in a step", "those about to end first", "", "no room: the last in order",
-            "gives its blocks back and waits",
+            "share over problems;", "those about to end first", "", "no room: the last in order",
+            "gives its blocks back",
         ]),
         plan(),
         card(706, 64, 190, 216, "KV cache", [

@@ -49,6 +49,20 @@ def drive(engine: Engine, max_steps: int = 2000) -> Ended:
     raise AssertionError(f"{engine.num_unfinished} requests are not done after {max_steps} steps")
 
 
+def drive_with_preemptions(engine: Engine, every: int = 7) -> Ended:
+    """Drive, and put everything that runs aside again and again, whatever the scheduler would do."""
+    ended, step = Ended(), 0
+    while engine.has_work:
+        ended.outputs |= {o.request.request_id: o for o in engine.step() if o.end is not None}
+        step += 1
+        if step % every == 0:
+            for request in list(engine._scheduler.running):
+                engine._scheduler._preempt(request)
+                ended.num_preempted += 1
+        engine.check_integrity()
+    return ended
+
+
 def greedy(max_tokens: int) -> SamplingParams:
     return SamplingParams(temperature=0, max_tokens=max_tokens)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from driving import drive, greedy, load, run_all
+from driving import drive, drive_with_preemptions, greedy, load, run_all
 from tiny_qwen import TinyModel, control_tokens
 from token_walk import CopyingWalk, TokenWalk, counted, looping
 
@@ -85,16 +85,16 @@ def test_stop_strings_go_on_working(tiny: TinyModel, engine_cache: Path) -> None
 
 def test_it_outlives_preemption(tiny: TinyModel, engine_cache: Path) -> None:
     prompts = [[i + 1] * 20 for i in range(5)]
-    loads = []
-    for num_blocks in (64, 8):
-        engine = load(tiny.folder, engine_cache, num_blocks, precision="fp32").engine
+    runs = []
+    for driven in (drive, drive_with_preemptions):
+        engine = load(tiny.folder, engine_cache, precision="fp32").engine
         for i, prompt in enumerate(prompts):
             engine.add(str(i), prompt, noisy(seed=i, max_tokens=40), constraint=TokenWalk(looping(DIGITS)))
-        loads.append(drive(engine))
-    roomy, tight = loads
-    assert tight.num_preempted > 0 and roomy.num_preempted == 0
+        runs.append(driven(engine))
+    plain, interrupted = runs
+    assert interrupted.num_preempted >= 20
     for i in range(5):
-        assert tight.ids(str(i)) == roomy.ids(str(i)) and len(tight.ids(str(i))) == 40
+        assert interrupted.ids(str(i)) == plain.ids(str(i)) and len(plain.ids(str(i))) == 40
 
 
 class RaisesInMask(TokenWalk):

@@ -70,7 +70,7 @@ def engine(
     problems: Problems = 1,
     new: New = 256,
     prompt: Prompt = 200,
-    precision: Precisions = "w8a8",
+    precision: Precisions = "auto",
     kv_cache: KVCacheType = "bf16",
     repeat: Repeat = 5,
     threads: Threads = None,
@@ -105,7 +105,7 @@ def engine(
 @app.command()
 def loader(
     model: Model = DEFAULT_MODEL,
-    precision: Precisions = "w8a8",
+    precision: Precisions = "auto",
     repeat: Repeat = 5,
     threads: Threads = None,
     as_json: AsJson = False,

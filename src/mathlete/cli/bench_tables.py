@@ -30,7 +30,7 @@ def print_engine(rows: Sequence[Row], console: Console) -> None:
         share = row["decode_tokens_per_s"] / row["roofline_tokens_per_s"]
         size = f"{row['problems']} x {row['attempts']}" if row["problems"] > 1 else str(row["attempts"])
         table.add_row(
-            row["precision"],
+            _precision(row),
             size,
             f"{row['tokens_per_s']:.1f}",
             f"{row['decode_tokens_per_s']:.1f}",
@@ -63,12 +63,17 @@ def print_starts(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def _precision(row: Row) -> str:
+    """With "auto", what it chose for this many attempts."""
+    return f"auto ({row['weights']})" if row["precision"] == "auto" else str(row["precision"])
+
+
 def _machine_line(row: Row) -> str:
     products = ""
     if row["peak_gop_per_s"] is not None:
         products = f", multiplies {row['peak_gop_per_s']:.0f} GOP/s ({row['gop_per_s']:.0f} used)"
     return (
-        f"{row['precision']}, {row['attempts']} at once: this machine reads {row['read_gb_per_s']:.1f} GB/s "
+        f"{_precision(row)}, {row['attempts']} at once: this machine reads {row['read_gb_per_s']:.1f} GB/s "
         f"({row['weight_gb_per_s']:.1f} used){products}; {row['kv_bytes_per_attempt'] / 2**20:.1f} MiB of keys and "
         "values each"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
+from mathlete.ryanstream.request import EngineRequest
 
 
 class Expected(NamedTuple):
@@ -18,6 +19,11 @@ class Expected(NamedTuple):
 
     remaining: float
     num_own: int
+
+
+def expected(request: EngineRequest) -> Expected:
+    """What is expected of a request now."""
+    return Expected(request.expected_remaining, len(request.output_ids) // BLOCK_SIZE)
 
 
 def peak_blocks(num_used: int, requests: Iterable[Expected]) -> float:

@@ -11,15 +11,16 @@ any other; the first of those that wait is admitted first. So until it gets its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, PrefixMatch, blocks_for
 from mathlete.ryanstream.kv_manager import KVCacheManager
 from mathlete.ryanstream.lookahead import HORIZON, Lookahead
-from mathlete.ryanstream.memory_plan import Expected, peak_blocks
+from mathlete.ryanstream.memory_plan import expected, peak_blocks
 from mathlete.ryanstream.policy import FirstComeFirstServed, OrderKey, SchedulingPolicy, order_key
 from mathlete.ryanstream.request import EngineRequest, Status
+from mathlete.ryanstream.shared_prefix import sibling_is_ahead
 from mathlete.ryanstream.waiting import GroupAccounts, WaitingQueue
 
 FINISHING_ABOVE = 0.7
@@ -271,7 +272,7 @@ class Scheduler:
         for request in self.waiting.in_order():
             tokens = request.token_slice(0, request.num_reusable)
             match = self._pool.match_prefix(tokens)
-            if self._sibling_is_ahead(tokens, match.num_tokens):
+            if sibling_is_ahead(tokens, match.num_tokens, self.running):
                 self.num_held += 1
                 if self.num_held == self.config.max_running:  # there may be thousands: enough to fill the next step
                     break
@@ -293,8 +294,7 @@ class Scheduler:
         if not self.running:
             return True
         num_needed = blocks_for(request.num_tokens) - len(match.block_ids)
-        future = [Expected(other.expected_remaining, _num_own(other)) for other in self.running]
-        future.append(Expected(request.expected_remaining, _num_own(request)))
+        future = [expected(other) for other in (*self.running, request)]
         num_used = self._pool.num_blocks - self._pool.num_free + num_needed
         return peak_blocks(num_used, future) <= _OVERCOMMIT * self._pool.num_blocks
 
@@ -317,26 +317,3 @@ class Scheduler:
         request.status = Status.RUNNING
         draft.put(entry)
         return True
-
-    def _sibling_is_ahead(self, tokens: list[int], num_found: int) -> bool:
-        """Whether a running request is about to compute more of this prefix than the cache holds."""
-        return any(
-            num_found < (common := _common_blocks(tokens, other.prompt_ids)) and other.num_computed < common
-            for other in self.running
-            if other.num_computed < len(other.prompt_ids)
-        )
-
-
-def _num_own(request: EngineRequest) -> int:
-    """Blocks that the request shares with nobody, about: those of its output."""
-    return len(request.output_ids) // BLOCK_SIZE
-
-
-def _common_blocks(tokens: Sequence[int], others: Sequence[int]) -> int:
-    """Tokens in whole blocks that both start with."""
-    common = 0
-    for ours, theirs in zip(tokens, others, strict=False):
-        if ours != theirs:
-            break
-        common += 1
-    return common // BLOCK_SIZE * BLOCK_SIZE

@@ -193,7 +193,7 @@ class NativeKernels:
         return token, logprob, entropy, log_normalizer, top_ids, top_logprobs
 
     def apply_mask(self, logits: Tensor, masks: Tensor) -> None:
-        """Set logits float32 [M, V] to minus infinity, in place, where the bit in masks int32 [M, ceil(V / 32)] is 0."""
+        """Set logits float32 [M, V] to minus infinity, in place, where masks int32 [M, ceil(V / 32)] have a 0 bit."""
         rows, vocab = logits.shape
         if tuple(masks.shape) != (rows, -(-vocab // 32)):
             raise ValueError(f"masks of {rows} rows of {vocab} tokens cannot be {tuple(masks.shape)}")

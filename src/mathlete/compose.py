@@ -6,6 +6,7 @@ The engine is imported when a model is loaded, since torch comes with it: what i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,9 @@ class RunConfig:
         kv_cache_dtype: of keys and values.
         batch_invariant: guarantee that an attempt's tokens do not depend on the others'.
         tensor_parallel: processes that hold the model together.
+        device: "cpu", "cuda" or "cuda:N".
+        thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
+        normalize_math: make mathematical text of statements uniform before the model sees it.
         code_timeout_s: seconds a program may run.
     """
 
@@ -71,6 +75,9 @@ class RunConfig:
     kv_cache_dtype: KVCacheDtype = "bf16"
     batch_invariant: bool = False
     tensor_parallel: int = 1
+    device: str = "cpu"
+    thinking_budget: int | None = None
+    normalize_math: bool = False
     code_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
@@ -90,7 +97,11 @@ class RunConfig:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
         if not math.isfinite(self.temperature):
             raise ValueError(f"temperature must be a number, not {self.temperature}")
-        SamplingParams(self.temperature, self.top_p, self.top_k, self.min_p, self.max_tokens)
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be cpu, cuda or cuda:N, not {self.device!r}")
+        SamplingParams(
+            self.temperature, self.top_p, self.top_k, self.min_p, self.max_tokens, thinking_budget=self.thinking_budget
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +139,14 @@ def build_generator(
         kv_cache_dtype=config.kv_cache_dtype,
         batch_invariant=config.batch_invariant,
         tensor_parallel=config.tensor_parallel,
+        device=config.device,
         max_running=config.max_in_flight,
         max_step_tokens=max(256, 2 * config.max_in_flight),  # every running request gets a token in each step
         max_model_len=config.max_tokens + _PROMPT_ROOM,
         num_threads=config.threads,
     )
     loaded = load_engine(model_path, cache_dir, engine, progress)
-    generator = RyanStreamGenerator(loaded)
+    generator = RyanStreamGenerator(loaded, config.normalize_math)
     warnings = kernel_warnings(loaded.kernels)
     speed = generator.measure_speed(min(16, config.max_in_flight))
     return LoadedGenerator(generator, generator.description, warnings, speed, generator.take_warnings)
@@ -149,10 +161,10 @@ def engine_is_missing(error: ModuleNotFoundError) -> EngineError:
 
 
 def kernel_warnings(kernels: str) -> tuple[str, ...]:
-    """What to say of the engine's kernels: "native", or "torch (why not native)"."""
-    if kernels == "native":
+    """What to say of the engine's kernels: "native", "triton", or "torch (why neither)"."""
+    if kernels in ("native", "triton"):
         return ()
-    return (f"the engine runs on its slow path: {kernels}; the native kernels would be several times faster",)
+    return (f"the engine runs on its slow path: {kernels}; its own kernels would be several times faster",)
 
 
 def isolation_warnings(layers: Collection[str]) -> tuple[str, ...]:
@@ -191,7 +203,13 @@ def build_driver(
         attempts=config.attempts,
         max_in_flight=config.max_in_flight,
         run_seed=config.seed,
-        attempt=AttemptConfig(config.max_tokens, top_p=config.top_p, top_k=config.top_k, min_p=config.min_p),
+        attempt=AttemptConfig(
+            config.max_tokens,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            min_p=config.min_p,
+            thinking_budget=config.thinking_budget,
+        ),
         code=CodeLimits(wall_s=config.code_timeout_s),
         tokens_per_s=loaded.tokens_per_s,
     )

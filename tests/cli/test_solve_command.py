@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
@@ -16,7 +17,8 @@ from rich.console import Console
 
 from mathlete import __version__
 from mathlete.cli import session
-from mathlete.compose import LoadedGenerator, RunConfig, isolation_warnings, kernel_warnings
+from mathlete.compose import LoadedGenerator, RunConfig, build_generator, isolation_warnings, kernel_warnings
+from mathlete.core.errors import EngineError
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.sandbox.isolation import LAYERS
 from watching import stored
@@ -163,7 +165,7 @@ def test_warnings_of_the_run_itself_are_told_at_its_end(
 
 
 def test_what_is_warned_of() -> None:
-    assert kernel_warnings("native") == ()
+    assert kernel_warnings("native") == kernel_warnings("triton") == ()
     (slow,) = kernel_warnings("torch (no C++ compiler (g++) was found)")
     assert "slow" in slow and "g++" in slow
     assert isolation_warnings(LAYERS) == ()
@@ -214,3 +216,39 @@ def test_version_and_help(command: list[str]) -> None:
     assert "Usage:" in alone.stdout and "evaluate" in alone.stdout and not alone.stderr
     for name in ("solve", "evaluate"):
         assert "--resume" in run(name, "--help").stdout
+
+
+def test_what_the_flags_ask_of_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting of a run that concerns the engine reaches it."""
+    from mathlete.ryanstream import loading
+
+    asked: list[Any] = []
+
+    def load_engine(path: Path, cache_dir: Path, config: Any, progress: Any) -> None:
+        asked.append(config)
+        raise EngineError("enough")
+
+    monkeypatch.setattr(loading, "load_engine", load_engine)
+    given = {
+        "precision": "int4", "kv_cache_dtype": "int8", "batch_invariant": True, "tensor_parallel": 2, "device": "cuda:1",
+    }  # fmt: skip
+    config = RunConfig("solve", None, "m", 60.0, max_tokens=500, max_in_flight=7, threads=3, **given)  # type: ignore[arg-type]
+    with pytest.raises(EngineError, match="enough"):
+        build_generator(config, tmp_path, tmp_path, lambda what, done, total: None)
+    (engine,) = asked
+    assert {name: getattr(engine, name) for name in given} == given
+    assert (engine.max_running, engine.num_threads) == (7, 3) and engine.max_model_len > 500
+
+
+def test_what_needs_one_precision_gets_one(mathlete: Mathlete, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[RunConfig] = []
+
+    def load(config: RunConfig, console: Console) -> LoadedGenerator:
+        seen.append(config)
+        return LoadedGenerator(ScriptedGenerator(lambda request: Reply.failing("[lost]")), "scripted")
+
+    monkeypatch.setattr(session, "load_generator", load)
+    for flags in ((), ("--batch-invariant",), ("--tensor-parallel", "2"), ("--thinking-budget", "9")):
+        mathlete("solve", "How many?", "--attempts", "1", *flags)
+    assert [config.precision for config in seen] == ["auto", "w8a8", "w8a8", "auto"]
+    assert seen[-1].thinking_budget == 9

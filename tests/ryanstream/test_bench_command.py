@@ -90,7 +90,7 @@ def test_an_interrupt_prints_the_figures_so_far(run: Run, tiny: TinyModel, monke
         (("--attempts", "1,x"), "--attempts takes numbers of at least 1"),
         (("--attempts", "0"), "--attempts takes numbers of at least 1"),
         (("--precision", "int3"), "--precision must be one of"),
-        (("--kv-cache", "fp8"), "--kv-cache must be bf16 or int8"),
+        (("--kv-cache-dtype", "fp8"), "--kv-cache-dtype must be bf16 or int8"),
         (("--prompt", "64", "--precision", "bf16"), "--prompt must be at least"),
     ],
 )

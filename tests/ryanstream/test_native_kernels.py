@@ -12,13 +12,13 @@ from torch import Tensor
 
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.model.config import ModelConfig
-from mathlete.ryanstream.model.native.kernels import MAX_GROUP, NativeKernels, QuantizedRows
 from mathlete.ryanstream.model.layer_cache import LayerCache
+from mathlete.ryanstream.model.native.kernels import MAX_GROUP, NativeKernels, QuantizedRows
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.ops_native import NativeOps, native_supports
 from mathlete.ryanstream.model.ops_torch import TorchOps, linear, rms_norm
-from mathlete.ryanstream.model.rotary import rotary_tables
 from mathlete.ryanstream.model.quantization import pack_int8_torch, quantize_rows, unpack_int8
+from mathlete.ryanstream.model.rotary import rotary_tables
 from mathlete.ryanstream.model.weights import PackedWeight
 
 ROWS = (1, 2, 3, 13, 14, 15, 28, 29, 40)

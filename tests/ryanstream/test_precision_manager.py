@@ -86,6 +86,23 @@ def test_memory_takes_the_larger_one_away_and_gives_it_back() -> None:
     assert report.steps == {"w8a8": 2, "int4": 2}
 
 
+def test_what_would_not_fit_is_not_brought_back() -> None:
+    """The memory freed by dropping the larger one makes room for it only as long as it is not there."""
+    memory = Memory()
+    manager = memory.manager()
+    memory.in_use = 0.85
+    others = 0.58  # without the larger precision; with it 0.85
+    for at_s in range(1, 20):
+        memory.at_s = float(at_s)
+        manager.weights(32)
+        memory.in_use = others if manager.kept == ("int4",) else 0.85
+    report = manager.report()
+    assert (report.switched_under_pressure, report.restored) == (1, 0)
+    memory.in_use, memory.at_s = 0.4, 30.0  # now there is room for 0.27 more
+    manager.weights(32)
+    assert manager.kept == ("int4", "w8a8")
+
+
 def test_under_pressure_from_the_start_only_the_smallest_is_loaded() -> None:
     memory = Memory()
     memory.in_use = 0.9

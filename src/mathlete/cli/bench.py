@@ -48,7 +48,7 @@ Precisions = Annotated[
         "--precision", metavar="NAME,...", help="Of the linear layers: w8a8, int4, nf4, bf16, or auto; one run each."
     ),
 ]
-KVCacheType = Annotated[str, typer.Option("--kv-cache", metavar="bf16|int8", help="Of keys and values.")]
+KVCacheType = Annotated[str, typer.Option("--kv-cache-dtype", metavar="bf16|int8", help="Of keys and values.")]
 Repeat = Annotated[int, typer.Option(min=1, help="Runs behind each median.")]
 
 
@@ -71,7 +71,7 @@ def engine(
     new: New = 256,
     prompt: Prompt = 200,
     precision: Precisions = "auto",
-    kv_cache: KVCacheType = "bf16",
+    kv_cache_dtype: KVCacheType = "bf16",
     repeat: Repeat = 5,
     threads: Threads = None,
     as_json: AsJson = False,
@@ -85,7 +85,7 @@ def engine(
     with _naming_options():
         workloads = [Workload(size, problems, prompt, new) for size in _sizes(attempts)]
     most = max(workload.num_requests for workload in workloads)
-    configs = [_config(name, kv_cache, threads, most, prompt + new + 16) for name in precision.split(",")]
+    configs = [_config(name, kv_cache_dtype, threads, most, prompt + new + 16) for name in precision.split(",")]
     console = Console(stderr=True)
     _tell_busy(console)
     taken: list[_Taken] = []
@@ -251,7 +251,7 @@ def _sizes(text: str) -> list[int]:
 @contextmanager
 def _naming_options() -> Iterator[None]:
     """A `ValueError` of a configuration, told by the name of the option."""
-    names = {"prompt_tokens": "prompt", "new_tokens": "new", "kv_cache_dtype": "kv-cache"}
+    names = {"prompt_tokens": "prompt", "new_tokens": "new"}
     try:
         yield
     except ValueError as error:

@@ -12,12 +12,14 @@ from mathlete.cli.solve import (
     BatchInvariant,
     Budget,
     CodeTimeout,
+    Device,
     KVCacheDtype,
     Limit,
     MaxInFlight,
     MaxTokens,
     MinP,
     Model,
+    NormalizeMath,
     Out,
     Precision,
     Resume,
@@ -25,6 +27,7 @@ from mathlete.cli.solve import (
     Source,
     Temperature,
     TensorParallel,
+    ThinkingBudget,
     Threads,
     TopK,
     TopP,
@@ -52,6 +55,9 @@ def evaluate(
     kv_cache_dtype: KVCacheDtype = "bf16",
     batch_invariant: BatchInvariant = False,
     tensor_parallel: TensorParallel = 1,
+    device: Device = "cpu",
+    thinking_budget: ThinkingBudget = None,
+    normalize_math: NormalizeMath = False,
     threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,
@@ -59,6 +65,7 @@ def evaluate(
 ) -> None:
     """Run tasks that have answers: all attempts of each, none stopped early; prints accuracy with intervals.
 
+    Every step is computed in one precision, w8a8 unless another is given, so that a run repeats to the token.
     Rows without an answer are refused; rows marked `"integer": false` are left out and counted.
     """
     run_command(ctx, tasks, default_budget="12h", require_gold=True)

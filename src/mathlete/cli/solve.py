@@ -58,6 +58,13 @@ BatchInvariant = Annotated[
         help="Guarantee that an attempt does not depend on what is computed beside it; slow without native kernels.",
     ),
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N; a GPU takes --precision bf16, nf4 or auto.")]
+ThinkingBudget = Annotated[
+    int | None, typer.Option(min=0, help="Tokens of a <think> block before it is closed by force; no limit by default.")
+]
+NormalizeMath = Annotated[
+    bool, typer.Option("--normalize-math", help="Make the notation of statements uniform before the model sees it.")
+]
 TensorParallel = Annotated[int, typer.Option(min=1, help="Processes that hold the model together.")]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
@@ -84,6 +91,9 @@ def solve(
     kv_cache_dtype: KVCacheDtype = "bf16",
     batch_invariant: BatchInvariant = False,
     tensor_parallel: TensorParallel = 1,
+    device: Device = "cpu",
+    thinking_budget: ThinkingBudget = None,
+    normalize_math: NormalizeMath = False,
     threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,
@@ -142,6 +152,8 @@ def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
     options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
     timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
+    if (options["batch_invariant"] or options["tensor_parallel"] > 1) and not _is_given(ctx, "precision"):
+        options["precision"] = "w8a8" if options["device"] == "cpu" else "bf16"  # both need a fixed one
     model = Path(options["model"]).expanduser()
     if find_model(options["model"]) is None and os.path.exists(model):
         options["model"] = str(model.absolute())
@@ -164,10 +176,15 @@ def _duration(flag: str, text: str) -> float:
 
 def _check_resumable(ctx: typer.Context) -> None:
     """A run goes on as it was begun: refuse flags that would seem to change it."""
-    given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    given = [name for name in ctx.params if _is_given(ctx, name)]
     fixed = sorted(f"--{name.replace('_', '-')}" for name in given if name not in _MAY_CHANGE)
     if fixed:
         raise InputError(
             f"{', '.join(fixed)} cannot be changed when a run is resumed, only --budget can; leave it out, or start "
             "a new run"
         )
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    """Whether a flag stands on the command line."""
+    return getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"

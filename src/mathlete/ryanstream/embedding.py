@@ -41,7 +41,8 @@ def embed(engine: Engine, prompts: Sequence[Sequence[int]], pooling: Pooling = "
     except EngineError:
         for name in names:
             engine.abort(request_id=name)
-        engine.step()  # takes the news of the aborts, so that the engine is idle again
+        if engine.has_work:
+            engine.step()  # takes the news of the aborts, so that the engine is idle again
         raise
     return torch.stack([pooled[name] for name in names])
 

@@ -124,7 +124,7 @@ class Engine:
         if len(prompt_ids) >= self.max_model_len:
             raise EngineError(
                 f"request {request_id!r} has {len(prompt_ids)} prompt tokens; "
-                f"the engine takes fewer than {self.max_model_len}"
+                f"the engine takes fewer than {self.max_model_len}. Shorten it, or raise the engine's max_model_len"
             )
         if (sampling.stop or sampling.thinking_budget is not None) and not self._token_bytes:
             raise EngineError(f"request {request_id!r} looks for text, but the engine was given no token_bytes")
@@ -238,7 +238,7 @@ class Engine:
             raise EngineError(
                 f"request {request_id!r} can grow to {num_prompt} prompt and {num_tokens + 1 - num_prompt} new tokens "
                 f"and then needs {self._describe(needed)}; the whole KV cache has {self._describe(there)}. "
-                "Give the cache more memory, or lower the request's max_tokens or shorten its prompt."
+                "Lower the request's max_tokens, shorten its prompt, or give the engine more kv_cache_bytes."
             )
 
     def _describe(self, num_blocks: int) -> str:

@@ -58,7 +58,8 @@ class EngineConfig:
             raise ValueError('batch_invariant needs one precision: "auto" chooses it by the size of the batch')
         if self.tensor_parallel > 1 and self.precision == "auto":
             raise ValueError('tensor_parallel needs one precision: with "auto" the ranks might choose differently')
-        for name in ("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "num_threads"):
+        sizes = ("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "kv_cache_bytes", "num_threads")
+        for name in sizes:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, not {value}")

@@ -2,8 +2,8 @@
 
 Few rows are bound by memory, where 4-bit weights win; many rows are bound by arithmetic, where int8 wins. Where the
 crossing lies is measured on the machine (`calibrate`) and remembered. Under memory pressure only the smallest
-precision is kept, and the others are loaded again when the pressure is gone. Knows weights and seconds; knows nothing
-of requests.
+precision is kept; the others are loaded again when the pressure is gone and would not come back with them. Knows
+weights and seconds; knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ class AutoPrecisionManager:
         self._steps: Counter[Precision] = Counter()
         self._rows: Counter[Precision] = Counter()
         self._switched = self._restored = 0
+        self._in_use_before: float | None = None  # when the others were dropped, until it was seen what that freed
+        self._freed = 0.0
         if self._memory_in_use() <= self._limits.high:
             self._keep_all()
 
@@ -126,6 +128,11 @@ class AutoPrecisionManager:
     def kept(self) -> tuple[Precision, ...]:
         """Precisions whose weights are in memory."""
         return tuple(self._kept)
+
+    @property
+    def smallest(self) -> ModelWeights:
+        """The weights that are always there."""
+        return self._kept[self._order[0]]
 
     def weights(self, num_rows: int) -> ModelWeights:
         """The weights to compute a step of `num_rows` rows with."""
@@ -144,11 +151,15 @@ class AutoPrecisionManager:
             return
         self._checked_s = self._now()
         in_use = self._memory_in_use()
+        if self._in_use_before is not None:
+            self._freed = max(0.0, self._in_use_before - in_use)
+            self._in_use_before = None
+        complete = len(self._kept) == len(self._order)
         if in_use > self._limits.high and len(self._kept) > 1:
-            smallest = self._order[0]
-            self._kept = {smallest: self._kept[smallest]}  # the last reference to the others: their memory is free
+            self._kept = {self._order[0]: self.smallest}  # the last reference to the others: their memory is free
             self._switched += 1
-        elif in_use < self._limits.low and len(self._kept) < len(self._order):
+            self._in_use_before = in_use
+        elif not complete and in_use < self._limits.low and in_use + self._freed <= self._limits.high:
             self._keep_all()
             self._restored += 1
 

@@ -130,7 +130,8 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     if len(precisions) > 1 and device.type == "cuda":
         manager = AutoPrecisionManager(precisions, weights_of, LARGEST_FIRST, lambda: gpu_memory_in_use(device))
     elif len(precisions) > 1:
-        named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}"
+        assert compiled is not None, "without the kernels there is one precision"
+        named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}:{compiled.name}"
         path = cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
         costs = remembered_costs(
             path, precisions, lambda: calibrate(shape, {name: weights_of(name) for name in precisions}, ops)
@@ -140,7 +141,7 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
         ops = ParallelOps(ops, group, whole.vocab_size)
     return RankModel(
         shape=shape,
-        weights=weights_of(precisions[0]),
+        weights=manager.smallest if manager else weights_of(precisions[0]),
         precisions=manager,
         ops=ops,
         kernels=native,

@@ -98,6 +98,8 @@ class ModelRunner:
     def execute(self, plan: StepPlan) -> list[SampledToken | None]:
         """Run one step. Returns one item an entry: the drawn token, or None where none was due."""
         copy_blocks(self._cache, plan.copies)
+        if not plan.entries:
+            return []
         logits, hidden = self._forward(_forward_batch(plan))
         if hidden is not None:
             _keep_hidden(plan, hidden)

@@ -36,6 +36,7 @@ class AttemptConfig:
         top_p: of sampling.
         top_k: of sampling.
         min_p: of sampling.
+        thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
     """
 
     max_tokens: int = 1024
@@ -43,6 +44,7 @@ class AttemptConfig:
     top_p: float = 0.95
     top_k: int = 0
     min_p: float = 0.0
+    thinking_budget: int | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -122,6 +124,7 @@ class CodeAttempt:
             max_tokens=self.config.max_tokens - self.num_tokens,
             seed=derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
             stop=_STOPS,
+            thinking_budget=self.config.thinking_budget,
         )
         return GenerateRequest(
             request_id=f"{self.attempt_id}/{len(self.turns)}",

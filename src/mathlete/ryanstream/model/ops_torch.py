@@ -104,12 +104,17 @@ class TorchOps:
         return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
     def _attend(self, query: Tensor, lengths: Tensor, table: Tensor, cache: LayerCache) -> Tensor:
-        """One sequence: query [R, H, D] over its blocks; each row sees its own length."""
-        longest = int(lengths.max())
+        """One sequence: query [R, H, D] over its blocks; each row sees its own length.
+
+        The heads that share keys are rows of one product: `scaled_dot_product_attention` takes a slow path for a
+        single query with grouped heads.
+        """
+        longest, num_rows, head_dim = int(lengths.max()), query.shape[0], query.shape[2]
         blocks = table[: -(-longest // BLOCK_SIZE)].long()
-        keys, values = (cached[:, :longest] for cached in read_blocks(cache, blocks))
-        visible = torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
-        out = F.scaled_dot_product_attention(
-            query.transpose(0, 1)[None], keys[None], values[None], attn_mask=visible[None, None], enable_gqa=True
-        )
-        return out[0].transpose(0, 1).reshape(query.shape[0], -1)
+        keys, values = (cached[:, :longest] for cached in read_blocks(cache, blocks))  # [KV, T, D]
+        grouped = query.view(num_rows, keys.shape[0], -1, head_dim).transpose(0, 1)  # [KV, R, G, D]
+        scores = torch.matmul(grouped.flatten(1, 2), keys.mT).unflatten(1, (num_rows, -1))  # [KV, R, G, T]
+        hidden = torch.arange(longest, device=lengths.device) >= lengths[:, None, None]  # [R, 1, T]
+        weights = torch.softmax((scores * head_dim**-0.5).masked_fill(hidden, -torch.inf), dim=-1)
+        out = torch.matmul(weights.flatten(1, 2), values).unflatten(1, (num_rows, -1))  # [KV, R, G, D]
+        return out.transpose(0, 1).reshape(num_rows, -1)

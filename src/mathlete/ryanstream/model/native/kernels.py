@@ -15,7 +15,6 @@ from mathlete.ryanstream.machine import available_cores
 from mathlete.ryanstream.model.layer_cache import LayerCache
 from mathlete.ryanstream.model.quantization import INT4_GROUP, PANEL, nf4_level_bytes
 
-BLOCK_SIZE = 16
 MAX_GROUP = 8
 NUM_LIKELIEST = 20  # tokens of the highest probability that `sample` tells of
 
@@ -44,9 +43,10 @@ def _pointer(tensor: Tensor, dtype: torch.dtype) -> ctypes.c_void_p:
 class NativeKernels:
     """The C functions of the kernels with tensors in and out. Not to be built directly: `load_kernels`."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
-        """Wrap a loaded library. Its functions return nothing unless said otherwise."""
+    def __init__(self, library: ctypes.CDLL, name: str) -> None:
+        """Wrap a loaded library; `name` tells one build from another."""
         self._lib = library
+        self.name = name
         self._nf4_levels = nf4_level_bytes()
         self.has_bf16 = bool(library.mlt_has_bf16())
         self.set_num_threads(available_cores())

@@ -58,7 +58,7 @@ def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
         loaded = ctypes.CDLL(str(library))
     except OSError as error:
         return KernelsUnavailable(f"{library} cannot be loaded: {error}")
-    return NativeKernels(loaded)
+    return NativeKernels(loaded, library.stem)
 
 
 def _cpu_flags() -> frozenset[str]:

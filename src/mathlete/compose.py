@@ -146,9 +146,13 @@ def build_generator(
         num_threads=config.threads,
     )
     loaded = load_engine(model_path, cache_dir, engine, progress)
-    generator = RyanStreamGenerator(loaded, config.normalize_math)
+    try:
+        generator = RyanStreamGenerator(loaded, config.normalize_math)
+        speed = generator.measure_speed(min(16, config.max_in_flight))
+    except BaseException:
+        loaded.close()
+        raise
     warnings = kernel_warnings(loaded.kernels)
-    speed = generator.measure_speed(min(16, config.max_in_flight))
     return LoadedGenerator(generator, generator.description, warnings, speed, generator.take_warnings)
 
 

@@ -229,10 +229,14 @@ def test_what_the_flags_ask_of_the_engine(tmp_path: Path, monkeypatch: pytest.Mo
         raise EngineError("enough")
 
     monkeypatch.setattr(loading, "load_engine", load_engine)
-    given = {
-        "precision": "int4", "kv_cache_dtype": "int8", "batch_invariant": True, "tensor_parallel": 2, "device": "cuda:1",
-    }  # fmt: skip
-    config = RunConfig("solve", None, "m", 60.0, max_tokens=500, max_in_flight=7, threads=3, **given)  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "precision": "int4",
+        "kv_cache_dtype": "int8",
+        "batch_invariant": True,
+        "tensor_parallel": 2,
+        "device": "cuda:1",
+    }
+    config = RunConfig("solve", None, "m", 60.0, max_tokens=500, max_in_flight=7, threads=3, **given)
     with pytest.raises(EngineError, match="enough"):
         build_generator(config, tmp_path, tmp_path, lambda what, done, total: None)
     (engine,) = asked

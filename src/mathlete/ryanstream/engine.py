@@ -250,7 +250,9 @@ class Engine:
         if end is None:
             self._scheduler.note_token(request, token.token_id, token.eos_logprob, token.entropy)
             return RequestOutput(request, token.token_id, None)
-        if end.reason != "error":
+        if (
+            end.reason != "error" and not request.sampling.ignore_eos
+        ):  # a length that was not the text's own tells nothing
             self._scheduler.note_finished(request)
         return self._end(request, None if end.reason == "error" else token.token_id, end)
 

@@ -75,6 +75,10 @@ class KVBlockPool:
         """Blocks that nobody holds and whose content can be found."""
         return len(self._idle)
 
+    def num_used_of(self, block_ids: Sequence[int]) -> int:
+        """How many of these blocks somebody holds; the others are idle and would become used."""
+        return sum(self._references[block] > 0 for block in block_ids)
+
     def match_prefix(self, token_ids: Sequence[int]) -> PrefixMatch:
         """The longest run of whole registered blocks that `token_ids` starts with. Takes no reference."""
         found: list[int] = []

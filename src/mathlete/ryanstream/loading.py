@@ -115,7 +115,8 @@ def _load_engine(task: RankTask, workers: Workers | None, progress: Progress) ->
 
 def _prompt_cache(task: RankTask, rank: RankModel) -> PromptCache:
     """The folder's entries of this model as it is computed here."""
-    kernels = f"{rank.description}, {task.config.tensor_parallel} ranks, batch_invariant={task.config.batch_invariant}"
+    build = rank.kernels.name if rank.kernels else rank.description
+    kernels = f"{build}, {task.config.tensor_parallel} ranks, batch_invariant={task.config.batch_invariant}"
     key = PromptCacheKey(rank.checkpoint.path.name, task.config.precision, str(rank.kv_dtype), kernels)
     return PromptCache(task.cache_dir / "prompts", key)
 

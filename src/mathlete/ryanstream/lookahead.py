@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mathlete.ryanstream.lengths import LengthPosterior
@@ -93,8 +93,15 @@ class LookaheadWeights:
 
     def probability(self, features: Features) -> float:
         """The chance of ending within the horizon."""
-        bias, *weights = astuple(self)
-        score = bias + sum(weight * value for weight, value in zip(weights, features, strict=True))
+        score = (
+            self.bias
+            + self.hazard * features.hazard
+            + self.eos_level * features.eos_level
+            + self.eos_slope * features.eos_slope
+            + self.entropy * features.entropy
+            + self.signal * features.signal
+            + self.recency * features.recency
+        )
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
 
 

@@ -27,6 +27,7 @@ from mathlete.ryanstream.model.weights import (
     ModelWeights,
     Nf4Weight,
     PackedWeight,
+    PlainInt8Weight,
     unpacked,
 )
 from mathlete.ryanstream.precision import CALIBRATION_ROWS, StepCosts
@@ -139,6 +140,8 @@ def _placed(weight: LinearWeight, device: torch.device, keep_nf4: bool) -> Linea
         return Nf4Weight(pack_nf4(rows.codes).to(device), rows.absmax.contiguous().to(device), bias)
     if isinstance(weight, PackedWeight):
         weight = unpacked(weight)
+    if isinstance(weight, PlainInt8Weight):  # NF4's head
+        weight = DenseWeight((weight.codes.float() * weight.scales[:, None]).bfloat16(), weight.bias)
     if not isinstance(weight, DenseWeight):
-        raise TypeError(f"{type(weight).__name__} is for the CPU only; `resolve_device` refuses its precision")
+        raise TypeError(f"{type(weight).__name__} has no form on {device}")
     return DenseWeight(weight.weight.to(device), bias)

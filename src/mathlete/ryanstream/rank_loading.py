@@ -16,7 +16,7 @@ from mathlete.core.errors import ModelError
 from mathlete.ryanstream.checkpoint.convert import CheckpointFolder, Progress, ensure_checkpoint
 from mathlete.ryanstream.checkpoint.mapped import map_checkpoint
 from mathlete.ryanstream.engine_config import EngineConfig
-from mathlete.ryanstream.machine import available_cores, memory_in_use, processor_name
+from mathlete.ryanstream.machine import available_cores, available_memory_bytes, memory_in_use, processor_name
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.layer_cache import KV_GROUP
 from mathlete.ryanstream.model.native.kernels import NativeKernels
@@ -24,7 +24,7 @@ from mathlete.ryanstream.model.native.library import KernelsUnavailable, load_ke
 from mathlete.ryanstream.model.ops import Ops
 from mathlete.ryanstream.model.ops_native import NativeOps, native_supports
 from mathlete.ryanstream.model.rotary import rotary_tables
-from mathlete.ryanstream.model.weights import ModelWeights, Precision, assemble_weights
+from mathlete.ryanstream.model.weights import ModelWeights, Precision, assemble_weights, can_be_packed
 from mathlete.ryanstream.parallel.collectives import RankGroup
 from mathlete.ryanstream.parallel.ops_parallel import ParallelOps
 from mathlete.ryanstream.parallel.sharding import shard_config
@@ -93,19 +93,23 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     torch.set_num_threads(num_threads)
     kernels = load_kernels(cache_dir / "kernels")
     compiled = kernels if isinstance(kernels, NativeKernels) else None
-    precisions = _precisions(config, compiled, device)
-    folders = {
-        precision: ensure_checkpoint(task.model_path, cache_dir, precision, compiled, progress, shard)
-        for precision in precisions
-    }
-    whole = folders[precisions[0]].config()
+
+    def convert(precision: Precision) -> CheckpointFolder:
+        return ensure_checkpoint(task.model_path, cache_dir, precision, compiled, progress, shard)
+
+    first = _first_precision(config, device)
+    folders = {first: convert(first)}
+    whole = folders[first].config()
     shape = shard_config(whole, shard) if shard else whole
+    smaller = _smaller_precision(config, compiled, device, shape)
+    if smaller is not None:
+        folders = {smaller: convert(smaller), **folders}
     if config.kv_cache_dtype == "int8" and shape.head_dim % KV_GROUP:
         raise ModelError(
             f"an int8 KV cache needs heads of a multiple of {KV_GROUP}, and this model's are {shape.head_dim} wide; "
             "use --kv-cache-dtype bf16"
         )
-    precisions = _that_fit(precisions, folders, device)
+    precisions = _that_fit(folders, device)
     why_torch = _why_torch(kernels, shape, precisions)
     native = compiled if device.type == "cpu" and why_torch is None else None
     if native is not None:
@@ -152,23 +156,31 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     )
 
 
-def _precisions(config: EngineConfig, compiled: NativeKernels | None, device: torch.device) -> tuple[Precision, ...]:
-    """What to load, the smallest first. Without the kernels 4-bit weights are no faster, so int8 is all of "auto"."""
+def _first_precision(config: EngineConfig, device: torch.device) -> Precision:
+    """The precision that is asked for; of "auto", the one for many rows."""
     if config.precision != "auto":
-        return (config.precision,)
+        return config.precision
+    return "w8a8" if device.type == "cpu" else "bf16"
+
+
+def _smaller_precision(
+    config: EngineConfig, compiled: NativeKernels | None, device: torch.device, shape: ModelConfig
+) -> Precision | None:
+    """What "auto" has beside it. Where the native kernels do not run, 4-bit weights are no faster: None."""
+    if config.precision != "auto":
+        return None
     if device.type == "cuda":
-        return ("nf4", "bf16")
-    return ("int4", "w8a8") if compiled is not None else ("w8a8",)
+        return "nf4"
+    runs = compiled is not None and native_supports(shape) and can_be_packed(shape, "int4")
+    return "int4" if runs else None
 
 
-def _that_fit(
-    precisions: tuple[Precision, ...], folders: Mapping[Precision, CheckpointFolder], device: torch.device
-) -> tuple[Precision, ...]:
-    """On a GPU, the smallest alone when all together would take more than `PressureLimits.high` of what is free."""
-    if device.type == "cpu" or len(precisions) == 1:
-        return precisions
-    together = sum(folders[precision].weights.stat().st_size for precision in precisions)
-    return precisions if together < PressureLimits().high * gpu_free_bytes(device) else precisions[:1]
+def _that_fit(folders: Mapping[Precision, CheckpointFolder], device: torch.device) -> tuple[Precision, ...]:
+    """All of them, smallest first; the smallest alone when all would take more than is free by `PressureLimits`."""
+    precisions = tuple(folders)
+    free = gpu_free_bytes(device) if device.type == "cuda" else available_memory_bytes() * (1 - memory_in_use())
+    together = sum(folder.weights.stat().st_size for folder in folders.values())
+    return precisions if together < PressureLimits().high * free else precisions[:1]
 
 
 def _why_torch(

@@ -129,6 +129,11 @@ class EngineRequest:
         own |= {"request_id": request_id, "sampling": sampling, "arrival": arrival, "status": Status.WAITING}
         return EngineRequest(**own | {"num_computed": 0, "num_registered": 0, "block_ids": []})
 
+    @property
+    def num_left(self) -> int:
+        """Known tokens that are not computed yet; 1 for a request that only needs its newest token computed."""
+        return self.num_tokens - self.num_computed
+
     def token_slice(self, start: int, end: int) -> list[int]:
         """Tokens [start, end) of prompt followed by output."""
         split = len(self.prompt_ids)

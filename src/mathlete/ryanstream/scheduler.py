@@ -153,9 +153,11 @@ class Scheduler:
         draft = _Draft(self.config.max_step_tokens)
         keys = {request: self._key(request) for request in self.running}
         num_preempted, self.num_held = self.num_preemptions, 0
+        num_decoding = sum(request.num_left == 1 for request in self.running)  # and not planned yet
         for request in sorted(self.running, key=lambda r: (r.status is not Status.FINISHING, keys[r])):
+            num_decoding -= request.num_left == 1
             if draft.budget > 0 and request.is_running:
-                self._go_on(request, draft, keys)
+                self._go_on(request, draft, keys, max(1, draft.budget - num_decoding))
         if num_preempted == self.num_preemptions:
             self._admit(draft)
         copies, self._copies = tuple(self._copies), []
@@ -215,16 +217,21 @@ class Scheduler:
     def _key(self, request: EngineRequest) -> OrderKey:
         return order_key(self._policy, request, self._accounts.num_served(request.group))
 
-    def _go_on(self, request: EngineRequest, draft: _Draft, keys: Mapping[EngineRequest, OrderKey]) -> None:
-        """Plan a running request; where there is no room, wait for a finishing one, or put others aside."""
-        entry = self._plan(request, draft.budget)
+    def _go_on(
+        self, request: EngineRequest, draft: _Draft, keys: Mapping[EngineRequest, OrderKey], budget: int
+    ) -> None:
+        """Plan a running request; where there is no room, wait for a finishing one, or put others aside.
+
+        `budget` leaves a token for each later one that only needs one: a long prompt does not hold up the others.
+        """
+        entry = self._plan(request, budget)
         if entry is None and self._pauses(request, draft):
             request.num_paused += 1
             return
         while entry is None and (victim := self._victim(request, keys)) is not None:
             draft.drop(victim)
             self._preempt(victim)
-            entry = self._plan(request, draft.budget)
+            entry = self._plan(request, budget)
         if entry is not None:
             request.num_paused = 0
             draft.put(entry)
@@ -293,7 +300,7 @@ class Scheduler:
         request.expected_remaining = self._lookahead.expected_remaining(request)
         if not self.running:
             return True
-        num_needed = blocks_for(request.num_tokens) - len(match.block_ids)
+        num_needed = blocks_for(request.num_tokens) - self._pool.num_used_of(match.block_ids)
         future = [expected(other) for other in (*self.running, request)]
         num_used = self._pool.num_blocks - self._pool.num_free + num_needed
         return peak_blocks(num_used, future) <= _OVERCOMMIT * self._pool.num_blocks

@@ -22,7 +22,7 @@ from mathlete.ryanstream.model.weights import Precision, convert_weights
 from mathlete.ryanstream.parallel.sharding import Shard, ShardedSource
 
 # Goes up whenever what is written changes, so that an old cache is not read as new.
-_FORMAT = 2
+_FORMAT = 3
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -103,11 +103,12 @@ def _convert(
     (folder.path / "tokenizer.json").write_text(spec.tokenizer_json, encoding="utf-8")
     control = {"tokens": spec.control_tokens, "eos_token_ids": spec.eos_token_ids, "spoken_ids": spec.spoken_ids}
     (folder.path / "control_tokens.json").write_text(json.dumps(control, indent=1), encoding="utf-8")
-    num_layers = source.config.num_layers
+    num_parts = source.config.num_layers + 2  # the embedding and the head with the layers
 
     def advance(name: str, size: int) -> None:
-        if name.startswith("layers."):
-            progress(f"converting the model to {precision}", int(name.split(".")[1]), num_layers)
+        part = int(name.split(".")[1]) + 1 if name.startswith("layers.") else num_parts
+        if name != "embedding":
+            progress(f"converting the model to {precision}", part, num_parts)
 
     write_checkpoint(folder.weights, convert_weights(part.config, part.read, precision, kernels), advance)
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mathlete.core.errors import EngineError
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
 from mathlete.ryanstream.model.config import ModelConfig
 
@@ -49,7 +50,7 @@ class KeysValues(NamedTuple):
 def allocate_cache(
     config: ModelConfig, num_blocks: int, kv_dtype: torch.dtype, device: str | torch.device = "cpu"
 ) -> list[LayerCache]:
-    """The cache of every layer, zeros."""
+    """The cache of every layer, zeros. Raises `EngineError` when there is no memory for it."""
     shape, width, dtype = (num_blocks, config.num_kv_heads), config.head_dim, kv_dtype
 
     def zeros(*inner: int, of: torch.dtype = dtype) -> Tensor:
@@ -73,7 +74,13 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     """
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, OverflowError) as error:
+        raise EngineError(
+            f"the system gave no {size / 2**30:,.1f} GiB for a part of the KV cache ({error}); lower kv_cache_bytes"
+        ) from error
     with contextlib.suppress(OSError):  # a kernel without huge pages
         pages.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(pages, dtype=dtype).view(shape)

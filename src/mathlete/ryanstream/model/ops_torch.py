@@ -113,8 +113,8 @@ class TorchOps:
         blocks = table[: -(-longest // BLOCK_SIZE)].long()
         keys, values = (cached[:, :longest] for cached in read_blocks(cache, blocks))  # [KV, T, D]
         grouped = query.view(num_rows, keys.shape[0], -1, head_dim).transpose(0, 1)  # [KV, R, G, D]
-        scores = torch.matmul(grouped.flatten(1, 2), keys.mT).unflatten(1, (num_rows, -1))  # [KV, R, G, T]
+        scores = torch.matmul(grouped.flatten(1, 2), keys.mT).view(*grouped.shape[:3], longest)  # [KV, R, G, T]
         hidden = torch.arange(longest, device=lengths.device) >= lengths[:, None, None]  # [R, 1, T]
         weights = torch.softmax((scores * head_dim**-0.5).masked_fill(hidden, -torch.inf), dim=-1)
-        out = torch.matmul(weights.flatten(1, 2), values).unflatten(1, (num_rows, -1))  # [KV, R, G, D]
+        out = torch.matmul(weights.flatten(1, 2), values).view(grouped.shape)
         return out.transpose(0, 1).reshape(num_rows, -1)

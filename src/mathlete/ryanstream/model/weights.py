@@ -2,8 +2,9 @@
 
 One interface for every precision: a layer holds a `LinearWeight`, and whoever computes with it looks at its kind.
 "w8a8": int8 weights with one scale an output column, int8 activations with one scale a row. "int4": groups of 32
-weights with an fp16 scale and offset. "nf4": QLoRA's levels, in blocks of 64. "bf16". Products with 4-bit weights
-take int8 activations with a scale for each group. The embedding table is bf16 in all of them; "fp32" is for parity.
+weights with an fp16 scale and offset. "nf4": QLoRA's levels, in blocks of 64, the head in int8. "bf16". Products with
+4-bit weights take int8 activations with a scale for each group. The embedding table is bf16 in all of them; "fp32" is
+for parity.
 """
 
 from __future__ import annotations
@@ -124,17 +125,15 @@ def convert_weights(
     config: ModelConfig, read: Callable[[str], Tensor], precision: Precision, kernels: NativeKernels | None
 ) -> Iterator[tuple[str, Tensor]]:
     """Turn a source's tensors (Hugging Face names, through `read`) into a mapped checkpoint's, one at a time."""
-    widths = (config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim)
-    multiple = _WIDTH_MULTIPLE[precision]
-    if any(width % multiple for width in widths):
+    if not can_be_packed(config, precision):
         raise ModelError(
-            f"{precision} needs layer widths that are multiples of {multiple}, and this model's are "
-            f"{', '.join(map(str, widths))}; use --precision bf16"
+            f"{precision} needs layer widths that are multiples of {_WIDTH_MULTIPLE[precision]}, and this model's are "
+            f"{', '.join(map(str, _widths(config)))}; use --precision bf16"
         )
 
     def linear(name: str, parts: list[str]) -> Iterator[tuple[str, Tensor]]:
         weight = torch.cat([read(f"{part}.weight").float() for part in parts])
-        for suffix, tensor in _stored(weight, precision, kernels).items():
+        for suffix, tensor in _stored(weight, _precision_of(name, precision), kernels).items():
             yield f"{name}.{suffix}", tensor
         if (config.attention_bias and name.endswith("qkv")) or (config.output_bias and name.endswith("out")):
             yield f"{name}.bias", torch.cat([read(f"{part}.bias").float() for part in parts])
@@ -154,6 +153,20 @@ def convert_weights(
         yield from linear(f"{new}.down", [f"{old}.mlp.down_proj"])
     yield "norm", read("model.norm.weight").float()
     yield from linear("head", ["model.embed_tokens" if config.tie_word_embeddings else "lm_head"])
+
+
+def _precision_of(name: str, precision: Precision) -> Precision:
+    """Of one layer. NF4's few levels cost most in the output head, which QLoRA leaves out too: it is int8."""
+    return "w8a8" if precision == "nf4" and name == "head" else precision
+
+
+def can_be_packed(config: ModelConfig, precision: Precision) -> bool:
+    """Whether a model's layers have widths that this precision's layout can hold."""
+    return all(width % _WIDTH_MULTIPLE[precision] == 0 for width in _widths(config))
+
+
+def _widths(config: ModelConfig) -> tuple[int, ...]:
+    return config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim
 
 
 def _stored(weight: Tensor, precision: Precision, kernels: NativeKernels | None) -> dict[str, Tensor]:
@@ -201,7 +214,7 @@ def assemble_weights(
         bias = tensors.get(f"{name}.bias")
         if precision == "fp32":
             return DenseWeight(tensors[f"{name}.weight"], bias)
-        kind = _KINDS[precision]
+        kind = _KINDS[_precision_of(name, precision)]
         scales = tensors[f"{name}.scales"] if kind == "int8" else None
         weight = PackedWeight(kind, tensors[f"{name}.{kind}"], scales, bias, num_out)
         return unpacked(weight) if unpack else weight

@@ -65,6 +65,7 @@ inline float from_bf16(uint16_t half) {
 }
 
 inline uint16_t to_bf16(float value) {  // round to nearest even
+  if (value != value) return 0x7fc0;    // NaN stays NaN
   uint32_t bits;
   std::memcpy(&bits, &value, 4);
   bits += 0x7fff + ((bits >> 16) & 1);

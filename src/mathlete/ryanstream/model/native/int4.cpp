@@ -128,7 +128,7 @@ struct Group {
 inline Group quantize_group(__m512 x0, __m512 x1) {
   const float low = _mm512_reduce_min_ps(_mm512_min_ps(x0, x1));
   const float span = _mm512_reduce_max_ps(_mm512_max_ps(x0, x1)) - low;
-  Group best{0, 0, {}};
+  Group best{NAN, NAN, {}};  // stays so when a weight is not a number
   float best_error = INFINITY;
   for (int n : {15, 14, 13, 12, 11, 10, 9, 8, 16, 17}) {
     const float scale = round_fp16(span / n);

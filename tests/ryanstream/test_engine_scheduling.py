@@ -227,3 +227,28 @@ class EngineWalk(RuleBasedStateMachine):
 
 EngineWalk.TestCase.settings = settings(max_examples=80, stateful_step_count=30)
 test_random_walk = EngineWalk.TestCase
+
+
+def test_a_long_prompt_that_goes_first_leaves_the_others_their_tokens() -> None:
+    engine, runner = make_engine(num_blocks=200, max_step_tokens=16)
+    for i in range(8):
+        engine.add(str(i), [i + 1] * 3, SamplingParams(max_tokens=60, seed=i, ignore_eos=True))
+    while any(not request.output_ids for request in engine._requests.values()):
+        engine.step()
+    engine.add("long", [9] * 80, params(1), priority=-1)
+    engine.step()
+    while engine._requests["long"].num_computed < 70:
+        engine.step()
+        plan = runner.plans[-1]
+        assert sum(entry.samples for entry in plan.entries) == 8, "one of those that only need a token went without"
+        assert sum(entry.end - entry.start for entry in plan.entries) == 16
+    engine.check_integrity()
+
+
+def test_lengths_that_are_not_the_texts_own_tell_nothing() -> None:
+    engine, _ = make_engine()
+    before = engine._lookahead._lengths.remaining(0, "p")
+    for i in range(20):
+        engine.add(str(i), [i + 1] * 3, SamplingParams(max_tokens=2, seed=i, ignore_eos=True), group="p")
+    drive(engine)
+    assert engine._lookahead._lengths.remaining(0, "p") == before

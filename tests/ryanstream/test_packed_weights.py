@@ -167,3 +167,10 @@ def test_fused_norm_and_swiglu_in_bf16(kernels: NativeKernels, rng: torch.Genera
     gate, up = x.chunk(2, dim=1)
     swiglu = torch.nn.functional.silu(gate) * up
     torch.testing.assert_close(kernels.swiglu_bf16(x).float(), swiglu, rtol=1e-2, atol=1e-3)
+
+
+def test_a_weight_that_is_not_a_number_is_not_hidden(kernels: NativeKernels, rng: torch.Generator) -> None:
+    weight = torch.randn((3, 64), generator=rng)
+    weight[1, 40] = torch.nan
+    out = kernels.gemm_int4(kernels.quantize(torch.ones((1, 64)), 32), kernels.pack_int4(weight), None, 3)
+    assert out.isnan().tolist() == [[False, True, False]]

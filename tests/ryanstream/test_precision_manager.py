@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from driving import greedy, load, run_all
-from tiny_qwen import TinyModel
+from tiny_qwen import TinyModel, make_tiny_model
 
+from mathlete.core.errors import EngineError
 from mathlete.ryanstream.engine_config import EngineConfig
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.weights import DenseWeight, ModelWeights, Precision
@@ -164,3 +165,17 @@ def test_auto_excludes_what_needs_one_precision() -> None:
         EngineConfig(precision="auto", batch_invariant=True)
     with pytest.raises(ValueError, match="tensor_parallel needs one precision"):
         EngineConfig(precision="auto", tensor_parallel=2)
+
+
+def test_auto_takes_one_precision_where_two_make_no_sense(tmp_path: Path, engine_cache: Path) -> None:
+    """A vocabulary that the kernels do not take, or a width that int4 cannot pack: int8 alone."""
+    for name, changed in (("vocabulary", {"vocab_size": 298}), ("width", {"intermediate_size": 112})):
+        odd = make_tiny_model(tmp_path / name, tie_word_embeddings=True, **changed)
+        loaded = load(odd.folder, engine_cache, precision="auto")
+        assert loaded.precisions is None
+        assert list(run_all(loaded.engine, [[1, 2, 3]], [greedy(2)]).outputs) == ["0"]
+
+
+def test_a_cache_that_memory_cannot_hold(tiny: TinyModel, engine_cache: Path) -> None:
+    with pytest.raises(EngineError, match="lower kv_cache_bytes"):
+        load(tiny.folder, engine_cache, num_blocks=10**12)

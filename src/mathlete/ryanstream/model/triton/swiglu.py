@@ -1,4 +1,4 @@
-"""SwiGLU's middle, silu(gate) * up (Shazeer 2020). Twin: torch in `TorchOps.swiglu_linear_add`. Not measured on a GPU."""
+"""The middle of SwiGLU, silu(gate) * up (Shazeer 2020). Twin: `TorchOps.swiglu_linear_add`. Not measured on a GPU."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_a_request_that_could_outgrow_the_cache_is_refused_with_both_sizes() -> 
     assert "'big' can grow to 50 prompt and 32 new tokens" in message
     assert "needs 6 blocks (96 tokens, 3.0 MiB)" in message
     assert "has 5 blocks (80 tokens, 2.5 MiB)" in message
-    assert "max_tokens" in message and "memory" in message
+    assert "max_tokens" in message and "kv_cache_bytes" in message
     assert not engine.has_work
 
 

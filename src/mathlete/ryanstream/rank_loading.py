@@ -115,14 +115,7 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     if native is not None:
         native.set_num_threads(num_threads)
         torch.set_num_threads(1)  # it is left with small things; its idle threads would spin on our cores
-    rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta, shape.rope_scaling)
-    if device.type == "cuda":
-        on_device = gpu_ops(shape, rotary, device)
-    elif native is not None:
-        on_device = DeviceOps(NativeOps(shape, rotary, native), None, "native")
-    else:
-        on_device = torch_ops(shape, rotary, config.compile_torch, why_torch or "")
-    ops = on_device.ops
+    on_device = _operations(config, shape, device, native, why_torch or "")
 
     def weights_of(precision: Precision) -> ModelWeights:
         tensors = map_checkpoint(folders[precision].weights)
@@ -130,12 +123,11 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
             return place_weights(assemble_weights(shape, tensors, precision), device)
         return assemble_weights(shape, tensors, precision, unpack=native is None)
 
-    manager = None
+    manager, ops = None, on_device.ops
     if len(precisions) > 1 and device.type == "cuda":
         manager = AutoPrecisionManager(precisions, weights_of, LARGEST_FIRST, lambda: gpu_memory_in_use(device))
-    elif len(precisions) > 1:
-        assert compiled is not None, "without the kernels there is one precision"
-        named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}:{compiled.name}"
+    elif len(precisions) > 1 and native is not None:
+        named = f"{folders[precisions[0]].path.name}:{num_threads}:{processor_name()}:{native.name}"
         path = cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
         costs = remembered_costs(
             path, precisions, lambda: calibrate(shape, {name: weights_of(name) for name in precisions}, ops)
@@ -154,6 +146,17 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
         kv_dtype=_kv_dtype(config),
         checkpoint=folders[precisions[0]],
     )
+
+
+def _operations(
+    config: EngineConfig, shape: ModelConfig, device: torch.device, native: NativeKernels | None, why_torch: str
+) -> DeviceOps:
+    rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta, shape.rope_scaling)
+    if device.type == "cuda":
+        return gpu_ops(shape, rotary, device)
+    if native is not None:
+        return DeviceOps(NativeOps(shape, rotary, native), None, "native")
+    return torch_ops(shape, rotary, config.compile_torch, why_torch)
 
 
 def _first_precision(config: EngineConfig, device: torch.device) -> Precision:

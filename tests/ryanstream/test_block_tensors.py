@@ -10,23 +10,25 @@ from driving import drive, load
 from tiny_qwen import TinyModel
 
 from mathlete.core.generation import SamplingParams
-from mathlete.ryanstream.block_tensors import block_bytes, copy_blocks, export_blocks, import_blocks, named_tensors
+from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks, named_tensors
 from mathlete.ryanstream.kv_cache import BlockCopy
 from mathlete.ryanstream.model.config import ModelConfig
-from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache
+from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache, block_bytes
 
 DTYPES = [torch.bfloat16, torch.float32, torch.int8]
+
+
+SHAPE = ModelConfig(
+    architecture="qwen2", vocab_size=10, hidden_size=64, intermediate_size=64, num_layers=2, num_heads=2,
+    num_kv_heads=2, head_dim=32, rms_norm_eps=1e-6, rope_theta=1e4, attention_bias=True,
+    tie_word_embeddings=False, max_positions=64,
+)  # fmt: skip
 
 
 @pytest.fixture(params=DTYPES, ids=str)
 def caches(request: pytest.FixtureRequest, rng: torch.Generator) -> list[LayerCache]:
     """Two layers of five blocks, every tensor filled with noise; int8 has scales beside it."""
-    config = ModelConfig(
-        architecture="qwen2", vocab_size=10, hidden_size=64, intermediate_size=64, num_layers=2, num_heads=2,
-        num_kv_heads=2, head_dim=32, rms_norm_eps=1e-6, rope_theta=1e4, attention_bias=True,
-        tie_word_embeddings=False, max_positions=64,
-    )  # fmt: skip
-    made = allocate_cache(config, 5, request.param)
+    made = allocate_cache(SHAPE, 5, request.param)
     for _, tensor in named_tensors(made):
         tensor.copy_(torch.randint(-100, 100, tensor.shape, generator=rng))
     return made
@@ -43,7 +45,7 @@ def test_copies_are_done_in_order(caches: list[LayerCache]) -> None:
 def test_all_tensors_take_part(caches: list[LayerCache]) -> None:
     quantised = caches[0].keys.dtype == torch.int8
     assert len(dict(named_tensors(caches))) == (8 if quantised else 4)
-    assert block_bytes(caches) == sum(tensor.nbytes for _, tensor in named_tensors(caches)) // 5
+    assert block_bytes(SHAPE, caches[0].keys.dtype) == sum(tensor.nbytes for _, tensor in named_tensors(caches)) // 5
 
 
 def test_what_is_exported_can_be_imported_elsewhere(caches: list[LayerCache]) -> None:

@@ -25,11 +25,6 @@ def named_tensors(caches: Sequence[LayerCache]) -> Iterator[tuple[str, Tensor]]:
                 yield f"{layer}.{field.name}", value
 
 
-def block_bytes(caches: Sequence[LayerCache]) -> int:
-    """Memory of one block over all layers."""
-    return sum(tensor[0].nbytes for _, tensor in named_tensors(caches))
-
-
 def copy_blocks(caches: Sequence[LayerCache], copies: Sequence[BlockCopy]) -> None:
     """Do the copies one after another: the target of one may have been the source of another before."""
     for _, tensor in named_tensors(caches):

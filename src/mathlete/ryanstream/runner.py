@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from mathlete.core.generation import TokenLogprob
-from mathlete.ryanstream.block_tensors import block_bytes, copy_blocks, export_blocks, import_blocks
+from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks
 from mathlete.ryanstream.constraints import ConstraintMasks
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
-from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache
+from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache, block_bytes
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.transformer import ForwardOutput, Transformer
@@ -140,7 +140,7 @@ class ModelRunner:
     @property
     def block_bytes(self) -> int:
         """Memory of one KV block."""
-        return block_bytes(self._cache)
+        return block_bytes(self._model.config, self._cache[0].keys.dtype)
 
     def export_blocks(self, block_ids: Sequence[int]) -> dict[str, Tensor]:
         """What these blocks hold, as copies: see `block_tensors.export_blocks`."""

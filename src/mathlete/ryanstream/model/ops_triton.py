@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.layer_cache import LayerCache
 from mathlete.ryanstream.model.ops import ForwardBatch
-from mathlete.ryanstream.model.rotary import RotaryTables
+from mathlete.ryanstream.model.ops_torch import TorchOps
 from mathlete.ryanstream.model.triton.nf4_matmul import nf4_matmul
 from mathlete.ryanstream.model.triton.paged_attention import paged_attention
 from mathlete.ryanstream.model.triton.rms_norm import normalize_heads, rms_norm
@@ -23,21 +22,8 @@ from mathlete.ryanstream.model.triton.swiglu import swiglu
 from mathlete.ryanstream.model.weights import DenseWeight, HeadNorms, LinearWeight, Nf4Weight
 
 
-class TritonOps:
-    """`Ops` on the Triton kernels, for dense and NF4 weights."""
-
-    def __init__(self, config: ModelConfig, rotary: RotaryTables) -> None:
-        """Keep the shapes and the rotary tables, which lie on the device of the weights."""
-        self._config = config
-        self._rotary = rotary
-
-    def embed(self, token_ids: Tensor, table: Tensor) -> Tensor:
-        """See `Ops.embed`."""
-        return table[token_ids].float()
-
-    def logits(self, x: Tensor, norm: Tensor, head: LinearWeight) -> Tensor:
-        """See `Ops.logits`."""
-        return self.norm_linear(x, norm, head)
+class TritonOps(TorchOps):
+    """`Ops` on the Triton kernels, for dense and NF4 weights; its rotary tables lie on the device of the weights."""
 
     def norm_linear(self, x: Tensor, norm: Tensor, weight: LinearWeight) -> Tensor:
         """See `Ops.norm_linear`."""

@@ -59,17 +59,11 @@ int mlt_has_bf16() { return 1; }
 // out [M, N] (+)= x [M, K] bf16 times packed bf16 weights [ceil(N/32), K/2, 2, 16, 2], + bias. K % 2 == 0.
 void mlt_gemm_bf16(const uint16_t* x, int M, int K, const uint16_t* packed, const float* bias, int N, float* out,
                    int accumulate) {
-  const int tiles = (M + kMaxTile - 1) / kMaxTile;
-  parallel((N + kPanel - 1) / kPanel, [&](int p) {
-    const uint16_t* w = packed + static_cast<int64_t>(p) * K * kPanel;
+  each_tile(M, N, kMaxTile, [&](int p, int first, int rows) {
     const int column = p * kPanel;
-    for (int t = 0; t < tiles; ++t) {  // rows spread evenly over the tiles
-      const int first = static_cast<int>(static_cast<int64_t>(M) * t / tiles);
-      const int rows = static_cast<int>(static_cast<int64_t>(M) * (t + 1) / tiles) - first;
-      kTiles[rows](x + static_cast<int64_t>(first) * K, K, w, bias ? bias + column : nullptr,
-                   out + static_cast<int64_t>(first) * N + column, N, std::min(kPanel, N - column), accumulate != 0,
-                   t == 0);
-    }
+    kTiles[rows](x + static_cast<int64_t>(first) * K, K, packed + static_cast<int64_t>(p) * K * kPanel,
+                 bias ? bias + column : nullptr, out + static_cast<int64_t>(first) * N + column, N,
+                 std::min(kPanel, N - column), accumulate != 0, first == 0);
   });
 }
 

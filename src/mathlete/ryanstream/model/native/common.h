@@ -113,6 +113,20 @@ void parallel(int total, const Body& body) {
   });
 }
 
+// Share out a product: call tile(panel, first row, number of rows) for every panel of N columns and every tile of at
+// most `max_rows` of M rows. Rows are spread evenly over the tiles; a panel's tiles follow one another on one thread.
+template <class Tile>
+void each_tile(int M, int N, int max_rows, const Tile& tile) {
+  const int tiles = (M + max_rows - 1) / max_rows;
+  parallel((N + kPanel - 1) / kPanel, [&](int panel) {
+    for (int t = 0; t < tiles; ++t) {
+      const int first = static_cast<int>(static_cast<int64_t>(M) * t / tiles);
+      const int rows = static_cast<int>(static_cast<int64_t>(M) * (t + 1) / tiles) - first;
+      tile(panel, first, rows);
+    }
+  });
+}
+
 // Memory of the calling thread for one item of a loop; the next call may hand out the same.
 inline float* scratch(size_t size) {
   static thread_local std::vector<float> memory;

@@ -101,18 +101,13 @@ template <class Kind>
 void gemm(const int8_t* q, const float* a_scale, const int32_t* a_sum, int M, int K, const uint8_t* packed,
           __m512i levels, const float* bias, int N, float* out, bool accumulate) {
   const int groups = K / Kind::kGroup;
-  const int tiles = (M + kMaxRows - 1) / kMaxRows;
-  parallel((N + kPanel - 1) / kPanel, [&](int p) {
-    const uint8_t* w = packed + static_cast<int64_t>(p) * groups * Kind::kBytes;
+  each_tile(M, N, kMaxRows, [&](int p, int first, int rows) {
     const int column = p * kPanel;
-    for (int t = 0; t < tiles; ++t) {  // rows spread evenly over the tiles
-      const int first = static_cast<int>(static_cast<int64_t>(M) * t / tiles);
-      const int rows = static_cast<int>(static_cast<int64_t>(M) * (t + 1) / tiles) - first;
-      kTiles<Kind>[rows](q + static_cast<int64_t>(first)* K, K, a_scale + static_cast<int64_t>(first)* groups,
-                         a_sum + static_cast<int64_t>(first)* groups, w, levels, bias ? bias + column : nullptr,
-                         out + static_cast<int64_t>(first)* N + column, N, std::min(kPanel, N - column), accumulate,
-                         t == 0);
-    }
+    kTiles<Kind>[rows](q + static_cast<int64_t>(first)* K, K, a_scale + static_cast<int64_t>(first)* groups,
+                       a_sum + static_cast<int64_t>(first)* groups,
+                       packed + static_cast<int64_t>(p)* groups* Kind::kBytes, levels, bias ? bias + column : nullptr,
+                       out + static_cast<int64_t>(first)* N + column, N, std::min(kPanel, N - column), accumulate,
+                       first == 0);
   });
 }
 

@@ -83,18 +83,12 @@ void mlt_pack_int8(const float* w, int N, int K, uint8_t* packed, float* scales)
 // out [M, N] (+)= dequantised product of q [M, K] and packed weights, + bias. accumulate: add to what is there.
 void mlt_gemm_int8(const int8_t* q, const float* a_scale, const int32_t* a_sum, int M, int K, const uint8_t* packed,
                    const float* w_scale, const float* bias, int N, float* out, int accumulate) {
-  const int panels = (N + kPanel - 1) / kPanel;
-  const int tiles = (M + kMaxTile - 1) / kMaxTile;
-  parallel(panels, [&](int p) {
-    const uint8_t* w = packed + static_cast<int64_t>(p) * K * kPanel;
+  each_tile(M, N, kMaxTile, [&](int p, int first, int rows) {
     const int column = p * kPanel;
-    for (int t = 0; t < tiles; ++t) {  // rows spread evenly over the tiles
-      const int first = static_cast<int>(static_cast<int64_t>(M) * t / tiles);
-      const int rows = static_cast<int>(static_cast<int64_t>(M) * (t + 1) / tiles) - first;
-      kTiles[rows](q + static_cast<int64_t>(first) * K, K, a_scale + first, a_sum + first, w, w_scale + column,
-                   bias ? bias + column : nullptr, out + static_cast<int64_t>(first) * N + column, N,
-                   std::min(kPanel, N - column), accumulate != 0, t == 0);
-    }
+    kTiles[rows](q + static_cast<int64_t>(first) * K, K, a_scale + first, a_sum + first,
+                 packed + static_cast<int64_t>(p) * K * kPanel, w_scale + column, bias ? bias + column : nullptr,
+                 out + static_cast<int64_t>(first) * N + column, N, std::min(kPanel, N - column), accumulate != 0,
+                 first == 0);
   });
 }
 

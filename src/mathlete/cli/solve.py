@@ -65,7 +65,10 @@ ThinkingBudget = Annotated[
 NormalizeMath = Annotated[
     bool, typer.Option("--normalize-math", help="Make the notation of statements uniform before the model sees it.")
 ]
-TensorParallel = Annotated[int, typer.Option(min=1, help="Processes that hold the model together.")]
+TensorParallel = Annotated[
+    int,
+    typer.Option("--tensor-parallel", "--tensor-parallel-size", min=1, help="Processes that hold the model together."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N problems.")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE
+from collections.abc import Sequence
+
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, SlotMove
 from mathlete.ryanstream.runner import SampledToken
 from mathlete.ryanstream.scheduler import PlannedRequest, StepPlan
 
@@ -23,7 +25,7 @@ class LedgerRunner:
         self.num_computed = 0
         self.plans: list[StepPlan] = []
 
-    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
+    def execute(self, plan: StepPlan) -> list[tuple[SampledToken, ...]]:
         self.plans.append(plan)
         for copy in plan.copies:  # in order, and before anything is stored
             for offset in range(BLOCK_SIZE):
@@ -32,8 +34,14 @@ class LedgerRunner:
             tokens = tuple(entry.request.token_slice(0, entry.end))
             for position in range(entry.start, entry.end):
                 self.slots[_slot(entry, position)] = tokens[: position + 1]
-                self.num_computed += 1
+            for node, path in enumerate(_node_texts(entry)):
+                self.slots[_slot(entry, entry.end + node)] = tokens + path
+            self.num_computed += entry.end - entry.start + entry.num_nodes
         return [self._read(entry) for entry in plan.entries]
+
+    def move_slots(self, moves: Sequence[SlotMove]) -> None:
+        for move in moves:
+            self._move(move.src, move.dst)
 
     def _move(self, src: int, dst: int) -> None:
         if src in self.slots:
@@ -41,15 +49,24 @@ class LedgerRunner:
         else:
             self.slots.pop(dst, None)
 
-    def _read(self, entry: PlannedRequest) -> SampledToken | None:
+    def _read(self, entry: PlannedRequest) -> tuple[SampledToken, ...]:
         request = entry.request
         tokens = tuple(request.token_slice(0, entry.end))
         for position in range(entry.end):
             assert self.slots[_slot(entry, position)] == tokens[: position + 1], "the cache holds another's tokens"
         if not entry.samples:
-            return None
+            return ()
         assert entry.end == request.num_tokens
-        return SampledToken(next_token(tokens, request.sampling.seed), -1.0, 1.0)
+        texts = [tokens, *(tokens + path for path in _node_texts(entry))]
+        return tuple(SampledToken(next_token(text, request.sampling.seed), -1.0, 1.0) for text in texts)
+
+
+def _node_texts(entry: PlannedRequest) -> list[tuple[int, ...]]:
+    """The guessed tokens from the root down to each node of an entry's draft."""
+    if entry.draft is None:
+        return []
+    tree = entry.draft.tree
+    return [tuple(tree.token_ids[node] for node in path) for path in tree.paths()]
 
 
 def _slot(entry: PlannedRequest, position: int) -> int:

@@ -10,10 +10,10 @@ from driving import drive, load
 from tiny_qwen import TinyModel
 
 from mathlete.core.generation import SamplingParams
-from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks, named_tensors
-from mathlete.ryanstream.kv_cache import BlockCopy
+from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks, move_slots, named_tensors
+from mathlete.ryanstream.kv_cache import BlockCopy, SlotMove
 from mathlete.ryanstream.model.config import ModelConfig
-from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache, block_bytes
+from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache, block_bytes, read_blocks
 
 DTYPES = [torch.bfloat16, torch.float32, torch.int8]
 
@@ -40,6 +40,24 @@ def test_copies_are_done_in_order(caches: list[LayerCache]) -> None:
     copy_blocks(caches, [BlockCopy(1, 3), BlockCopy(2, 1)])
     for name, tensor in named_tensors(caches):
         assert torch.equal(tensor, before[name][[0, 2, 2, 1, 4]]), name
+
+
+def test_moved_slots_hold_what_their_sources_held(caches: list[LayerCache]) -> None:
+    """Two sequences' moves in one list; the second one's target was the first one's source."""
+    before = [read_blocks(cache, torch.arange(5)) for cache in caches]
+    move_slots(caches, [SlotMove(19, 17), SlotMove(36, 19), SlotMove(40, 40), SlotMove(79, 64), SlotMove(5, 4)])
+    expected = torch.arange(80)
+    expected[[17, 19, 64, 4]] = torch.tensor([19, 36, 79, 5])
+    for cache, (keys, values) in zip(caches, before, strict=True):
+        after = read_blocks(cache, torch.arange(5))
+        assert torch.equal(after.keys, keys[:, expected]) and torch.equal(after.values, values[:, expected])
+
+
+def test_no_moves_change_nothing(caches: list[LayerCache]) -> None:
+    before = export_blocks(caches, range(5))
+    move_slots(caches, [])
+    after = export_blocks(caches, range(5))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_all_tensors_take_part(caches: list[LayerCache]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from driving import drive, drive_with_preemptions, greedy, load, run_all
 from tiny_qwen import TinyModel, control_tokens
-from token_walk import CopyingWalk, TokenWalk, counted, looping
+from token_walk import TokenWalk, counted, looping
 
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import Finished, GenerateRequest, Message, SamplingParams
@@ -146,18 +146,25 @@ def test_a_failing_constraint_ends_its_request_alone(
 
 
 def test_a_fork_needs_a_copy(engine: Engine) -> None:
-    engine.add("plain", PROMPT, noisy(), constraint=TokenWalk(looping(DIGITS)))
-    engine.add("copying", PROMPT, noisy(), constraint=CopyingWalk(looping(DIGITS)))
+    class Uncopied(TokenWalk):
+        def copy(self) -> TokenWalk:
+            raise NotImplementedError("one of a kind")
+
+    engine.add("plain", PROMPT, noisy(), constraint=Uncopied(looping(DIGITS)))
+    engine.add("copying", PROMPT, noisy(), constraint=TokenWalk(looping(DIGITS)))
     for _ in range(4):
         engine.step()
-    with pytest.raises(EngineError, match=r"'plain' cannot be forked: its constraint \(TokenWalk\) has no copy\(\)"):
+    with pytest.raises(
+        EngineError,
+        match=r"'plain' cannot be forked: its constraint \(Uncopied\): it raised NotImplementedError: one of",
+    ):
         engine.fork("plain", "twin", noisy(seed=1))
     engine.fork("copying", "twin", noisy(seed=1))
     ended = drive(engine)
     first, second = (ended.outputs[name].request for name in ("copying", "twin"))
     assert first.output_ids != second.output_ids and first.output_ids[:4] == second.output_ids[:4]
     for request in (first, second):
-        assert isinstance(request.constraint, CopyingWalk) and request.constraint.accepted == request.output_ids
+        assert isinstance(request.constraint, TokenWalk) and request.constraint.accepted == request.output_ids
 
 
 def test_a_forced_close_must_be_allowed(tiny: TinyModel, engine_cache: Path) -> None:

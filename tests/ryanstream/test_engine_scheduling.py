@@ -123,8 +123,8 @@ def test_logits_that_are_no_numbers_end_only_their_request() -> None:
         def execute(self, plan):  # type: ignore[no-untyped-def]
             drawn = super().execute(plan)
             return [
-                token._replace(token_id=-1) if token and entry.request.request_id == "bad" else token
-                for entry, token in zip(plan.entries, drawn, strict=True)
+                tuple(token._replace(token_id=-1) for token in tokens) if entry.request.request_id == "bad" else tokens
+                for entry, tokens in zip(plan.entries, drawn, strict=True)
             ]
 
     engine = Engine(Broken(), 64, [EOS], config=SchedulerConfig(8, 64, MAX_LEN))  # type: ignore[arg-type]

@@ -218,8 +218,8 @@ def test_a_script_takes_its_time() -> None:
     generator = ScriptedGenerator(lambda asked: reply, clock=lambda: now[0], sleep=sleep)
     generator.submit(ask("a"))
     assert list(generator.events(1.0)) == [] and now[0] == 101.0
-    assert list(generator.events(1.0)) == [TokenChunk("a", "x", 1)] and now[0] == 101.5
-    assert list(generator.events(9.0)) == [TokenChunk("a", "y", 1)] and now[0] == 102.5
+    assert list(generator.events(1.0)) == [TokenChunk("a", "x", 1, (0.5,))] and now[0] == 101.5
+    assert list(generator.events(9.0)) == [TokenChunk("a", "y", 1, (0.5,))] and now[0] == 102.5
     (end,) = generator.events(9.0)
     assert isinstance(end, Finished) and now[0] == 103.5
 
@@ -229,3 +229,56 @@ def test_ryanstream_measures_its_speed_and_is_idle_again(tiny: TinyModel, engine
     assert generator.measure_speed(4) > 0
     assert list(generator.events(0.0)) == []
     assert answers(generator, [ask("a")]).finished["a"].usage.output == 24
+
+
+def advance(generator: Generator, num_tokens: int) -> str:
+    """Let request "a" write at least so many tokens; what it was told to have said."""
+    text, counted = "", 0
+    while counted < num_tokens:
+        for event in generator.events(0.01):
+            assert isinstance(event, TokenChunk) and len(event.entropies) == event.num_tokens
+            text, counted = text + event.text, counted + event.num_tokens
+    return text
+
+
+def test_a_request_that_went_back_says_the_same_again(generator: Generator) -> None:
+    noisy = say(temperature=100.0, top_p=1.0, seed=5)
+    whole = answers(generator, [ask("a", noisy)])
+    generator.submit(ask("a", noisy))
+    for back, ahead in ((7, 12), (0, 5), (3, 20), (20, 19)):
+        advance(generator, ahead)
+        generator.rewind("a", back, noisy)
+    heard = listen(generator, 1)
+    again, first = heard.finished["a"], whole.finished["a"]
+    assert (again.token_ids, again.text, again.finish_reason) == (first.token_ids, first.text, first.finish_reason)
+    assert again.logprobs == pytest.approx(first.logprobs, abs=1e-3)  # in fp32 a sum depends on the rows beside it
+    assert again.entropies == pytest.approx(first.entropies, abs=1e-3)
+    assert heard.finished["a"].usage.output == 24 and heard.finished["a"].usage.discarded == 5 + 12 + 17 + 2
+    assert whole.text("a").endswith(heard.text("a")), "chunks go on where it went back to"
+    assert sum(chunk.num_tokens for chunk in heard.chunks["a"]) == 3
+
+
+def test_a_request_cannot_go_back_to_what_was_not(generator: Generator) -> None:
+    with pytest.raises(EngineError, match="'a' cannot go back"):
+        generator.rewind("a", 0, say())
+    generator.submit(ask("a"))
+    advance(generator, 4)
+    for num_tokens, sampling in ((5, say()), (-1, say()), (2, say(max_tokens=2)), (2, say(stop=("x",)))):
+        with pytest.raises(EngineError, match="'a'"):
+            generator.rewind("a", num_tokens, sampling)
+    assert len(listen(generator, 1).finished["a"].token_ids) == 24
+    with pytest.raises(EngineError, match="'a' cannot go back"):
+        generator.rewind("a", 0, say())
+
+
+def test_other_noise_and_fewer_tokens_hold_from_there_on(generator: Generator) -> None:
+    if isinstance(generator, ScriptedGenerator):
+        generator._script = lambda asked: WORDS if asked.sampling.seed == 1 else WORDS.upper()
+    first = say(temperature=100.0, top_p=1.0, seed=1)
+    whole = answers(generator, [ask("a", first)]).finished["a"]
+    generator.submit(ask("a", first))
+    advance(generator, 10)
+    generator.rewind("a", 6, replace(first, seed=2, max_tokens=14))
+    other = listen(generator, 1).finished["a"]
+    assert other.token_ids[:6] == whole.token_ids[:6] and other.token_ids[6:10] != whole.token_ids[6:10]
+    assert len(other.token_ids) == 14 and other.usage.discarded == 4 and other.finish_reason == "length"

@@ -154,7 +154,7 @@ def test_ten_thousand_operations_leave_the_pool_whole(managed: bool) -> None:
 
 
 class EngineWalk:
-    """Requests that come, fork, are aborted and are stepped by what bytes say, on a pool too small for them."""
+    """Requests that come, fork, go back, are aborted and are stepped by what bytes say, on a pool too small for them."""
 
     def __init__(self) -> None:
         self.clock_s = 0.0
@@ -164,6 +164,7 @@ class EngineWalk:
         self.seeds: dict[str, list[tuple[int, int]]] = {}  # of each request: (from which output on, seed)
         self.done: list[tuple[int, ...]] = []
         self.num_names = 0
+        self.num_rewinds = 0
 
     def operate(self, what: int, which: int, how: int) -> None:
         names = sorted(self.engine._requests)
@@ -177,6 +178,8 @@ class EngineWalk:
             self.fork(names[which % len(names)], how % 3)
         elif kind == 2:
             self.engine.abort(request_id=names[which % len(names)])
+        elif kind == 3 and which % 3 == 0:
+            self.rewind(names[how % len(names)], which, how % 3)
         else:
             self.step()
         self.engine.check_integrity()
@@ -187,6 +190,13 @@ class EngineWalk:
         num_drawn = len(request.output_ids)
         self.engine.fork(name, child, SamplingParams(max_tokens=num_drawn + 5 + seed, seed=seed))
         self.seeds[child] = [*self.seeds[name], (num_drawn, seed)]
+
+    def rewind(self, name: str, which: int, seed: int) -> None:
+        request = self.engine._requests[name]
+        kept = which % (len(request.output_ids) + 1)
+        self.engine.rewind(name, kept, SamplingParams(max_tokens=kept + 5 + seed, seed=seed))
+        self.seeds[name] = [*((start, old) for start, old in self.seeds[name] if start < kept), (kept, seed)]
+        self.num_rewinds += 1
 
     def name(self) -> str:
         self.num_names += 1
@@ -205,12 +215,12 @@ class EngineWalk:
 
 
 def test_ten_thousand_operations_leave_the_engine_whole() -> None:
-    num_operations = num_copies = 0
+    num_operations = num_copies = num_rewinds = 0
 
     @many
     @given(programs)
     def walk(program: bytes) -> None:
-        nonlocal num_operations, num_copies
+        nonlocal num_operations, num_copies, num_rewinds
         state = EngineWalk()
         for at in range(0, len(program), 3):
             state.clock_s += program[at] % 5 / 4
@@ -224,6 +234,7 @@ def test_ten_thousand_operations_leave_the_engine_whole() -> None:
         state.engine.check_integrity()
         assert state.engine._pool.num_free == NUM_BLOCKS
         num_copies += state.engine.kv_statistics.copied
+        num_rewinds += state.num_rewinds
 
     walk()
-    assert num_operations >= 10_000 and num_copies > 100
+    assert num_operations >= 10_000 and num_copies > 100 and num_rewinds > 100

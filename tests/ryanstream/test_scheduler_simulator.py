@@ -55,8 +55,8 @@ class Unrelated(LedgerRunner):
         for entry in plan.entries:
             self.numbers.setdefault(entry.request, len(self.numbers))
         return [
-            token and token._replace(token_id=10**6 + self.numbers[entry.request])
-            for entry, token in zip(plan.entries, drawn, strict=True)
+            tuple(token._replace(token_id=10**6 + self.numbers[entry.request]) for token in tokens)
+            for entry, tokens in zip(plan.entries, drawn, strict=True)
         ]
 
 

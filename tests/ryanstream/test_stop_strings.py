@@ -79,9 +79,9 @@ class SayingRunner:
     def __init__(self, token_ids: list[int]) -> None:
         self.token_ids = token_ids
 
-    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
+    def execute(self, plan: StepPlan) -> list[tuple[SampledToken, ...]]:
         return [
-            SampledToken(self.token_ids[len(entry.request.output_ids)], -1.0, 1.0) if entry.samples else None
+            (SampledToken(self.token_ids[len(entry.request.output_ids)], -1.0, 1.0),) if entry.samples else ()
             for entry in plan.entries
         ]
 

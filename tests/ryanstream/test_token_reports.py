@@ -25,11 +25,10 @@ def test_every_value_is_the_models_own(tiny: TinyModel, engine_cache: Path) -> N
     engine = load(tiny.folder, engine_cache, precision="fp32").engine
     execute, tokens = engine._runner.execute, dict[str, list[SampledToken]]()
 
-    def listening(plan: StepPlan) -> list[SampledToken | None]:
+    def listening(plan: StepPlan) -> list[tuple[SampledToken, ...]]:
         drawn = execute(plan)
         for entry, token in zip(plan.entries, drawn, strict=True):
-            if token is not None:
-                tokens.setdefault(entry.request.request_id, []).append(token)
+            tokens.setdefault(entry.request.request_id, []).extend(token)
         return drawn
 
     engine._runner.execute = listening  # type: ignore[method-assign]

@@ -44,12 +44,8 @@ class TokenWalk:
         for token_id in self.steps.get(self.states[-1], {}):
             mask[token_id // 32] |= 1 << token_id % 32
 
-
-class CopyingWalk(TokenWalk):
-    """One that can be forked."""
-
-    def copy(self) -> CopyingWalk:
-        twin = CopyingWalk(self.steps)
+    def copy(self) -> TokenWalk:
+        twin = TokenWalk(self.steps)
         twin.states, twin.accepted = [*self.states], [*self.accepted]
         return twin
 

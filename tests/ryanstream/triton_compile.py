@@ -12,7 +12,7 @@ H100 = GPUTarget("cuda", 90, 32)
 F, I = "*fp32", "*i32"  # noqa: E741
 
 
-def compile_kernel(kernel: triton.JITFunction, types: str, **constants: int) -> None:
+def compile_kernel(kernel: triton.JITFunction, types: str, **constants: int | None) -> None:
     """`types` of the arguments that are not constants, in order."""
     given = iter(types.split())
     signature = {name: "constexpr" if name in constants else next(given) for name in kernel.arg_names}
@@ -36,10 +36,11 @@ def main() -> None:
             WIDEN=0,
         )
         compile_kernel(rotary._rotate_store_kernel, f"{F} {I} *i64 {F} {F} {cached} {cached}", HALF_BLOCK=64, **heads)
-        compile_kernel(
-            paged_attention._attention_kernel, f"{F} {cached} {cached} {I} {I} {I} {F} i32 fp32",
-            DIM_BLOCK=128, GROUP_BLOCK=16, TILE=64, WIDEN=0, **heads,
-        )  # fmt: skip
+        for paths, without in (("*i64 ", {}), ("", {"paths_ptr": None})):
+            compile_kernel(
+                paged_attention._attention_kernel, f"{F} {cached} {cached} {I} {I} {I} {paths}{F} i32 i32 fp32",
+                DIM_BLOCK=128, GROUP_BLOCK=16, TILE=64, WIDEN=0, **heads, **without,
+            )  # fmt: skip
     compile_kernel(
         sample._sample_kernel, f"{F} i32 i32 {F} {F} {I} {F} *fp64 {I} {I} {F} {F} {F} {I} {F}",
         LIKELIEST=20, ID_BITS=18, BLOCK=1024,

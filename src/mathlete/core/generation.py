@@ -95,7 +95,7 @@ class Span:
 
 
 class TokenConstraint(Protocol):
-    """Which tokens may come next, along one text. Meets an engine only through these five.
+    """Which tokens may come next, along one text. Meets an engine only through these six.
 
     After vLLM's `StructuredOutputGrammar` (structured_output/backend_types.py).
     """
@@ -119,6 +119,10 @@ class TokenConstraint(Protocol):
 
     def fill_mask(self, mask: memoryview) -> None:
         """Write which ids may come next: bit `i % 32` of word `i // 32` (format "I") is set for an allowed id i."""
+        ...
+
+    def copy(self) -> TokenConstraint:
+        """One in the same state, which goes its own way: for a fork, or as a checkpoint."""
         ...
 
 
@@ -147,13 +151,25 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one request: `prompt` (of which `cached` were not computed anew) and `output` (of which `forced`
-    were put in instead of being drawn, to close a block of thinking)."""  # noqa: D205, D209
+    """Tokens of one request.
+
+    Attributes:
+        prompt: given.
+        cached: of these, not computed anew.
+        output: of the completion.
+        forced: of these, put in instead of being drawn, to close a block of thinking.
+        drafted: guessed and computed along with others by speculation.
+        accepted: of these, what the model would have drawn itself, and so part of the output.
+        discarded: drawn, then taken back (`Generator.rewind`); not part of the output.
+    """
 
     prompt: int = 0
     cached: int = 0
     output: int = 0
     forced: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    discarded: int = 0
 
 
 class TokenLogprob(NamedTuple):
@@ -199,11 +215,19 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class TokenChunk:
-    """Newly sampled text of a running request."""
+    """Newly sampled text of a running request.
+
+    Attributes:
+        request_id: which.
+        text: what the tokens add to it; a character comes with the token that completes it.
+        num_tokens: how many tokens.
+        entropies: see `Completion.entropies`, at each of them; empty when the generator tells them at the end only.
+    """
 
     request_id: str
     text: str
     num_tokens: int
+    entropies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +238,25 @@ class Finished:
     completion: Completion
 
 
-GeneratorEvent = TokenChunk | Finished
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """A running request went back and goes on from there with other noise.
+
+    Attributes:
+        request_id: which.
+        num_kept: output tokens that stand.
+        num_dropped: output tokens that were taken back; 0 for a dead end that was let through, all tries spent.
+        reason: why, in one word: "refuted", "contradiction", "repetition" or "entropy".
+        detail: what was found, for a person.
+        text: what the tokens said that were taken back.
+    """
+
+    request_id: str
+    num_kept: int
+    num_dropped: int
+    reason: str
+    detail: str = ""
+    text: str = ""
+
+
+GeneratorEvent = TokenChunk | Finished | Rewound

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.code import CodeLimits, ToolResult
-from mathlete.core.generation import GenerateRequest, GeneratorEvent
+from mathlete.core.generation import GenerateRequest, GeneratorEvent, SamplingParams
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Evidence, Selection
 from mathlete.core.trace import TraceEvent
@@ -27,6 +27,16 @@ class Generator(Protocol):
 
     def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
         """End one request or all of a group; each gives a `Finished` with reason "abort"."""
+        ...
+
+    def rewind(self, request_id: str, num_tokens: int, sampling: SamplingParams) -> None:
+        """Take a running request back to its first `num_tokens` output tokens; it goes on with `sampling`.
+
+        Its constraint goes back too. What was told of the tokens taken back (`TokenChunk`) stands no longer.
+
+        Raises:
+            EngineError: for an unknown id, more tokens than there are, or other stop strings than before.
+        """
         ...
 
     def close(self) -> None:
@@ -67,6 +77,34 @@ class Verifier(Protocol):
 
     def check(self, problem: Problem, answer: str) -> Evidence:
         """Never raises for hostile input: what cannot be judged is UNKNOWN."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepChecked:
+    """What was found in a piece of text: one `Evidence` for each claim that could be judged or was tried."""
+
+    check_id: str
+    evidence: tuple[Evidence, ...]
+
+
+class StepChecker(Protocol):
+    """Looks for wrong steps in running text, in processes that can be killed; never blocks the driving thread."""
+
+    def submit(self, check_id: str, text: str) -> None:
+        """Start judging the claims of `text`, or queue it."""
+        ...
+
+    def poll(self) -> Sequence[StepChecked]:
+        """What was judged since the last call."""
+        ...
+
+    def cancel(self, check_id: str) -> None:
+        """Forget a check; no `StepChecked` follows. Unknown ids are ignored."""
+        ...
+
+    def close(self) -> None:
+        """End all workers. Safe to call twice."""
         ...
 
 

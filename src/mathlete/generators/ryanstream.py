@@ -52,6 +52,7 @@ class RyanStreamGenerator:
         self._token_bytes = loaded.token_bytes
         self._thinking = thinking_tokens(loaded.tokenizer)
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
+        self._num_told: dict[str, int] = {}  # tokens of running requests that were told of in chunks
         self._num_system_tokens: dict[str, int] = {}
         self.description = f"ryanstream, {loaded.kernels} kernels"
 
@@ -70,6 +71,7 @@ class RyanStreamGenerator:
             persist_prefix=self._system_tokens(request.messages),
         )
         self._decoders[request.request_id] = _new_decoder("replace")
+        self._num_told[request.request_id] = 0
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
         """One engine step; nothing when there is nothing to do. A step may take longer than `timeout_s`."""
@@ -81,11 +83,19 @@ class RyanStreamGenerator:
         """End one request or all of a group; each gives a `Finished` with reason "abort"."""
         self._engine.abort(request_id=request_id, group=group)
 
+    def rewind(self, request_id: str, num_tokens: int, sampling: SamplingParams) -> None:
+        """Take a running request back to its first `num_tokens` tokens; see `Generator.rewind`."""
+        kept = self._engine.rewind(request_id, num_tokens, sampling)
+        decoder = self._decoders[request_id] = _new_decoder("replace")
+        decoder.decode(b"".join(self._token_bytes[token] for token in kept))
+        self._num_told[request_id] = num_tokens
+
     def close(self) -> None:
         """End whatever runs, other ranks' processes too. The weights are unmapped with the last reference."""
         for request_id in list(self._decoders):
             self._engine.abort(request_id=request_id)
         self._decoders.clear()
+        self._num_told.clear()
         self._loaded.close()
 
     def take_warnings(self) -> tuple[str, ...]:
@@ -133,11 +143,13 @@ class RyanStreamGenerator:
         if decoder is None:
             return
         if output.end is not None:
-            del self._decoders[request.request_id]
+            del self._decoders[request.request_id], self._num_told[request.request_id]
             yield Finished(request.request_id, self._completion(request, output.end))
         elif output.new_token_id is not None:
             text = decoder.decode(self._token_bytes[output.new_token_id])
-            yield TokenChunk(request.request_id, text, 1)
+            place = self._num_told[request.request_id]
+            self._num_told[request.request_id] = place + 1
+            yield TokenChunk(request.request_id, text, 1, (request.entropies[place],))
 
     def _completion(self, request: EngineRequest, end: RequestEnd) -> Completion:
         raw = b"".join(self._token_bytes[token] for token in request.output_ids)
@@ -149,7 +161,15 @@ class RyanStreamGenerator:
             logprobs=tuple(request.logprobs),
             entropies=tuple(request.entropies),
             finish_reason=end.reason,
-            usage=Usage(len(request.prompt_ids), request.num_cached or 0, len(request.output_ids), request.num_forced),
+            usage=Usage(
+                prompt=len(request.prompt_ids),
+                cached=request.num_cached or 0,
+                output=len(request.output_ids),
+                forced=request.num_forced,
+                drafted=request.num_drafted,
+                accepted=request.num_accepted,
+                discarded=request.num_discarded,
+            ),
             stop=end.stop,
             error=end.message,
             top_means=tuple(request.top_means),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mathlete.core.budget import Clock
@@ -20,6 +20,7 @@ from mathlete.core.generation import (
     FinishReason,
     GenerateRequest,
     GeneratorEvent,
+    SamplingParams,
     TokenChunk,
     Usage,
 )
@@ -93,7 +94,8 @@ class _Running:
     matcher: StopMatcher
     due_s: float
     token_ids: list[int] = field(default_factory=list)
-    text: str = ""
+    said: list[str] = field(default_factory=list)
+    num_discarded: int = 0
 
 
 class ScriptedGenerator:
@@ -143,6 +145,26 @@ class ScriptedGenerator:
             if request.request_id == request_id or (group is not None and request.group == group):
                 self._ended.append(self._finish(running, "abort"))
 
+    def rewind(self, request_id: str, num_tokens: int, sampling: SamplingParams) -> None:
+        """Take a running request back; the script is asked again, with the new sampling, and says its reply from there.
+
+        Raises:
+            EngineError: as the protocol says, or when the script does.
+        """
+        running = self._running.get(request_id)
+        if running is None or not 0 <= num_tokens <= len(running.token_ids):
+            num = "none that runs" if running is None else f"only {len(running.token_ids)} tokens"
+            raise EngineError(f"request {request_id!r} cannot go back to {num_tokens} tokens: there is {num}")
+        if sampling.stop != running.request.sampling.stop or sampling.max_tokens <= num_tokens:
+            raise EngineError(f"request {request_id!r} must keep its stop strings and have tokens left to draw")
+        running.request = replace(running.request, sampling=sampling)
+        reply = self._script(running.request)
+        running.reply = Reply.saying(reply) if isinstance(reply, str) else reply
+        running.num_discarded += len(running.token_ids) - num_tokens
+        del running.token_ids[num_tokens:], running.said[num_tokens:]
+        running.matcher = StopMatcher(sampling.stop)
+        running.matcher.push("".join(running.said).encode())
+
     def close(self) -> None:
         """Forget everything. Safe to call twice."""
         self._running.clear()
@@ -158,17 +180,18 @@ class ScriptedGenerator:
         piece = running.reply.pieces[place]
         token_id = self._id_of.setdefault(piece, len(self._id_of) + END_OF_TEXT_ID + 1)
         running.token_ids.append(token_id)
-        running.text += piece
+        running.said.append(piece)
         match = running.matcher.push(piece.encode())
         if match is not None or token_id in sampling.stop_token_ids:
             yield self._finish(running, "stop", match)
         elif len(running.token_ids) >= sampling.max_tokens:
             yield self._finish(running, "length")
         else:
-            yield TokenChunk(running.request.request_id, piece, 1)
+            entropies = _repeated(running.reply.entropies, place + 1, _ENTROPY)[place:]
+            yield TokenChunk(running.request.request_id, piece, 1, entropies)
 
     def _finish(self, running: _Running, reason: FinishReason, match: StopMatch | None = None) -> Finished:
-        request, text, num_tokens = running.request, running.text, len(running.token_ids)
+        request, text, num_tokens = running.request, "".join(running.said), len(running.token_ids)
         del self._running[request.request_id]
         if match is not None:
             text = text.encode()[: match.end if request.sampling.include_stop else match.start].decode()
@@ -179,7 +202,7 @@ class ScriptedGenerator:
             logprobs=_repeated(running.reply.logprobs, num_tokens, _LOGPROB),
             entropies=_repeated(running.reply.entropies, num_tokens, _ENTROPY),
             finish_reason=reason,
-            usage=Usage(prompt=prompt, output=num_tokens),
+            usage=Usage(prompt=prompt, output=num_tokens, discarded=running.num_discarded),
             stop=None if match is None else match.stop,
             error=running.reply.error if reason == "error" else None,
         )

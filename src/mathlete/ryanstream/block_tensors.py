@@ -1,4 +1,4 @@
-"""Whole KV blocks as tensors: copied inside the cache, taken out of it, put back. Knows nothing of who owns them.
+"""KV blocks as tensors: copied inside the cache, taken out of it, put back; single slots moved. Knows no owners.
 
 The first dimension of every tensor of a `LayerCache` is the block, whatever the tensor holds (keys, values, the
 scales of quantised ones), so all of them are treated alike.
@@ -12,7 +12,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from mathlete.ryanstream.kv_cache import BlockCopy
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, SlotMove
 from mathlete.ryanstream.model.layer_cache import LayerCache
 
 
@@ -30,6 +30,29 @@ def copy_blocks(caches: Sequence[LayerCache], copies: Sequence[BlockCopy]) -> No
     for _, tensor in named_tensors(caches):
         for copy in copies:
             tensor[copy.dst].copy_(tensor[copy.src])
+
+
+def move_slots(caches: Sequence[LayerCache], moves: Sequence[SlotMove]) -> None:
+    """Copy the keys and values of single places, in every layer, as if one move after another was done.
+
+    All are read before any is written, which is the same: no move's source is an earlier one's target.
+    """
+    if not moves:
+        return
+    src, dst = (torch.tensor(slots, device=caches[0].keys.device) for slots in zip(*moves, strict=True))
+    src_block, src_place, dst_block, dst_place = src // BLOCK_SIZE, src % BLOCK_SIZE, dst // BLOCK_SIZE, dst % BLOCK_SIZE
+    for cache in caches:
+        for tensor in _by_place(cache):
+            tensor[dst_block, :, dst_place] = tensor[src_block, :, src_place]
+
+
+def _by_place(cache: LayerCache) -> Iterator[Tensor]:
+    """Every tensor of a layer as a view [blocks, KV, 16, what a place holds]."""
+    yield cache.keys.mT
+    yield cache.values
+    if cache.key_scales is not None and cache.value_scales is not None:
+        yield cache.key_scales.mT
+        yield cache.value_scales
 
 
 def export_blocks(caches: Sequence[LayerCache], block_ids: Sequence[int]) -> dict[str, Tensor]:

@@ -11,7 +11,8 @@ import torch
 
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import TokenConstraint
-from mathlete.ryanstream.request import EngineRequest, RequestEnd
+from mathlete.ryanstream.draw_rows import DrawRow
+from mathlete.ryanstream.request import EngineRequest, RequestEnd, what_went_wrong
 from mathlete.ryanstream.sampling import ConstrainedRows
 
 
@@ -24,25 +25,27 @@ class ConstraintMasks:
         self._words = torch.zeros((0, self._num_words), dtype=torch.int32)
         self._views: list[memoryview] = []
 
-    def fill(self, requests: Sequence[EngineRequest]) -> ConstrainedRows | None:
-        """Ask the constraint of each request that has one and is free to draw; None when there is none.
+    def fill(self, rows: Sequence[DrawRow]) -> ConstrainedRows | None:
+        """Ask the constraint of each row that has one and is free to draw; None when there is none.
 
         Where a constraint raises, its request's `constraint_failure` says so and nothing is allowed.
         """
-        rows = [i for i, r in enumerate(requests) if r.constraint is not None and r.forced_id is None]
-        if not rows:
+        constrained = [i for i, row in enumerate(rows) if row.constraint is not None and row.forced_id is None]
+        if not constrained:
             return None
-        self._make_room(len(rows))
-        self._words[: len(rows)].zero_()
-        for view, row in zip(self._views, rows, strict=False):
-            request = requests[row]
-            assert request.constraint is not None
+        self._make_room(len(constrained))
+        self._words[: len(constrained)].zero_()
+        for view, i in zip(self._views, constrained, strict=False):
+            constraint, request = rows[i].constraint, rows[i].request
+            assert constraint is not None
+            if request.constraint_failure is not None:
+                continue
             try:
-                request.constraint.fill_mask(view)
+                constraint.fill_mask(view)
             except Exception as error:
                 view[:] = memoryview(bytes(view.nbytes)).cast("I")
-                request.constraint_failure = _what_went_wrong(error)
-        return ConstrainedRows(torch.tensor(rows), self._words[: len(rows)])
+                request.constraint_failure = what_went_wrong(error)
+        return ConstrainedRows(torch.tensor(constrained), self._words[: len(constrained)])
 
     def _make_room(self, num_rows: int) -> None:
         if num_rows > len(self._views):
@@ -63,7 +66,7 @@ def told_constraint(request: EngineRequest, token_id: int) -> RequestEnd | None:
         accepted = constraint.accept((token_id,))
         terminated = accepted and constraint.terminated
     except Exception as error:
-        return constraint_error(request, _what_went_wrong(error))
+        return constraint_error(request, what_went_wrong(error))
     if accepted:
         return RequestEnd("stop") if terminated else None
     source = "which closes the block of thinking by force" if request.forced_id is not None else "which it had allowed"
@@ -74,23 +77,20 @@ def forked_constraint(request: EngineRequest) -> TokenConstraint | None:
     """The request's constraint for a second request with the same tokens; None when it has none.
 
     Raises:
-        EngineError: when the constraint offers no `copy()`: two requests would change one state.
+        EngineError: when its constraint cannot be copied: two requests would change one state.
     """
     if request.constraint is None:
         return None
-    copied = getattr(request.constraint, "copy", None)
-    if copied is None:
-        kind = type(request.constraint).__name__
-        raise EngineError(f"request {request.request_id!r} cannot be forked: its constraint ({kind}) has no copy()")
-    constraint: TokenConstraint = copied()
-    return constraint
+    try:
+        return request.constraint.copy()
+    except Exception as error:
+        kind, reason = type(request.constraint).__name__, what_went_wrong(error)
+        raise EngineError(
+            f"request {request.request_id!r} cannot be forked: its constraint ({kind}): {reason}"
+        ) from error
 
 
 def constraint_error(request: EngineRequest, what: str) -> RequestEnd:
     """The end of a request whose constraint failed."""
     place = len(request.output_ids)
     return RequestEnd("error", message=f"the request's constraint failed at output token {place}: {what}")
-
-
-def _what_went_wrong(error: Exception) -> str:
-    return f"it raised {type(error).__name__}: {error}"

@@ -18,9 +18,12 @@ from mathlete.ryanstream.policy import FairShare, SchedulingPolicy
 from mathlete.ryanstream.prompt_cache import PromptCache
 from mathlete.ryanstream.prompt_keeper import PromptKeeper
 from mathlete.ryanstream.request import EngineRequest, RequestEnd, RequestOutput, Status
+from mathlete.ryanstream.rewinding import require_rewindable, rewind_request
 from mathlete.ryanstream.runner import ModelRunner, SampledToken
-from mathlete.ryanstream.scheduler import Scheduler, SchedulerConfig, StepPlan
+from mathlete.ryanstream.scheduler import PlannedRequest, Scheduler, SchedulerConfig, StepPlan
 from mathlete.ryanstream.sequence_ending import SequenceEnding
+from mathlete.ryanstream.speculative.draft_tree import ROOT
+from mathlete.ryanstream.speculative.speculation import Speculation
 from mathlete.ryanstream.stopping import StopMatcher
 from mathlete.ryanstream.thinking import ThinkingBudget, ThinkingTokens
 
@@ -38,6 +41,7 @@ class Engine:
         block_bytes: int | None = None,
         prompt_cache: PromptCache | None = None,
         policy: SchedulingPolicy | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         """Join runner and scheduler.
 
@@ -50,6 +54,7 @@ class Engine:
             block_bytes: memory of one block, for messages.
             prompt_cache: where prefixes are kept between runs; see `add`.
             policy: the order of service; fair over groups when None.
+            speculation: guesses tokens ahead; may be taken away or put back between two steps.
         """
         config = config or SchedulerConfig()
         self._runner = runner
@@ -63,6 +68,7 @@ class Engine:
         self._requests: dict[str, EngineRequest] = {}
         self._num_arrived = 0
         self._ended: list[RequestOutput] = []
+        self.speculation = speculation
         self.last_plan: StepPlan | None = None  # of the last step that computed anything, for whoever measures
 
     @property
@@ -176,6 +182,34 @@ class Engine:
         self._requests[new_request_id] = child
         self._scheduler.fork(parent, child)
 
+    def rewind(self, request_id: str, num_output_tokens: int, sampling: SamplingParams) -> tuple[int, ...]:
+        """Take an unfinished request back to its first `num_output_tokens`; it goes on from there with `sampling`.
+
+        All that is told of its tokens, its constraint, stop strings and budget of thinking are as they were then. With
+        the seed it had it draws the same tokens again, with another one others.
+
+        Args:
+            request_id: which.
+            num_output_tokens: that stand; at most those there are.
+            sampling: from now on. Stop strings, `include_stop`, `thinking_budget` and `num_logprobs` must be the same;
+                `max_tokens` counts the tokens that stand.
+
+        Returns:
+            The tokens that stand.
+
+        Raises:
+            EngineError: for an unknown id, more tokens than there are, other stop strings, nothing left to draw, a
+                request that could outgrow the whole KV cache, or a constraint that cannot go back. Nothing has
+                changed then.
+        """
+        request = self._requests.get(request_id)
+        if request is None:
+            raise EngineError(f"request {request_id!r} cannot go back: there is none that is unfinished")
+        require_rewindable(request, num_output_tokens, sampling)
+        self._require_room(request_id, len(request.prompt_ids), sampling)
+        self._scheduler.rewind(request, lambda: rewind_request(request, num_output_tokens, sampling, self._token_bytes))
+        return tuple(request.output_ids)
+
     def expect_ends_after(self, signals: Sequence[Sequence[int]]) -> None:
         """Name token sequences that come shortly before an end (the start of a final answer, say), for planning."""
         self._lookahead.signals = tuple(tuple(signal) for signal in signals if signal)
@@ -191,11 +225,16 @@ class Engine:
         outputs, self._ended = self._ended, []
         if outputs:
             return outputs
-        plan = self.last_plan = self._scheduler.schedule()
-        for entry, token in zip(plan.entries, self._runner.execute(plan), strict=True):
+        plan = self._scheduler.schedule()
+        if self.speculation is not None:
+            plan = self.speculation.extend(plan, self._scheduler)
+        self.last_plan = plan
+        right: list[tuple[int, ...]] = []
+        for entry, tokens in zip(plan.entries, self._runner.execute(plan), strict=True):
             self._scheduler.note_computed(entry)
-            if token is not None:
-                outputs.append(self._accept(entry.request, token))
+            right.append(self._take(entry, tokens, outputs) if tokens else ())
+        if self.speculation is not None:
+            self.speculation.note(plan, right, len(outputs), self._runner.hidden if plan.keeps_hidden else ())
         if self._prompts is not None:
             self._prompts.write_due()
         return outputs
@@ -245,6 +284,40 @@ class Engine:
         size = "" if self._block_bytes is None else f", {num_blocks * self._block_bytes / 2**20:,.1f} MiB"
         return f"{num_blocks:,} blocks ({num_blocks * BLOCK_SIZE:,} tokens{size})"
 
+    def _take(
+        self, entry: PlannedRequest, tokens: Sequence[SampledToken], outputs: list[RequestOutput]
+    ) -> tuple[int, ...]:
+        """Accept what was drawn: the token after the newest one, and on down the draft as long as it was guessed right.
+
+        This is the accept rule of speculative sampling (Leviathan et al. 2023): a guess that is a point mass is right
+        with the probability that the model gives it, and where it is wrong the token that was drawn instead comes from
+        the rest. Tokens drawn after a wrong guess are void.
+
+        Args:
+            entry: what was computed.
+            tokens: see `ModelRunner.execute`.
+            outputs: the news are added to it.
+
+        Returns:
+            The nodes that were right, from the root down.
+        """
+        request, draft = entry.request, entry.draft
+        right: list[int] = []
+        while True:
+            node = right[-1] if right else ROOT
+            token = tokens[node + 1]
+            outputs.append(self._accept(request, token))
+            child = None if draft is None else draft.tree.child(node, token.token_id)
+            if child is not None:
+                right.append(child)
+            if outputs[-1].end is not None:
+                return tuple(right)
+            if child is None:
+                break
+        if right:
+            self._runner.move_slots(self._scheduler.note_accepted(entry, right))
+        return tuple(right)
+
     def _accept(self, request: EngineRequest, token: SampledToken) -> RequestOutput:
         end = self._ending.take(request, token)
         if end is None:
@@ -259,5 +332,7 @@ class Engine:
     def _end(self, request: EngineRequest, token_id: int | None, end: RequestEnd) -> RequestOutput:
         assert request.status is not Status.FINISHED, "a request ends once"
         self._scheduler.finish(request)
+        if self.speculation is not None:
+            self.speculation.forget(request)
         del self._requests[request.request_id]
         return RequestOutput(request, token_id, end)

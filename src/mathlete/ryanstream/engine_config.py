@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 from mathlete.ryanstream.model.weights import PRECISIONS, Precision
+from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
+from mathlete.ryanstream.speculative.proposer import Method
 
 KVCacheDtype = Literal["bf16", "int8"]
+_WITH_DRAFT_MODEL = ("draft", "eagle")
+_RUN_A_MODEL = ("draft", "early_exit", "eagle")
+_AT_LEAST_ONE = (
+    *("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "kv_cache_bytes", "num_threads"),
+    *("num_speculative_tokens", "exit_layer"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,13 @@ class EngineConfig:
         max_model_len: tokens of a request, prompt and output, at most.
         kv_cache_bytes: memory for keys and values; None sizes it for `max_running` requests.
         num_threads: CPU threads; None for all cores this process may use.
+        speculative: how tokens are guessed, one of `speculative.proposer.Method`; "off" guesses nothing.
+        num_speculative_tokens: how deep a guess may reach.
+        draft_model: with "draft", the file of a smaller model with the same tokenizer; with "eagle", the folder of a
+            head (`speculative/eagle_head.py`).
+        exit_layer: with "early_exit", how many layers guess; None measures which number pays.
+        adaptive_depth: guess only as much as pays by measured acceptance and cost; without it always as much as
+            `num_speculative_tokens` allows.
     """
 
     precision: Precision | Literal["auto"] = "w8a8"
@@ -45,6 +61,11 @@ class EngineConfig:
     max_model_len: int = 4096
     kv_cache_bytes: int | None = None
     num_threads: int | None = None
+    speculative: Method = "off"
+    num_speculative_tokens: int = 8
+    draft_model: Path | None = None
+    exit_layer: int | None = None
+    adaptive_depth: bool = True
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -58,8 +79,27 @@ class EngineConfig:
             raise ValueError('batch_invariant needs one precision: "auto" chooses it by the size of the batch')
         if self.tensor_parallel > 1 and self.precision == "auto":
             raise ValueError('tensor_parallel needs one precision: with "auto" the ranks might choose differently')
-        sizes = ("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "kv_cache_bytes", "num_threads")
-        for name in sizes:
+        for name in _AT_LEAST_ONE:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be >= 1, not {value}")
+        self._check_speculation()
+
+    def _check_speculation(self) -> None:
+        method = self.speculative
+        if method not in get_args(Method):
+            raise ValueError(f"speculative must be one of {', '.join(get_args(Method))}, not {method!r}")
+        if self.num_speculative_tokens > MAX_DRAFT_NODES:
+            raise ValueError(f"num_speculative_tokens must be <= {MAX_DRAFT_NODES}, not {self.num_speculative_tokens}")
+        if method in _WITH_DRAFT_MODEL and self.draft_model is None:
+            what = "the file of a smaller model" if method == "draft" else "the folder of an EAGLE head"
+            raise ValueError(f'speculative "{method}" needs draft_model: {what}')
+        if method not in _WITH_DRAFT_MODEL and self.draft_model is not None:
+            raise ValueError(f'draft_model is for speculative "draft" or "eagle", and speculative is "{method}"')
+        if method != "early_exit" and self.exit_layer is not None:
+            raise ValueError(f'exit_layer is for speculative "early_exit", and speculative is "{method}"')
+        if method in _RUN_A_MODEL and self.tensor_parallel > 1:
+            raise ValueError(
+                f'speculative "{method}" runs in one process, and tensor_parallel is {self.tensor_parallel}; '
+                'use speculative "ngram" or "suffix"'
+            )

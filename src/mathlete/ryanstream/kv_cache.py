@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 BLOCK_SIZE = 16
 
@@ -44,9 +45,24 @@ class BlockCopy:
     dst: int
 
 
+class SlotMove(NamedTuple):
+    """Key and value at slot `src` (block * 16 + offset) are to be copied to slot `dst`.
+
+    Moves are done in the order of their list: a slot may be the target of one and the source of an earlier one.
+    """
+
+    src: int
+    dst: int
+
+
 def blocks_for(num_tokens: int) -> int:
     """Blocks that hold `num_tokens`."""
     return -(-num_tokens // BLOCK_SIZE)
+
+
+def slot_of(block_ids: Sequence[int], place: int) -> int:
+    """Where the token at `place` of a sequence lies: block * 16 + offset."""
+    return block_ids[place // BLOCK_SIZE] * BLOCK_SIZE + place % BLOCK_SIZE
 
 
 class KVBlockPool:

@@ -63,6 +63,10 @@ class EngineRequest:
         hidden: those kept so far, float32 [hidden] by position.
         expected_remaining: output tokens still to come, as the lookahead last said.
         num_paused: steps in a row in which it kept its blocks and waited for a finishing request's.
+        num_rewinds: how often output tokens were taken back.
+        num_discarded: how many of them.
+        num_drafted: tokens guessed for it that were computed.
+        num_accepted: of these, how many became output.
     """
 
     request_id: str
@@ -91,6 +95,10 @@ class EngineRequest:
     num_paused: int = 0
     hidden_wanted: HiddenPositions | None = None
     hidden: dict[int, Tensor] = field(default_factory=dict)
+    num_rewinds: int = 0
+    num_discarded: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
 
     @property
     def is_running(self) -> bool:
@@ -167,3 +175,8 @@ class RequestOutput:
     request: EngineRequest
     new_token_id: int | None
     end: RequestEnd | None
+
+
+def what_went_wrong(error: Exception) -> str:
+    """An exception that a request's constraint raised, for a person."""
+    return f"it raised {type(error).__name__}: {error}"

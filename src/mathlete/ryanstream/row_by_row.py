@@ -28,4 +28,5 @@ def single_rows(batch: ForwardBatch) -> Iterator[ForwardBatch]:
             tables=batch.tables[seq : seq + 1],
             logit_rows=batch.logit_rows.new_zeros(int(row in wanted)),
             hidden_rows=batch.logit_rows.new_zeros(1) if row in hidden else None,
+            paths=None if batch.paths is None else batch.paths[here],
         )

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from mathlete.core.generation import TokenLogprob
-from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks
+from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks, move_slots
 from mathlete.ryanstream.constraints import ConstraintMasks
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE
+from mathlete.ryanstream.draw_rows import DrawRow, draw_rows
+from mathlete.ryanstream.kv_cache import SlotMove, slot_of
 from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache, block_bytes
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.transformer import ForwardOutput, Transformer
 from mathlete.ryanstream.precision import AutoPrecisionManager
-from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.row_by_row import single_rows
 from mathlete.ryanstream.sampling import NOT_FORCED, Drawn, SampleKernel, sample, sampling_batch
 from mathlete.ryanstream.scheduler import PlannedRequest, StepPlan
@@ -78,6 +78,7 @@ class ModelRunner:
         self._eos_token_ids = list(eos_token_ids)
         self._masks = ConstraintMasks(model.config.vocab_size)
         self._device = model.weights.embedding.device
+        self.hidden: Sequence[Tensor] = ()  # of each entry's rows, float32 [rows, hidden], after a plan that keeps them
         self._cache = allocate_cache(model.config, num_blocks, kv_dtype, self._device)
 
     @property
@@ -95,25 +96,35 @@ class ModelRunner:
         """Keys and values of every layer."""
         return self._cache
 
-    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
-        """Run one step. Returns one item an entry: the drawn token, or None where none was due."""
+    def execute(self, plan: StepPlan) -> list[tuple[SampledToken, ...]]:
+        """Run one step.
+
+        Returns:
+            What was drawn for each entry: nothing where none was due, else the token after the newest one, then the
+            token after each node of its draft.
+        """
         copy_blocks(self._cache, plan.copies)
         if not plan.entries:
             return []
         logits, hidden = self._forward(_forward_batch(plan))
         if hidden is not None:
-            _keep_hidden(plan, hidden)
-        sampling = [entry for entry in plan.entries if entry.samples]
-        if not sampling:
-            return [None] * len(plan.entries)
-        requests = [entry.request for entry in sampling]
-        if self._row_by_row:
-            rows = torch.split(logits, 1)
-            drawn = [token for row, one in zip(rows, requests, strict=True) for token in self._draw(row, [one])]
+            self.hidden = _hidden_of_entries(plan, hidden)
+        rows = [draw_rows(entry) if entry.samples else [] for entry in plan.entries]
+        flat = [row for of_entry in rows for row in of_entry]
+        if not flat:
+            drawn: list[SampledToken] = []
+        elif self._row_by_row:
+            drawn = [
+                token for logit, row in zip(torch.split(logits, 1), flat, strict=True) for token in self._draw(logit, [row])
+            ]
         else:
-            drawn = self._draw(logits, requests)
+            drawn = self._draw(logits, flat)
         tokens = iter(drawn)
-        return [next(tokens) if entry.samples else None for entry in plan.entries]
+        return [tuple(next(tokens) for _ in of_entry) for of_entry in rows]
+
+    def move_slots(self, moves: Sequence[SlotMove]) -> None:
+        """Move keys and values in every layer: see `block_tensors.move_slots`."""
+        move_slots(self._cache, moves)
 
     def _forward(self, batch: ForwardBatch) -> ForwardOutput:
         if self._precisions is not None:
@@ -124,18 +135,18 @@ class ModelRunner:
         hidden = [row.hidden for row in rows if row.hidden is not None]
         return ForwardOutput(torch.cat([row.logits for row in rows]), torch.cat(hidden) if hidden else None)
 
-    def _draw(self, logits: Tensor, requests: Sequence[EngineRequest]) -> list[SampledToken]:
-        """The next token of each request. logits float32 [R, V]."""
+    def _draw(self, logits: Tensor, rows: Sequence[DrawRow]) -> list[SampledToken]:
+        """The token of each row. logits float32 [R, V]."""
         batch = sampling_batch(
-            [request.sampling for request in requests],
-            [len(request.output_ids) for request in requests],
-            [NOT_FORCED if request.forced_id is None else request.forced_id for request in requests],
+            [row.request.sampling for row in rows],
+            [row.place for row in rows],
+            [NOT_FORCED if row.forced_id is None else row.forced_id for row in rows],
         )
-        constrained = self._masks.fill(requests)
+        constrained = self._masks.fill(rows)
         if constrained is not None:
             constrained = constrained.to(self._device)
         drawn = sample(logits, batch.to(self._device), self._sampler, constrained)
-        return _read(drawn, logits[:, self._eos_token_ids], [request.sampling.num_logprobs for request in requests])
+        return _read(drawn, logits[:, self._eos_token_ids], [row.request.sampling.num_logprobs for row in rows])
 
     @property
     def block_bytes(self) -> int:
@@ -176,18 +187,31 @@ def _forward_batch(plan: StepPlan) -> ForwardBatch:
     row_seq: list[int] = []
     logit_rows: list[int] = []
     hidden_rows: list[int] = []
+    paths: dict[int, list[int]] = {}  # of rows that are nodes of a tree with branches
     longest = max(len(entry.request.block_ids) for entry in plan.entries)
     tables = torch.zeros((len(plan.entries), longest), dtype=torch.int32)
     for seq, entry in enumerate(plan.entries):
         blocks = entry.request.block_ids
         tables[seq, : len(blocks)] = torch.tensor(blocks, dtype=torch.int32)
-        hidden_rows += [len(token_ids) + position - entry.start for position in _wanted(entry)]
+        first = len(token_ids)
+        if not plan.keeps_hidden:
+            hidden_rows += [first + position - entry.start for position in _wanted(entry)]
         token_ids += entry.request.token_slice(entry.start, entry.end)
         positions += range(entry.start, entry.end)
-        slots += _slots(entry)
-        row_seq += [seq] * (entry.end - entry.start)
+        slots += [slot_of(blocks, place) for place in range(entry.start, entry.end + entry.num_nodes)]
+        if entry.draft is not None:
+            tree = entry.draft.tree
+            if not tree.is_chain:
+                node_slots = slots[len(token_ids) :]
+                for node, path in enumerate(tree.paths()):
+                    paths[len(token_ids) + node] = [node_slots[ancestor] for ancestor in path]
+            token_ids += tree.token_ids
+            positions += [entry.end - 1 + depth for depth in tree.depths()]
+        row_seq += [seq] * (len(token_ids) - first)
+        if plan.keeps_hidden:
+            hidden_rows += range(first, len(token_ids))
         if entry.samples:
-            logit_rows.append(len(token_ids) - 1)
+            logit_rows += range(first + entry.end - entry.start - 1, len(token_ids))
     places = torch.tensor(positions, dtype=torch.int32)
     return ForwardBatch(
         token_ids=torch.tensor(token_ids),
@@ -198,7 +222,17 @@ def _forward_batch(plan: StepPlan) -> ForwardBatch:
         tables=tables,
         logit_rows=torch.tensor(logit_rows, dtype=torch.int64),
         hidden_rows=torch.tensor(hidden_rows) if hidden_rows else None,
+        paths=_padded_paths(paths, len(token_ids)),
     )
+
+
+def _padded_paths(paths: Mapping[int, Sequence[int]], num_rows: int) -> Tensor | None:
+    if not paths:
+        return None
+    padded = torch.full((num_rows, max(map(len, paths.values()))), -1)
+    for row, path in paths.items():
+        padded[row, : len(path)] = torch.tensor(path)
+    return padded
 
 
 def _wanted(entry: PlannedRequest) -> list[int]:
@@ -209,13 +243,19 @@ def _wanted(entry: PlannedRequest) -> list[int]:
     return request.hidden_wanted.within(entry.start, entry.end, len(request.prompt_ids))
 
 
-def _keep_hidden(plan: StepPlan, hidden: Tensor) -> None:
-    """Hand the rows of hidden float32 [W, hidden] to their requests, as copies that can be trained on."""
-    rows = iter(hidden.cpu().clone())
-    for entry in plan.entries:
-        entry.request.hidden.update({position: next(rows) for position in _wanted(entry)})
+def _hidden_of_entries(plan: StepPlan, hidden: Tensor) -> Sequence[Tensor]:
+    """Hand rows of hidden float32 [W, hidden] to the requests that want them, as copies that can be trained on.
 
-
-def _slots(entry: PlannedRequest) -> list[int]:
-    blocks = entry.request.block_ids
-    return [blocks[i // BLOCK_SIZE] * BLOCK_SIZE + i % BLOCK_SIZE for i in range(entry.start, entry.end)]
+    Returns:
+        The rows of each entry where the plan keeps all of them, else nothing.
+    """
+    if not plan.keeps_hidden:
+        rows = iter(hidden.cpu().clone())
+        for entry in plan.entries:
+            entry.request.hidden.update({position: next(rows) for position in _wanted(entry)})
+        return ()
+    entries: Sequence[Tensor] = torch.split(hidden, [entry.end - entry.start + entry.num_nodes for entry in plan.entries])
+    for entry, rows_of in zip(plan.entries, entries, strict=True):
+        wanted = {position: rows_of[position - entry.start].cpu().clone() for position in _wanted(entry)}
+        entry.request.hidden.update(wanted)
+    return entries

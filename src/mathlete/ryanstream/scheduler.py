@@ -11,16 +11,17 @@ any other; the first of those that wait is admitted first. So until it gets its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, PrefixMatch, blocks_for
+from mathlete.ryanstream.kv_cache import BLOCK_SIZE, BlockCopy, PrefixMatch, SlotMove, blocks_for, slot_of
 from mathlete.ryanstream.kv_manager import KVCacheManager
 from mathlete.ryanstream.lookahead import HORIZON, Lookahead
 from mathlete.ryanstream.memory_plan import expected, peak_blocks
 from mathlete.ryanstream.policy import FirstComeFirstServed, OrderKey, SchedulingPolicy, order_key
 from mathlete.ryanstream.request import EngineRequest, Status
 from mathlete.ryanstream.shared_prefix import sibling_is_ahead
+from mathlete.ryanstream.speculative.draft_states import PlannedDraft
 from mathlete.ryanstream.waiting import GroupAccounts, WaitingQueue
 
 FINISHING_ABOVE = 0.7
@@ -53,12 +54,21 @@ class SchedulerConfig:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRequest:
-    """Compute tokens [start, end) of a request; draw a token when `end` is all there is."""
+    """Compute tokens [start, end) of a request; draw a token when `end` is all there is.
+
+    The nodes of a `draft` are computed behind them, node i in the slot of place `end + i`, and draw a token each.
+    """
 
     request: EngineRequest
     start: int
     end: int
     samples: bool
+    draft: PlannedDraft | None = None
+
+    @property
+    def num_nodes(self) -> int:
+        """Of its draft."""
+        return 0 if self.draft is None else self.draft.tree.num_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +78,17 @@ class StepPlan:
     Attributes:
         entries: what is computed, in order.
         copies: shared blocks whose owner writes to its own copy from now on.
+        keeps_hidden: whether the hidden states of all rows are wanted (`ModelRunner.hidden`).
     """
 
     entries: tuple[PlannedRequest, ...]
     copies: tuple[BlockCopy, ...] = ()
+    keeps_hidden: bool = False
+
+    @property
+    def num_rows(self) -> int:
+        """Tokens computed, drafts included."""
+        return sum(entry.end - entry.start + entry.num_nodes for entry in self.entries)
 
 
 @dataclass(slots=True)
@@ -160,8 +177,45 @@ class Scheduler:
                 self._go_on(request, draft, keys, max(1, draft.budget - num_decoding))
         if num_preempted == self.num_preemptions:
             self._admit(draft)
+        return StepPlan(tuple(draft.entries.values()), self.take_copies())
+
+    def take_copies(self) -> tuple[BlockCopy, ...]:
+        """Copies of blocks that were planned since the last call."""
         copies, self._copies = tuple(self._copies), []
-        return StepPlan(tuple(draft.entries.values()), copies)
+        return copies
+
+    def reserve_draft(self, request: EngineRequest, num_nodes: int) -> bool:
+        """Blocks for guesses beyond a running request's tokens; False, and no change, when none are free for it."""
+        copies = self._pool.reserve(request.block_ids, request.num_tokens, request.num_tokens + num_nodes)
+        if copies is None:
+            return False
+        self._copies += copies
+        return True
+
+    def rewind(self, request: EngineRequest, go_back: Callable[[], None]) -> None:
+        """Let `go_back` take output tokens from an unfinished request, and give back the blocks that held them.
+
+        A full block that would be written to in its middle is given back too: it is registered, others may read
+        it. Its up to 16 tokens that stand are computed again. Raises what `go_back` raises; nothing has changed then.
+        """
+        if not request.is_running:
+            self.waiting.remove(request)  # its place may depend on what changes
+        try:
+            go_back()
+        finally:
+            if not request.is_running:
+                self.waiting.add(request)
+        if self._lookahead is not None:
+            self._lookahead.forget(request)
+        if request.is_running:
+            request.status, request.num_paused = Status.RUNNING, 0
+            num_computed = min(request.num_computed, request.num_tokens - 1)  # the last one's logits are needed
+            if num_computed < request.num_registered * BLOCK_SIZE:
+                num_computed -= num_computed % BLOCK_SIZE
+            kept = blocks_for(num_computed)
+            self._pool.release(request.block_ids[kept:], request.request_id)
+            del request.block_ids[kept:]
+            request.num_computed, request.num_registered = num_computed, min(request.num_registered, kept)
 
     def finish(self, request: EngineRequest) -> None:
         """Take a request out and give its blocks back."""
@@ -180,10 +234,32 @@ class Scheduler:
         """Advance the counter after a step, register the blocks it filled, charge the group for what is new."""
         request = entry.request
         request.num_computed = entry.end
-        num_new = entry.end - max(entry.start, request.num_charged)
+        self._charge(entry)
+        self._register_full(request)
+
+    def note_accepted(self, entry: PlannedRequest, nodes: Sequence[int]) -> list[SlotMove]:
+        """The model drew these nodes of an entry's draft, one after the other, and they are output now.
+
+        Returns:
+            What must be moved at once so that their keys and values lie where those of output do.
+        """
+        request = entry.request
+        slots = [slot_of(request.block_ids, entry.end + node) for node in nodes]
+        places = [slot_of(request.block_ids, entry.end + place) for place in range(len(nodes))]
+        request.num_computed = entry.end + len(nodes)
+        self._charge(entry)
+        self._register_full(request)
+        return [SlotMove(src, dst) for src, dst in zip(slots, places, strict=True) if src != dst]
+
+    def _charge(self, entry: PlannedRequest) -> None:
+        """Charge the group for what was computed for the first time."""
+        request = entry.request
+        num_new = request.num_computed - max(entry.start, request.num_charged)
         if num_new > 0:
             self._accounts.charge(request.group, num_new)
-            request.num_charged = entry.end
+            request.num_charged = request.num_computed
+
+    def _register_full(self, request: EngineRequest) -> None:
         for index in range(request.num_registered, request.num_computed // BLOCK_SIZE):
             tokens = request.token_slice(index * BLOCK_SIZE, (index + 1) * BLOCK_SIZE)
             request.block_ids[index] = self._pool.register(request.block_ids, index, tokens)

@@ -5,6 +5,7 @@ Knows markers as token ids and bytes; knows nothing of models, batches or why an
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,13 @@ class ThinkingBudget:
                 self._is_open, self._tail = False, b""
             self._read(token_id)
         self._force_if_spent()
+        self._start = (self._is_open, self._num_inside, self._tail, self._forced)
+
+    def restarted(self) -> ThinkingBudget:
+        """One that has read the prompt and no output yet."""
+        fresh = copy.copy(self)
+        fresh._is_open, fresh._num_inside, fresh._tail, fresh._forced = self._start
+        return fresh
 
     @property
     def forced_id(self) -> int | None:

@@ -32,6 +32,9 @@ class ForwardBatch:
         tables: int32 [S, max_blocks], the blocks of each sequence.
         logit_rows: int64 [R], rows whose next-token logits are wanted.
         hidden_rows: int64 [W], rows whose hidden state is wanted, or None.
+        paths: int64 [M, P], padded with -1 on the right, or None when no row is a node of a tree. Of the `lengths[m]`
+            places that row m sees, the last p (p = how many of paths[m] are >= 0) lie at these slots
+            (block * 16 + offset), first ancestor first, itself last; the others in its block table as ever.
     """
 
     token_ids: Tensor
@@ -42,6 +45,7 @@ class ForwardBatch:
     tables: Tensor
     logit_rows: Tensor
     hidden_rows: Tensor | None = None
+    paths: Tensor | None = None
 
     def to(self, device: torch.device) -> ForwardBatch:
         """The same on `device`."""

@@ -92,4 +92,6 @@ class NativeOps:
             self._rotary.cosines, self._rotary.sines, cache,
             None if head_norms is None else (head_norms.query, head_norms.key), self._config.rms_norm_eps,
         )  # fmt: skip
-        return self._kernels.paged_attention(qkv, heads, kv_heads, cache, batch.tables, batch.row_seq, batch.lengths)
+        return self._kernels.paged_attention(
+            qkv, heads, kv_heads, cache, batch.tables, batch.row_seq, batch.lengths, batch.paths
+        )

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mathlete.ryanstream.kv_cache import BLOCK_SIZE
 from mathlete.ryanstream.model.config import ModelConfig
-from mathlete.ryanstream.model.layer_cache import LayerCache, read_blocks, store_tokens
+from mathlete.ryanstream.model.layer_cache import KeysValues, LayerCache, read_blocks, store_tokens
 from mathlete.ryanstream.model.nf4 import dequantize_nf4, unpack_nf4
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.quantization import quantize_rows
@@ -91,10 +91,21 @@ class TorchOps:
         query, key = self._rotate(query, batch.positions), self._rotate(key, batch.positions)
         store_tokens(cache, batch.slots, key, value)
         out = torch.empty((qkv.shape[0], heads * head_dim), dtype=torch.float32, device=qkv.device)
+        in_tree = torch.zeros_like(batch.row_seq, dtype=torch.bool) if batch.paths is None else batch.paths[:, 0] >= 0
         for seq in range(batch.tables.shape[0]):
-            rows = torch.nonzero(batch.row_seq == seq).flatten()
+            rows = torch.nonzero((batch.row_seq == seq) & ~in_tree).flatten()
             if rows.numel():
-                out[rows] = self._attend(query[rows], batch.lengths[rows], batch.tables[seq], cache)
+                longest = int(batch.lengths[rows].max())
+                seen = _along_table(cache, batch.tables[seq], longest)
+                out[rows] = self._attend(query[rows], batch.lengths[rows], seen)
+        for row in torch.nonzero(in_tree).flatten().tolist():
+            assert batch.paths is not None
+            path = batch.paths[row][batch.paths[row] >= 0]
+            before = _along_table(cache, batch.tables[int(batch.row_seq[row])], int(batch.lengths[row]) - len(path))
+            along = _at_slots(cache, path)
+            seen = KeysValues(torch.cat([before.keys, along.keys], 1), torch.cat([before.values, along.values], 1))
+            here = slice(row, row + 1)
+            out[here] = self._attend(query[here], batch.lengths[here], seen)
         return out
 
     def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -103,18 +114,31 @@ class TorchOps:
         first, second = x[..., :half], x[..., half:]
         return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
-    def _attend(self, query: Tensor, lengths: Tensor, table: Tensor, cache: LayerCache) -> Tensor:
-        """One sequence: query [R, H, D] over its blocks; each row sees its own length.
+    def _attend(self, query: Tensor, lengths: Tensor, seen: KeysValues) -> Tensor:
+        """One sequence: query [R, H, D] over its keys and values [KV, T, D]; each row sees its own length.
 
         The heads that share keys are rows of one product: `scaled_dot_product_attention` takes a slow path for a
         single query with grouped heads.
         """
-        longest, num_rows, head_dim = int(lengths.max()), query.shape[0], query.shape[2]
-        blocks = table[: -(-longest // BLOCK_SIZE)].long()
-        keys, values = (cached[:, :longest] for cached in read_blocks(cache, blocks))  # [KV, T, D]
+        (keys, values), num_rows, head_dim = seen, query.shape[0], query.shape[2]
+        longest = keys.shape[1]
         grouped = query.view(num_rows, keys.shape[0], -1, head_dim).transpose(0, 1)  # [KV, R, G, D]
         scores = torch.matmul(grouped.flatten(1, 2), keys.mT).view(*grouped.shape[:3], longest)  # [KV, R, G, T]
         hidden = torch.arange(longest, device=lengths.device) >= lengths[:, None, None]  # [R, 1, T]
         weights = torch.softmax((scores * head_dim**-0.5).masked_fill(hidden, -torch.inf), dim=-1)
         out = torch.matmul(weights.flatten(1, 2), values).view(grouped.shape)
         return out.transpose(0, 1).reshape(num_rows, -1)
+
+
+def _along_table(cache: LayerCache, table: Tensor, num_places: int) -> KeysValues:
+    """The first places of a sequence with the blocks `table`."""
+    blocks = table[: -(-num_places // BLOCK_SIZE)].long()
+    keys, values = read_blocks(cache, blocks)
+    return KeysValues(keys[:, :num_places], values[:, :num_places])
+
+
+def _at_slots(cache: LayerCache, slots: Tensor) -> KeysValues:
+    """What lies at slots int64 [n] (block * 16 + offset)."""
+    keys, values = read_blocks(cache, slots // BLOCK_SIZE)  # [KV, n * 16, D]
+    at = torch.arange(len(slots), device=slots.device) * BLOCK_SIZE + slots % BLOCK_SIZE
+    return KeysValues(keys[:, at], values[:, at])

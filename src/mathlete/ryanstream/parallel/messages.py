@@ -1,6 +1,6 @@
 """What rank 0 and the other ranks' processes say to each other over their connection. Plain data.
 
-Rank 0 says Assignment, then CacheSize, then Step, CopyBlocks, ExportBlocks and ImportBlocks in the order in which it
+Rank 0 says Assignment, then CacheSize, then Step, CopyBlocks, MoveSlots, ExportBlocks and ImportBlocks in the order in which it
 does them itself; the end of the connection ends the rank. A rank says Started, then Loaded, an Exported for each
 ExportBlocks, and Failed at any time.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mathlete.ryanstream.kv_cache import BlockCopy
+from mathlete.ryanstream.kv_cache import BlockCopy, SlotMove
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.parallel.sharding import Shard
 
@@ -89,6 +89,13 @@ class CopyBlocks:
     """Copy KV blocks, one after another."""
 
     copies: tuple[BlockCopy, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MoveSlots:
+    """Move keys and values of single tokens, one after another."""
+
+    moves: tuple[SlotMove, ...]
 
 
 @dataclass(frozen=True, slots=True)

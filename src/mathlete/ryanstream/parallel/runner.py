@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from mathlete.ryanstream.kv_cache import SlotMove
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.layer_cache import LayerCache
 from mathlete.ryanstream.model.ops import ForwardBatch, Ops
 from mathlete.ryanstream.model.transformer import ForwardOutput, Transformer
 from mathlete.ryanstream.model.weights import ModelWeights
-from mathlete.ryanstream.parallel.messages import CopyBlocks, ExportBlocks, Exported, ImportBlocks, Step
+from mathlete.ryanstream.parallel.messages import CopyBlocks, ExportBlocks, Exported, ImportBlocks, MoveSlots, Step
 from mathlete.ryanstream.parallel.workers import Workers
 from mathlete.ryanstream.runner import ModelRunner, SampledToken
 from mathlete.ryanstream.scheduler import StepPlan
@@ -42,11 +43,17 @@ class ParallelRunner(ModelRunner):
         assert isinstance(self._model, LeadingTransformer), "rank 0 alone has a ParallelRunner"
         return self._model.workers
 
-    def execute(self, plan: StepPlan) -> list[SampledToken | None]:
+    def execute(self, plan: StepPlan) -> list[tuple[SampledToken, ...]]:
         """See `ModelRunner.execute`."""
         if plan.copies:
             self._tell_all(CopyBlocks(plan.copies))
         return super().execute(plan)
+
+    def move_slots(self, moves: Sequence[SlotMove]) -> None:
+        """See `ModelRunner.move_slots`."""
+        if moves:
+            self._tell_all(MoveSlots(tuple(moves)))
+        super().move_slots(moves)
 
     def export_blocks(self, block_ids: Sequence[int]) -> dict[str, Tensor]:
         """See `ModelRunner.export_blocks`: of all ranks, as "rank1/3.keys"."""

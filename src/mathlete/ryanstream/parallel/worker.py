@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 import torch
 
 from mathlete.core.errors import MathleteError
-from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks
+from mathlete.ryanstream.block_tensors import copy_blocks, export_blocks, import_blocks, move_slots
 from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache
 from mathlete.ryanstream.model.transformer import Transformer
 from mathlete.ryanstream.parallel.collectives import CollectiveFailed, connect, join
@@ -28,6 +28,7 @@ from mathlete.ryanstream.parallel.messages import (
     Failed,
     ImportBlocks,
     Loaded,
+    MoveSlots,
     Started,
     Step,
     receive_message,
@@ -81,6 +82,8 @@ def _do(
             model.forward(message.unpack(device), cache)
         case CopyBlocks(copies):
             copy_blocks(cache, copies)
+        case MoveSlots(moves):
+            move_slots(cache, moves)
         case ExportBlocks(block_ids):
             send_message(connection, Exported(export_blocks(cache, block_ids)))
         case ImportBlocks(block_ids, tensors):

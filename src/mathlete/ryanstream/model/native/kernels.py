@@ -161,17 +161,20 @@ class NativeKernels:
         )  # fmt: skip
 
     def paged_attention(self, qkv: Tensor, num_heads: int, num_kv_heads: int, cache: LayerCache,
-                        tables: Tensor, row_seq: Tensor, lengths: Tensor) -> Tensor:  # fmt: skip
+                        tables: Tensor, row_seq: Tensor, lengths: Tensor,
+                        paths: Tensor | None = None) -> Tensor:  # fmt: skip
         """Attention of each row over its sequence's cached tokens, float32 [M, H D].
 
-        tables int32 [S, max_blocks]; row_seq, lengths int32 [M]. Softmax scale is 1 / sqrt(D).
+        tables int32 [S, max_blocks]; row_seq, lengths int32 [M]; paths int64 [M, P], see `ForwardBatch`. Softmax scale
+        is 1 / sqrt(D).
         """
         head_dim = cache.values.shape[-1]
         out = torch.empty((qkv.shape[0], num_heads * head_dim))
         self._lib.mlt_paged_attention(
             _pointer(qkv, torch.float32), qkv.shape[0], num_heads, num_kv_heads, head_dim, *_cache_pointers(cache),
             _pointer(tables, torch.int32), tables.shape[1], _pointer(row_seq, torch.int32),
-            _pointer(lengths, torch.int32), ctypes.c_float(head_dim**-0.5), _pointer(out, torch.float32),
+            _pointer(lengths, torch.int32), None if paths is None else _pointer(paths, torch.int64),
+            0 if paths is None else paths.shape[1], ctypes.c_float(head_dim**-0.5), _pointer(out, torch.float32),
         )  # fmt: skip
         return out
 

@@ -24,7 +24,7 @@ _SMALLEST_DOT = 16  # what `tl.dot` wants of each side
 
 @triton.jit
 def _attention_kernel(
-    qkv_ptr, keys_ptr, values_ptr, tables_ptr, row_seq_ptr, lengths_ptr, out_ptr, table_width, scale,
+    qkv_ptr, keys_ptr, values_ptr, tables_ptr, row_seq_ptr, lengths_ptr, paths_ptr, out_ptr, table_width, path_width, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
     GROUP_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
@@ -40,14 +40,25 @@ def _attention_kernel(
         query = query.to(tl.float32)
     length = tl.load(lengths_ptr + row)
     table = tables_ptr + tl.load(row_seq_ptr + row).to(tl.int64) * table_width
+    prefix = length  # places that the table tells of
+    if paths_ptr is not None:
+        path = paths_ptr + row * path_width
+        for start in range(0, path_width, BLOCK_SIZE):
+            nodes = start + tl.arange(0, BLOCK_SIZE)
+            slots = tl.load(path + nodes, mask=nodes < path_width, other=-1)
+            prefix -= tl.sum((slots >= 0).to(tl.int32), axis=0)
     peak = tl.full((GROUP_BLOCK,), float("-inf"), dtype=tl.float32)
     mass = tl.zeros((GROUP_BLOCK,), dtype=tl.float32)
     total = tl.zeros((GROUP_BLOCK, DIM_BLOCK), dtype=tl.float32)
     for start in range(0, length, TILE):
         token = start + tl.arange(0, TILE)
         visible = token < length
-        block = tl.load(table + token // BLOCK_SIZE, mask=visible, other=0).to(tl.int64)
+        block = tl.load(table + token // BLOCK_SIZE, mask=token < prefix, other=0).to(tl.int64)
         offset = token % BLOCK_SIZE
+        if paths_ptr is not None:
+            on_path = visible & (token >= prefix)
+            slot = tl.load(path + (token - prefix), mask=on_path, other=0)
+            block, offset = block + slot // BLOCK_SIZE, tl.where(on_path, slot % BLOCK_SIZE, offset)
         place = (block * KV_HEADS + kv) * DIM * BLOCK_SIZE  # of the head's part of the block, in keys and in values
         keys = tl.load(
             keys_ptr + place[None, :] + dims[:, None] * BLOCK_SIZE + offset[None, :],
@@ -75,6 +86,8 @@ def _attention_kernel(
 def paged_attention(qkv: Tensor, num_heads: int, batch: ForwardBatch, cache: LayerCache) -> Tensor:
     """Attend with the rotated queries in qkv float32 [M, (H + 2 KV) D] over what `cache` holds, own row included.
 
+    A node of a tree gathers its path in the order of a plain sequence, so its result is that of one, bit for bit.
+
     Queries and softmax weights are rounded to the cache's type before each product.
 
     Returns:
@@ -83,8 +96,8 @@ def paged_attention(qkv: Tensor, num_heads: int, batch: ForwardBatch, cache: Lay
     _, kv_heads, block_size, head_dim = cache.values.shape
     out = torch.empty((qkv.shape[0], num_heads * head_dim), dtype=torch.float32, device=qkv.device)
     _attention_kernel[(qkv.shape[0], kv_heads)](
-        qkv, cache.keys, cache.values, batch.tables, batch.row_seq, batch.lengths, out,
-        batch.tables.shape[1], head_dim**-0.5,
+        qkv, cache.keys, cache.values, batch.tables, batch.row_seq, batch.lengths, batch.paths, out,
+        batch.tables.shape[1], 0 if batch.paths is None else batch.paths.shape[1], head_dim**-0.5,
         HEADS=num_heads, KV_HEADS=kv_heads, DIM=head_dim,
         DIM_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(head_dim)),
         GROUP_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(num_heads // kv_heads)),

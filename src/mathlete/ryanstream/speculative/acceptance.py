@@ -1,0 +1,104 @@
+"""How good guesses are: what a proposer's confidence is worth, by what became of the nodes that were computed.
+
+Knows drafts and verdicts; knows nothing of costs.
+
+A node's chance, given that its parent was drawn, is its confidence times what confidences of that size were worth so
+far (hits over expected hits, shrunk to what all confidences were worth) times what those of this request were worth
+(shrunk to 1). A node's probability is the product of the chances down to it, so it falls along every path.
+"""
+
+from __future__ import annotations
+
+from mathlete.ryanstream.request import EngineRequest
+from mathlete.ryanstream.speculative.depth_control import DraftVerdict
+from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
+
+_NUM_BUCKETS = 16
+_LEAST, _MOST = 0.02, 0.99  # of a chance: nothing is known for sure
+# How long observations count (the number after which 1/e is left), and how many observations a prior is worth.
+_BUCKET_MEMORY, _BUCKET_PRIOR = 64, 6.0
+_ALL_MEMORY, _ALL_PRIOR = 128, 8.0
+_REQUEST_MEMORY, _REQUEST_PRIOR = 32, 6.0
+
+
+class _Ratio:
+    """Hits over expected hits, both fading, shrunk to a prior."""
+
+    __slots__ = ("expected", "hits", "keep", "prior")
+
+    def __init__(self, memory: float, prior: float) -> None:
+        self.keep, self.prior = 1 - 1 / memory, prior
+        self.hits = self.expected = 0.0
+
+    def add(self, hit: bool, expected: float) -> None:
+        self.hits = self.hits * self.keep + hit
+        self.expected = self.expected * self.keep + expected
+
+    def fade(self, share: float) -> None:
+        self.hits *= share
+        self.expected *= share
+
+    def value(self, towards: float) -> float:
+        """Above 0. `prior` expected hits are taken to have been worth `towards` each."""
+        return (self.hits + self.prior * towards) / (self.expected + self.prior)
+
+
+class Acceptance:
+    """Turns confidences into probabilities; learns from verdicts."""
+
+    def __init__(self) -> None:
+        """Begin by taking confidences for what they are."""
+        self._all = _Ratio(_ALL_MEMORY, _ALL_PRIOR)
+        self._buckets = [_Ratio(_BUCKET_MEMORY, _BUCKET_PRIOR) for _ in range(_NUM_BUCKETS)]
+        self._worth = [1.0] * _NUM_BUCKETS
+        self._requests: dict[EngineRequest, _Ratio] = {}
+
+    def probabilities(self, request: EngineRequest, tree: DraftTree) -> list[float]:
+        """Of each node: how likely it and all above it are drawn."""
+        own = self._requests.get(request)
+        factor = 1.0 if own is None else own.value(1.0)
+        worth, found = self._worth, [0.0] * (tree.num_nodes + 1)
+        found[ROOT] = 1.0  # the last place, which is where ROOT = -1 points
+        for node, (parent, confidence) in enumerate(zip(tree.parents, tree.confidences, strict=True)):
+            chance = confidence * worth[_bucket(confidence)] * factor
+            found[node] = found[parent] * min(max(chance, _LEAST), _MOST)
+        found.pop()
+        return found
+
+    def note(self, verdict: DraftVerdict) -> None:
+        """Learn from a draft: every node whose parent was drawn was put to the test."""
+        own = self._requests.get(verdict.request)
+        if own is None:
+            own = self._requests[verdict.request] = _Ratio(_REQUEST_MEMORY, _REQUEST_PRIOR)
+        tested = {ROOT, *verdict.accepted}
+        touched: set[int] = set()
+        for node, (parent, confidence) in enumerate(zip(verdict.tree.parents, verdict.tree.confidences, strict=True)):
+            if parent not in tested:
+                continue
+            hit, number = node in tested, _bucket(confidence)
+            confidence = max(confidence, _LEAST)
+            own.add(hit, confidence * self._worth[number])
+            self._buckets[number].add(hit, confidence)
+            self._all.add(hit, confidence)
+            touched.add(number)
+        if touched:
+            self._refresh()
+
+    def forget(self, request: EngineRequest) -> None:
+        """The request has ended."""
+        self._requests.pop(request, None)
+
+    def doubt(self, share: float) -> None:
+        """Let all that was learnt count for `share` of what it did: things may have changed since."""
+        for ratio in (self._all, *self._buckets, *self._requests.values()):
+            ratio.fade(share)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        overall = self._all.value(1.0)
+        self._worth = [bucket.value(overall) for bucket in self._buckets]
+
+
+def _bucket(confidence: float) -> int:
+    """Narrow ones near 1, where a long chain needs them."""
+    return min(int(_NUM_BUCKETS * confidence * confidence), _NUM_BUCKETS - 1)

@@ -1,0 +1,207 @@
+"""Speculation changes how many steps an engine takes, and nothing else: tokens, numbers, ends, blocks."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from driving import drive, load
+from guessing import GuessingProposer
+from ledger_runner import EOS, VOCAB, LedgerRunner, next_token
+from tiny_qwen import TinyModel
+from token_walk import TokenWalk, looping
+
+from mathlete.core.generation import SamplingParams
+from mathlete.ryanstream.engine import Engine
+from mathlete.ryanstream.hidden_states import HiddenPositions
+from mathlete.ryanstream.request import EngineRequest
+from mathlete.ryanstream.scheduler import SchedulerConfig
+from mathlete.ryanstream.speculative.depth_control import FixedDepth
+from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
+from mathlete.ryanstream.speculative.speculation import Speculation
+from mathlete.ryanstream.thinking import ThinkingTokens
+
+
+def ledger_oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
+    return next_token((*request.token_slice(0, request.num_tokens), *path), request.sampling.seed)
+
+
+def guessing(right: float, branches: bool, depth: int = 5, nodes: int = 9, seed: int = 0) -> Speculation:
+    proposer = GuessingProposer(ledger_oracle, VOCAB, right, branches, seed)
+    return Speculation(proposer, FixedDepth(depth, nodes if branches else depth))
+
+
+def ledger_engine(num_blocks: int, speculation: Speculation | None) -> Engine:
+    return Engine(
+        LedgerRunner(), num_blocks, [EOS], config=SchedulerConfig(6, 48, 120), speculation=speculation,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("right", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("branches", [False, True])
+@pytest.mark.parametrize("num_blocks", [9, 60])
+def test_ledger_requests_get_the_same_tokens(right: float, branches: bool, num_blocks: int) -> None:
+    """With scarce blocks requests are put aside in between; the ledger refuses to read a slot with other tokens."""
+    rng = random.Random(7)
+    jobs = [
+        (str(i), [rng.randrange(VOCAB - 1) for _ in range(rng.randint(1, 40))], rng.randint(1, 60), i % 3)
+        for i in range(24)
+    ]
+    results = []
+    for speculation in (None, guessing(right, branches)):
+        engine = ledger_engine(num_blocks, speculation)
+        for name, prompt, num, seed in jobs:
+            engine.add(name, prompt, SamplingParams(max_tokens=num, seed=seed), group=f"g{seed}")
+        ended = drive(engine)
+        engine.check_integrity()
+        results.append({name: (ended.ids(name), ended.outputs[name].end) for name, *_ in jobs})
+    assert results[0] == results[1]
+    assert speculation is not None
+    counts = speculation.statistics
+    assert counts.num_drafted > 100 and sorted(speculation.proposer.forgotten) == sorted(name for name, *_ in jobs)  # type: ignore[attr-defined]
+    assert sum(request_end[1] is not None for request_end in results[1].values()) == 24
+    if right == 1.0 and not branches:
+        assert counts.num_drafted - counts.num_accepted < 0.05 * counts.num_drafted  # those behind an end of text
+        assert counts.num_tokens > 2 * counts.num_draws
+    if right == 0.0:
+        assert counts.num_accepted < 0.1 * counts.num_drafted
+
+
+def test_drafts_take_only_what_is_left_of_a_step() -> None:
+    engine = ledger_engine(60, guessing(1.0, False))
+    for i in range(6):
+        engine.add(str(i), [i] * 30, SamplingParams(max_tokens=40, seed=i))
+    while engine.has_work:
+        engine.step()
+        if engine.last_plan is not None:
+            assert engine.last_plan.num_rows <= 48
+
+
+def test_forks_of_a_request_with_room_for_drafts() -> None:
+    alone = ledger_engine(60, None)
+    alone.add("a", [1, 2, 3], SamplingParams(max_tokens=50, seed=1))
+    expected = drive(alone).ids("a")
+    engine = ledger_engine(60, guessing(0.7, True))
+    engine.add("a", [1, 2, 3], SamplingParams(max_tokens=50, seed=1))
+    outputs = []
+    while len(outputs) < 10:
+        outputs += engine.step()
+    engine.fork("a", "b", SamplingParams(max_tokens=50, seed=1))
+    ended = drive(engine)
+    assert ended.outputs["a"].request.output_ids == ended.outputs["b"].request.output_ids == expected
+
+
+@pytest.mark.parametrize("precision", ["w8a8", "int4", "fp32"])
+@pytest.mark.parametrize("branches", [False, True])
+def test_the_tiny_model_says_the_same(tiny: TinyModel, engine_cache: Path, precision: str, branches: bool) -> None:
+    """Bitwise with the native kernels; a tree's rows are summed as if they lay one after the other."""
+    prompts = {f"{seed}": [40 + seed, 41, 42, 7, 9] for seed in range(4)}
+    told: dict[str, tuple[int, ...]] = {}
+
+    def oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
+        at = len(request.output_ids) + len(path)
+        return told[request.request_id][at] if at < len(told[request.request_id]) else 3
+
+    runs = []
+    for speculation in (
+        None,
+        Speculation(GuessingProposer(oracle, 200, 0.8, branches), FixedDepth(4, 4 + 4 * branches)),
+    ):
+        engine = load(tiny.folder, engine_cache, precision=precision).engine
+        engine.speculation = speculation
+        for name, prompt in prompts.items():
+            temperature = 0.0 if name == "0" else 0.9
+            engine.add(
+                name,
+                prompt,
+                SamplingParams(temperature, max_tokens=40, seed=int(name), ignore_eos=True, num_logprobs=2),
+            )
+        ended = drive(engine)
+        engine.check_integrity()
+        requests = [ended.outputs[name].request for name in prompts]
+        told = {request.request_id: tuple(request.output_ids) for request in requests}
+        runs.append([(r.output_ids, r.logprobs, r.entropies, r.top_means, r.top_logprobs) for r in requests])
+    assert speculation is not None
+    assert speculation.statistics.num_accepted > 40
+    if precision == "fp32":  # sums of another number of rows run in another order
+        assert [run[0] for run in runs[0]] == [run[0] for run in runs[1]]
+        for before, after in zip(*runs, strict=True):
+            assert before[1] == pytest.approx(after[1], abs=1e-4)
+    else:
+        assert runs[0] == runs[1]
+
+
+def test_hidden_states_of_output_are_kept_without_drafts(tiny: TinyModel, engine_cache: Path) -> None:
+    engine = load(tiny.folder, engine_cache).engine
+    engine.speculation = Speculation(GuessingProposer(lambda request, path: 5, 200, 1.0, False), FixedDepth(3))
+    engine.add("a", [4, 5, 6], SamplingParams(max_tokens=8, ignore_eos=True), hidden=HiddenPositions(outputs=True))
+    request = drive(engine).outputs["a"].request
+    assert sorted(request.hidden) == [3, 4, 5, 6, 7, 8, 9] and request.num_drafted == 0
+
+
+def test_a_tree_says_what_is_wrong_with_it() -> None:
+    q = DrawnFrom((1, 2), (0.5, 0.5))
+    for fields, message in [
+        (((1,), (0,), (0.5,)), "earlier node"),
+        (((1, 1), (ROOT, ROOT), (0.5, 0.5)), "same token"),
+        (((1, 2), (ROOT, ROOT), (0.5, 0.5), (q, None)), "only child"),
+        (((1,), (), (0.5,)), "a parent"),
+        (((0,) * 65, tuple(range(-1, 64)), (0.5,) * 65), "at most 64"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            DraftTree(*fields)
+
+
+def test_a_trees_paths_depths_and_children() -> None:
+    tree = DraftTree((5, 6, 7, 6), (ROOT, ROOT, 0, 2), (0.9, 0.1, 0.5, 0.5))
+    assert tree.depths() == (1, 1, 2, 3) and tree.paths() == ((0,), (1,), (0, 2), (0, 2, 3)) and not tree.is_chain
+    assert (tree.child(ROOT, 6), tree.child(0, 7), tree.child(1, 7), tree.child(2, 6)) == (1, 2, None, 3)
+    kept = tree.keep([0, 2])
+    assert kept == replace(DraftTree.chain((5, 7), (0.9, 0.5))) and kept.is_chain
+
+
+def test_constrained_and_thinking_requests_say_the_same(tiny: TinyModel, engine_cache: Path) -> None:
+    """Also where guesses break the constraint, or go on where a block of thinking is closed by force."""
+    digits = {0: dict.fromkeys(range(15, 20), 1), 1: dict.fromkeys(range(17, 25), 0) | {3: 2}}
+    tokens = ThinkingTokens((280,), (281,), (30, 281, 31))
+    told: dict[str, list[int]] = {}
+
+    def oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
+        at = len(request.output_ids) + len(path)
+        return told[request.request_id][at] if at < len(told[request.request_id]) else 3
+
+    runs = []
+    for speculation in (None, Speculation(GuessingProposer(oracle, 40, 0.7, True), FixedDepth(4, 8))):
+        engine = load(tiny.folder, engine_cache).engine
+        engine.speculation = speculation
+        for i in range(4):
+            params = SamplingParams(1.5, 1.0, max_tokens=30, seed=i, ignore_eos=True)
+            engine.add(f"walk{i}", [40, 41], params, constraint=TokenWalk(digits))
+            engine.add(f"free{i}", [40, 280], replace(params, thinking_budget=5), thinking=tokens)
+        ended = drive(engine)
+        told = {name: output.request.output_ids for name, output in ended.outputs.items()}
+        runs.append({name: (o.request.output_ids, o.request.logprobs, o.end) for name, o in ended.outputs.items()})
+    assert runs[0] == runs[1]
+    assert speculation is not None and speculation.statistics.num_accepted > 30
+    assert sum(output.request.num_forced for output in ended.outputs.values()) >= 3
+    for i in range(4):
+        walk = TokenWalk(digits)
+        assert walk.accept(told[f"walk{i}"])
+
+
+def test_a_constraint_that_breaks_on_a_guess_ends_its_own_request(tiny: TinyModel, engine_cache: Path) -> None:
+    class Breaking(TokenWalk):
+        def copy(self) -> TokenWalk:
+            raise RuntimeError("no copies today")
+
+    engine = load(tiny.folder, engine_cache).engine
+    engine.speculation = Speculation(GuessingProposer(lambda request, path: 16, 40, 1.0, False), FixedDepth(3))
+    params = SamplingParams(1.0, max_tokens=20, ignore_eos=True)
+    engine.add("bad", [40, 41], params, constraint=Breaking(looping(range(15, 25))))
+    engine.add("good", [40, 41], params, constraint=TokenWalk(looping(range(15, 25))))
+    ended = drive(engine)
+    bad, good = ended.outputs["bad"].end, ended.outputs["good"]
+    assert bad is not None and bad.reason == "error" and "no copies today" in str(bad.message)
+    assert good.end is not None and good.end.reason == "length" and len(good.request.output_ids) == 20

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
-from mathlete.core.generation import SamplingParams
+from mathlete.core.generation import SamplingParams, TokenConstraint
 from mathlete.core.policy import Policy
-from mathlete.core.protocols import CodeRunner, Generator, TraceSink
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, TraceSink
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
@@ -25,6 +26,7 @@ from mathlete.triad.progress import RunProgress
 
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
+Backtracking = Literal["off", "on", "strict"]
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -56,6 +58,9 @@ class RunConfig:
         thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
         normalize_math: make mathematical text of statements uniform before the model sees it.
         code_timeout_s: seconds a program may run.
+        constraints: whether attempts may only write what can still become balanced, with an answer of the right kind.
+        backtracking: whether attempts go back from dead ends; "strict" sooner and more often.
+        beam_width: partial solutions that an attempt keeps in a beam over steps; 0 for an attempt that writes one.
     """
 
     command: str
@@ -79,10 +84,17 @@ class RunConfig:
     thinking_budget: int | None = None
     normalize_math: bool = False
     code_timeout_s: float = 10.0
+    constraints: bool = False
+    backtracking: Backtracking = "off"
+    beam_width: int = 0
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
-        for name, known in (("precision", get_args(Precision)), ("kv_cache_dtype", get_args(KVCacheDtype))):
+        for name, known in (
+            ("precision", get_args(Precision)),
+            ("kv_cache_dtype", get_args(KVCacheDtype)),
+            ("backtracking", get_args(Backtracking)),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if self.precision == "auto" and self.batch_invariant:
@@ -95,6 +107,10 @@ class RunConfig:
         for name in ("attempts", "max_in_flight", "tensor_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        if self.beam_width < 0:
+            raise ValueError(f"beam_width must be >= 0, not {self.beam_width}")
+        if self.beam_width and self.backtracking != "off":
+            raise ValueError("beam_width leaves no use for --backtracking: a beam gives up whole branches")
         if not math.isfinite(self.temperature):
             raise ValueError(f"temperature must be a number, not {self.temperature}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -114,6 +130,8 @@ class LoadedGenerator:
         tokens_per_s: of many attempts together, where it was measured.
         warnings: what a person should know about it.
         take_warnings: what a person should know of what happened since the last call.
+        vocabulary: the bytes of each of its token ids, where constraints can be had.
+        eos_token_ids: those of them that end a text.
     """
 
     generator: Generator
@@ -121,6 +139,8 @@ class LoadedGenerator:
     warnings: tuple[str, ...] = ()
     tokens_per_s: float | None = None
     take_warnings: Callable[[], tuple[str, ...]] = tuple
+    vocabulary: Sequence[bytes] = ()
+    eos_token_ids: tuple[int, ...] = ()
 
 
 def build_generator(
@@ -153,7 +173,50 @@ def build_generator(
         loaded.close()
         raise
     warnings = kernel_warnings(loaded.kernels)
-    return LoadedGenerator(generator, generator.description, warnings, speed, generator.take_warnings)
+    return LoadedGenerator(
+        generator,
+        generator.description,
+        warnings,
+        speed,
+        generator.take_warnings,
+        generator.token_bytes,
+        generator.eos_token_ids,
+    )
+
+
+def add_backtracking(config: RunConfig, loaded: LoadedGenerator) -> LoadedGenerator:
+    """The generator, going back from dead ends where `config` wants it; it closes its checker with itself."""
+    if config.backtracking == "off":
+        return loaded
+    from mathlete.proof_sampler.backtracking import STRICT, BacktrackingConfig, BacktrackingGenerator
+    from mathlete.verify.symbolic import SymbolicVerifier
+
+    limits = STRICT if config.backtracking == "strict" else BacktrackingConfig()
+    generator = BacktrackingGenerator(loaded.generator, SymbolicVerifier(), limits)
+    return replace(loaded, generator=generator)
+
+
+def build_constraints(config: RunConfig, loaded: LoadedGenerator) -> ConstraintFactory | None:
+    """What attempts may write, or None when `config` lets them write anything.
+
+    Raises:
+        EngineError: when the generator does not tell its vocabulary.
+    """
+    if not config.constraints:
+        return None
+    if not loaded.vocabulary:
+        raise EngineError(f"{loaded.description} does not tell its vocabulary: --constraints needs it, leave them out")
+    from mathlete.proof_sampler.building import build_constraint
+    from mathlete.proof_sampler.config import ConstraintSpec
+    from mathlete.proof_sampler.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary(loaded.vocabulary, loaded.eos_token_ids)
+    spec = ConstraintSpec()
+
+    def constraint(problem: Problem, written: str) -> TokenConstraint | None:
+        return build_constraint(spec, vocabulary, problem.answer_kind, written)
+
+    return constraint
 
 
 def engine_is_missing(error: ModuleNotFoundError) -> EngineError:
@@ -217,7 +280,15 @@ def build_driver(
         code=CodeLimits(wall_s=config.code_timeout_s),
         tokens_per_s=loaded.tokens_per_s,
     )
-    return Driver(loaded.generator, runner, sink, build_policy(config), limits, on_progress=on_progress)
+    return Driver(
+        loaded.generator,
+        runner,
+        sink,
+        build_policy(config),
+        limits,
+        constraints=build_constraints(config, loaded),
+        on_progress=on_progress,
+    )
 
 
 def decode_config(data: dict[str, Any]) -> RunConfig:

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
 from mathlete.ryanstream.request import EngineRequest
-from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
+from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
 from mathlete.ryanstream.speculative.proposer import DraftSlot
 
 Oracle = Callable[[EngineRequest, tuple[int, ...]], int]  # the token after a request's tokens and these
+
+
+class DrawingProposer:
+    """Draws chains of guesses from a distribution over a few tokens, the same everywhere."""
+
+    wants_hidden = False
+    step_cost_s = 0.0
+
+    def __init__(self, drawn_from: DrawnFrom, seed: int = 0) -> None:
+        self._from = drawn_from
+        self._random = random.Random(seed)
+
+    def propose(self, slots: Sequence[DraftSlot]) -> list[DraftTree]:
+        trees = []
+        for slot in slots:
+            tokens = tuple(self._random.choices(*self._from, k=slot.max_depth))
+            trees.append(replace(DraftTree.chain(tokens, [0.5] * len(tokens)), drawn_from=(self._from,) * len(tokens)))
+        return trees
+
+    def note_hidden(self, request: EngineRequest, position: int, hidden: Tensor) -> None:
+        raise AssertionError("nobody asked for hidden states")
+
+    def forget(self, request: EngineRequest) -> None:
+        """Keeps nothing."""
 
 
 class GuessingProposer:

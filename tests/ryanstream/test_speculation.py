@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from driving import drive, load
-from guessing import GuessingProposer
+from guessing import DrawingProposer, GuessingProposer
 from ledger_runner import EOS, VOCAB, LedgerRunner, next_token
 from tiny_qwen import TinyModel
 from token_walk import TokenWalk, looping
@@ -22,6 +25,8 @@ from mathlete.ryanstream.speculative.depth_control import FixedDepth
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
 from mathlete.ryanstream.speculative.speculation import Speculation
 from mathlete.ryanstream.thinking import ThinkingTokens
+
+NUM_SEEDS = 6000
 
 
 def ledger_oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
@@ -146,7 +151,7 @@ def test_a_tree_says_what_is_wrong_with_it() -> None:
     for fields, message in [
         (((1,), (0,), (0.5,)), "earlier node"),
         (((1, 1), (ROOT, ROOT), (0.5, 0.5)), "same token"),
-        (((1, 2), (ROOT, ROOT), (0.5, 0.5), (q, None)), "only child"),
+        (((1, 2), (ROOT, ROOT), (0.5, 0.5), (q, q)), "form a chain"),
         (((1,), (), (0.5,)), "a parent"),
         (((0,) * 65, tuple(range(-1, 64)), (0.5,) * 65), "at most 64"),
     ]:
@@ -205,3 +210,57 @@ def test_a_constraint_that_breaks_on_a_guess_ends_its_own_request(tiny: TinyMode
     bad, good = ended.outputs["bad"].end, ended.outputs["good"]
     assert bad is not None and bad.reason == "error" and "no copies today" in str(bad.message)
     assert good.end is not None and good.end.reason == "length" and len(good.request.output_ids) == 20
+
+
+class Cutting(FixedDepth):
+    """Looks at what was drawn and computes only the guesses it likes: all of them must be judged nevertheless."""
+
+    def prune(self, requests: Sequence[EngineRequest], trees: Sequence[DraftTree]) -> list[DraftTree]:
+        return [
+            tree.keep(range(next((n for n, t in enumerate(tree.token_ids) if t % 2), tree.num_nodes))) for tree in trees
+        ]
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+@pytest.mark.parametrize("depth", [FixedDepth(3), Cutting(3)])
+def test_guesses_that_are_drawn_leave_the_distribution_as_it_is(
+    tiny: TinyModel, engine_cache: Path, depth: FixedDepth, constrained: bool
+) -> None:
+    """Chi-square of three tokens over many seeds, with against without; and a proposer that favours wrong tokens."""
+    engine = load(tiny.folder, engine_cache, num_blocks=256, prompt_cache=False, max_running=64).engine
+    params = SamplingParams(2.0, 0.95, top_k=4, min_p=0.05, max_tokens=3, ignore_eos=True)
+    allowed = TokenWalk(looping([token for token in range(260) if token % 3]))
+    counts: list[Counter[tuple[int, ...]]] = []
+    likely = Counter[int]()
+    for seed in range(40):
+        engine.add(str(seed), [40, 41, 42], replace(params, seed=seed))
+    for output in drive(engine).outputs.values():
+        likely.update(output.request.output_ids)
+    tokens = tuple(token for token, _ in likely.most_common(3))
+    proposer = DrawingProposer(DrawnFrom((*tokens, 9), (0.5, 0.2, 0.2, 0.1)))
+    for first_seed, speculation in ((0, None), (10**6, Speculation(proposer, depth))):
+        engine.speculation = speculation
+        for seed in range(NUM_SEEDS):
+            constraint = allowed.copy() if constrained else None
+            engine.add(str(seed), [40, 41, 42], replace(params, seed=first_seed + seed), constraint=constraint)
+        counts.append(Counter())
+        while engine.has_work:
+            counts[-1].update(tuple(o.request.output_ids) for o in engine.step() if o.end is not None)
+    assert speculation is not None and speculation.statistics.num_accepted > 0.1 * NUM_SEEDS
+    assert chi_square_p(*counts) > 1e-3
+
+
+def chi_square_p(first: Counter[tuple[int, ...]], second: Counter[tuple[int, ...]]) -> float:
+    """That both are draws from one distribution; rare outcomes are counted together."""
+    common = [key for key in first | second if first[key] + second[key] >= 20]
+    table = [[counts[key] for key in common] for counts in (first, second)]
+    for row, counts in zip(table, (first, second), strict=True):
+        row.append(sum(counts.values()) - sum(row))
+    columns = [column for column in zip(*table, strict=True) if sum(column) > 0]
+    total = sum(map(sum, columns))
+    shares = [sum(column[i] for column in columns) / total for i in (0, 1)]
+    statistic = sum(
+        (column[i] - sum(column) * shares[i]) ** 2 / (sum(column) * shares[i]) for column in columns for i in (0, 1)
+    )
+    assert len(columns) >= 8, "there is something to compare"
+    return float(torch.special.gammaincc(torch.tensor((len(columns) - 1) / 2.0), torch.tensor(statistic / 2)))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from driving import Ended, drive, greedy, load, run_all
+from guessing import GuessingProposer
 from tiny_qwen import TinyModel
 
 from mathlete.core.errors import EngineError, ModelError
@@ -26,7 +27,10 @@ from mathlete.ryanstream.parallel.messages import ExportBlocks
 from mathlete.ryanstream.parallel.runner import ParallelRunner
 from mathlete.ryanstream.parallel.workers import Workers
 from mathlete.ryanstream.rank_loading import RankTask
+from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.scheduler import SchedulerConfig
+from mathlete.ryanstream.speculative.depth_control import FixedDepth
+from mathlete.ryanstream.speculative.speculation import Speculation
 
 NUM_BLOCKS = 64
 NEW_TOKENS = 20
@@ -132,6 +136,26 @@ def test_a_fork_copies_blocks_on_every_rank(pair: LoadedEngine, prompts: list[li
     engine.fork("parent", "child", greedy(NEW_TOKENS))
     ended = drive(engine)
     assert ended.ids("parent") == ended.ids("child") == expected.ids("4")
+
+
+def test_drafts_are_computed_and_moved_on_every_rank(
+    pair: LoadedEngine, prompts: list[list[int]], expected: Ended
+) -> None:
+    told = {str(i): expected.ids(str(i)) for i in range(len(prompts))}
+
+    def oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
+        at = len(request.output_ids) + len(path)
+        ids = told[request.request_id]
+        return ids[at] if at < len(ids) else 0
+
+    speculation = Speculation(GuessingProposer(oracle, 260, 0.7, True), FixedDepth(4, 8))
+    pair.engine.speculation = speculation
+    try:
+        ended = run_all(pair.engine, prompts, [greedy(NEW_TOKENS)] * len(prompts))
+    finally:
+        pair.engine.speculation = None
+    assert all(ended.ids(name) == ids for name, ids in told.items())
+    assert speculation.statistics.num_accepted > 50
 
 
 def test_blocks_are_exported_and_imported_on_every_rank(pair: LoadedEngine, prompts: list[list[int]]) -> None:

@@ -31,7 +31,16 @@ from mathlete.ryanstream.model.triton.rotary import rotate_and_store
 from mathlete.ryanstream.model.triton.sample import TritonSampler
 from mathlete.ryanstream.model.triton.swiglu import swiglu
 from mathlete.ryanstream.model.weights import DenseWeight, HeadNorms, LayerWeights, ModelWeights, Nf4Weight
-from mathlete.ryanstream.sampling import Drawn, SamplingBatch, sample_torch, sampling_batch
+from mathlete.ryanstream.sampling import (
+    Drawn,
+    SamplingBatch,
+    accept_uniform_at,
+    sample,
+    sample_torch,
+    sampling_batch,
+)
+from mathlete.ryanstream.speculative.accept_rule import drawn_rows
+from mathlete.ryanstream.speculative.draft_tree import DrawnFrom
 
 BLOCK = 16
 BF16, FP32 = torch.bfloat16, torch.float32
@@ -239,6 +248,21 @@ def test_sample_without_a_distribution_and_with_forced_tokens(rng: torch.Generat
     got, expected = drawn_by_both(logits, batch, device)
     same(got, expected)
     assert got.token[:6].tolist() == [-1, -1, -1, 0, 8, -2]
+
+
+def test_sample_leaves_drafts_to_the_twin(rng: torch.Generator, device: torch.device) -> None:
+    logits = torch.randn((12, 48), generator=rng)
+    batch = sampling_batch([SamplingParams(seed=i, top_p=1.0) for i in range(12)], range(12))
+    likely = [row.topk(3) for row in logits.softmax(-1)]
+    drawn_from = [
+        DrawnFrom(tuple(top.indices.tolist()), tuple((top.values / top.values.sum()).tolist())) for top in likely
+    ]
+    tokens = [q.token_ids[i % 3] for i, q in enumerate(drawn_from)]
+    drawn = drawn_rows(range(12), tokens, drawn_from, [accept_uniform_at(i, i) for i in range(12)])
+    got = sample(logits.to(device), batch.to(device), TritonSampler(), drawn=drawn.to(device))
+    expected = sample(logits, batch, None, drawn=drawn)
+    same(Drawn(*(part.cpu() for part in got)), expected)
+    assert 0 < sum(a == b for a, b in zip(tokens, expected.token.tolist(), strict=True)) < 12
 
 
 def test_sample_at_the_ends_of_the_unit_interval(device: torch.device) -> None:

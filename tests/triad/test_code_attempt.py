@@ -10,14 +10,8 @@ from mathlete.core.code import ToolResult
 from mathlete.core.generation import Completion, FinishReason, Usage
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.trace import decode_attempt, encode
-from mathlete.triad.code_attempt import (
-    AttemptConfig,
-    CodeAttempt,
-    Continue,
-    Done,
-    RunProgram,
-    Step,
-)
+from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
+from mathlete.triad.pillar import Continue, Done, RunProgram, Step
 
 PROGRAM = "Compute:\n```python\nprint(6 * 7)\n```\n"
 CLOSING = "```\n"

@@ -21,6 +21,7 @@ from mathlete.cli.models import showing_progress
 from mathlete.compose import (
     LoadedGenerator,
     RunConfig,
+    add_backtracking,
     build_driver,
     build_generator,
     build_sandbox,
@@ -98,7 +99,7 @@ def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console:
             interrupts = cleanup.enter_context(Interrupts())
             store = cleanup.enter_context(RunStore.create(folder.store_path))
             sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
-            loaded = load_generator(config, console)
+            loaded = add_backtracking(config, load_generator(config, console))
             cleanup.callback(loaded.generator.close)
             isolation = sandbox.describe_isolation()
             recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
@@ -144,7 +145,7 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
                 _finish(run, RunOutcome(COMPLETE, {"num_tokens": 0.0, "seconds": 0.0}), record)
             return _write_results(run, interrupted=False)
         sandbox = cleanup.enter_context(build_sandbox())
-        loaded = load_generator(config, console)
+        loaded = add_backtracking(config, load_generator(config, console))
         cleanup.callback(loaded.generator.close)
         run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": asdict(config)}))
         for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):

@@ -69,6 +69,17 @@ TensorParallel = Annotated[
     int,
     typer.Option("--tensor-parallel", "--tensor-parallel-size", min=1, help="Processes that hold the model together."),
 ]
+Constraints = Annotated[
+    bool,
+    typer.Option("--constraints", help="Write only what can still be balanced, and answers of the right kind."),
+]
+Backtracking = Annotated[
+    str,
+    typer.Option(help="Go back from refuted steps, contradictions and loops, with other noise: off, on or strict."),
+]
+BeamWidth = Annotated[
+    int, typer.Option(min=0, help="Search over steps with so many partial solutions an attempt; 0 to write just one.")
+]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N problems.")]
@@ -97,6 +108,9 @@ def solve(
     device: Device = "cpu",
     thinking_budget: ThinkingBudget = None,
     normalize_math: NormalizeMath = False,
+    constraints: Constraints = False,
+    backtracking: Backtracking = "off",
+    beam_width: BeamWidth = 0,
     threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,

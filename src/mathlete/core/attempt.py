@@ -28,9 +28,10 @@ class Turn:
         result: what the program did.
         tool_text: the exact text that was put back into the attempt.
         num_tokens: tokens the model sampled in this turn.
-        logprobs: of each sampled token (see `Completion.logprobs`).
-        entropies: at each sampled token, nats.
-        top_means: at each sampled token (see `Completion.top_means`).
+        logprobs: of each sampled token that stands (see `Completion.logprobs`).
+        entropies: at each of them, nats.
+        top_means: at each of them (see `Completion.top_means`).
+        num_discarded: of `num_tokens`, those that do not stand: taken back, or of branches that were given up.
     """
 
     text: str
@@ -41,6 +42,28 @@ class Turn:
     logprobs: tuple[float, ...] = ()
     entropies: tuple[float, ...] = ()
     top_means: tuple[float, ...] = ()
+    num_discarded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewinding:
+    """Once that an attempt went back, or let a dead end through.
+
+    Attributes:
+        turn: number of its turn, from 0.
+        num_kept: tokens of the turn that stood.
+        num_dropped: tokens that were taken back; 0 for a dead end that was let through.
+        reason: see `core.generation.Rewound`.
+        detail: what was found, for a person.
+        text: what was taken back.
+    """
+
+    turn: int
+    num_kept: int
+    num_dropped: int
+    reason: str
+    detail: str = ""
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +82,12 @@ class Attempt:
         answer: the extracted integer as canonical text, or None.
         answer_source: where the answer was found.
         turns: in order.
-        num_tokens: completion tokens over all turns.
+        num_tokens: tokens sampled over all turns, whether they stand or not: what it cost.
         elapsed_s: seconds from launch to end, tool time and waiting included.
         features: what `core.confidence.confidence_features` makes of its tokens.
         failure: why there is no answer, or who cut it off, or None.
         parent_id: the attempt this one continues, when it does.
+        num_discarded: of `num_tokens`, those that do not stand.
     """
 
     id: str
@@ -80,3 +104,4 @@ class Attempt:
     features: Mapping[str, float] = field(default_factory=dict)
     failure: Failure | None = None
     parent_id: str | None = None
+    num_discarded: int = 0

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.code import CodeLimits, ToolResult
-from mathlete.core.generation import GenerateRequest, GeneratorEvent, SamplingParams
+from mathlete.core.generation import GenerateRequest, GeneratorEvent, SamplingParams, TokenConstraint
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Evidence, Selection
 from mathlete.core.trace import TraceEvent
@@ -80,12 +80,27 @@ class Verifier(Protocol):
         ...
 
 
+class ConstraintFactory(Protocol):
+    """Makes the constraint of each request: which tokens may come next."""
+
+    def __call__(self, problem: Problem, written: str) -> TokenConstraint | None:
+        """A new constraint that has read `written`, the assistant's turn so far; None for no constraint."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StepChecked:
-    """What was found in a piece of text: one `Evidence` for each claim that could be judged or was tried."""
+    """What was found in a piece of text: one `Evidence` for each claim that could be judged or was tried.
+
+    Attributes:
+        check_id: which piece of text.
+        evidence: on its claims, in order.
+        spans: where each of these claims stands in that text: index of its first character, index behind its last.
+    """
 
     check_id: str
     evidence: tuple[Evidence, ...]
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 class StepChecker(Protocol):

@@ -6,10 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.attempt import Attempt, Rewinding, Turn
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Selection
-from mathlete.core.trace import TraceEvent, decode_attempt, decode_problem, decode_selection, decode_turn
+from mathlete.core.trace import (
+    TraceEvent,
+    decode_attempt,
+    decode_problem,
+    decode_rewinding,
+    decode_selection,
+    decode_turn,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class ProblemRecord:
         opened_at_s: `at_s` of `problem_opened`.
         finished_at_s: `at_s` of `problem_finished`.
         unfinished: turns of attempts that were started and never finished, by attempt id.
+        rewindings: how often attempts went back, by attempt id, in order; those that never did are not in it.
         gold: the label, when one was revealed after the end.
         group: unit of resampling.
     """
@@ -35,6 +43,7 @@ class ProblemRecord:
     opened_at_s: float | None = None
     finished_at_s: float | None = None
     unfinished: Mapping[str, tuple[Turn, ...]] = field(default_factory=dict)
+    rewindings: Mapping[str, tuple[Rewinding, ...]] = field(default_factory=dict)
     gold: str | None = None
     group: str | None = None
 
@@ -90,7 +99,11 @@ def _fold_problem(record: ProblemRecord, event: TraceEvent) -> ProblemRecord:
     if event.kind == "problem_opened":
         return replace(record, opened_at_s=event.at_s)
     if event.kind == "attempt_started" and event.attempt_id is not None:
-        return replace(record, unfinished={**record.unfinished, event.attempt_id: ()})
+        before = {key: value for key, value in record.rewindings.items() if key != event.attempt_id}  # made again
+        return replace(record, unfinished={**record.unfinished, event.attempt_id: ()}, rewindings=before)
+    if event.kind == "rewound" and event.attempt_id is not None:
+        told = (*record.rewindings.get(event.attempt_id, ()), decode_rewinding(data["rewinding"]))
+        return replace(record, rewindings={**record.rewindings, event.attempt_id: told})
     if event.kind == "turn_finished" and event.attempt_id is not None:
         turns = (*record.unfinished.get(event.attempt_id, ()), decode_turn(data["turn"]))
         return replace(record, unfinished={**record.unfinished, event.attempt_id: turns})

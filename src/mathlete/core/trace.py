@@ -10,6 +10,7 @@ Kinds and their `data`:
     attempt_started   {"index", "pillar", "seed", "temperature"}
     turn_finished     {"turn": {...}}            one model turn with its tool result, if any
     attempt_finished  {"attempt": {...}}         without its turns, which are recorded already
+    rewound           {"rewinding": {...}}       an attempt went back, within a turn or in its beam
     decision          {"action": "launch" | "stop", ...}
     problem_finished  {"selection": {...}, "reason": str}
     gold_revealed     {"gold": str, "group": str}   written after the problem is finished
@@ -23,12 +24,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.attempt import Attempt, Rewinding, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.selection import AnswerCluster, Selection
 
-SCHEMA_VERSION = 2  # since 2 a turn has top_means; what was written before is read without them
+# Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there is "rewound". What was written
+# before is read without them.
+SCHEMA_VERSION = 3
 
 EventKind = Literal[
     "run_started",
@@ -37,6 +40,7 @@ EventKind = Literal[
     "attempt_started",
     "turn_finished",
     "attempt_finished",
+    "rewound",
     "decision",
     "problem_finished",
     "gold_revealed",
@@ -68,7 +72,7 @@ class TraceEvent:
     version: int = SCHEMA_VERSION
 
 
-def encode(value: Attempt | Turn | Selection) -> dict[str, Any]:
+def encode(value: Attempt | Turn | Rewinding | Selection) -> dict[str, Any]:
     """A JSON-able dictionary; `decode_attempt`, `decode_turn`, `decode_selection` are its inverses."""
     return asdict(value)
 
@@ -101,6 +105,11 @@ def decode_turn(data: Mapping[str, Any]) -> Turn:
     for name in ("logprobs", "entropies", "top_means"):
         fields[name] = tuple(fields.get(name, ()))
     return Turn(**fields)
+
+
+def decode_rewinding(data: Mapping[str, Any]) -> Rewinding:
+    """The inverse of `encode` for a `Rewinding`."""
+    return Rewinding(**data)
 
 
 def encode_ending(attempt: Attempt) -> dict[str, Any]:

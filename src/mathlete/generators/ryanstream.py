@@ -49,7 +49,8 @@ class RyanStreamGenerator:
         self._engine = loaded.engine
         self._engine.expect_ends_after([loaded.tokenizer.encode("boxed{")])  # how a final answer begins
         self._tokenizer = loaded.tokenizer
-        self._token_bytes = loaded.token_bytes
+        self._token_bytes = self.token_bytes = loaded.token_bytes
+        self.eos_token_ids = tuple(loaded.tokenizer.eos_token_ids)
         self._thinking = thinking_tokens(loaded.tokenizer)
         self._decoders: dict[str, codecs.IncrementalDecoder] = {}
         self._num_told: dict[str, int] = {}  # tokens of running requests that were told of in chunks

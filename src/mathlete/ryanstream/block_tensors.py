@@ -40,7 +40,12 @@ def move_slots(caches: Sequence[LayerCache], moves: Sequence[SlotMove]) -> None:
     if not moves:
         return
     src, dst = (torch.tensor(slots, device=caches[0].keys.device) for slots in zip(*moves, strict=True))
-    src_block, src_place, dst_block, dst_place = src // BLOCK_SIZE, src % BLOCK_SIZE, dst // BLOCK_SIZE, dst % BLOCK_SIZE
+    src_block, src_place, dst_block, dst_place = (
+        src // BLOCK_SIZE,
+        src % BLOCK_SIZE,
+        dst // BLOCK_SIZE,
+        dst % BLOCK_SIZE,
+    )
     for cache in caches:
         for tensor in _by_place(cache):
             tensor[dst_block, :, dst_place] = tensor[src_block, :, src_place]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mathlete.core.generation import TokenConstraint
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.scheduler import PlannedRequest
-from mathlete.ryanstream.speculative.draft_tree import ROOT, DrawnFrom
+from mathlete.ryanstream.speculative.draft_states import DrawnGuess
 
 
 class DrawRow(NamedTuple):
@@ -21,16 +21,14 @@ class DrawRow(NamedTuple):
         place: of the token in the request's output; it has its own noise.
         constraint: which tokens may be drawn, or None.
         forced_id: the token that must come, or None.
-        child: the token of a child that was drawn, or None.
-        child_from: what it was drawn from.
+        guess: for this very token, if it was made by drawing, or None.
     """
 
     request: EngineRequest
     place: int
     constraint: TokenConstraint | None
     forced_id: int | None
-    child: int | None = None
-    child_from: DrawnFrom | None = None
+    guess: DrawnGuess | None = None
 
 
 def draw_rows(entry: PlannedRequest) -> list[DrawRow]:
@@ -46,9 +44,5 @@ def draw_rows(entry: PlannedRequest) -> list[DrawRow]:
         for depth, state in zip(tree.depths(), draft.states, strict=True)
     ]
     rows = [root, *nodes]
-    if tree.drawn_from:
-        for row, parent in enumerate((ROOT, *range(tree.num_nodes))):
-            child = tree.only_child(parent)
-            if child is not None:
-                rows[row] = rows[row]._replace(child=tree.token_ids[child], child_from=tree.drawn_from[child])
-    return rows
+    judged = [row._replace(guess=guess) for row, guess in zip(rows, draft.drawn, strict=False)]
+    return [*judged, *rows[len(judged) :]]

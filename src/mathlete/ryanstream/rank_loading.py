@@ -115,7 +115,7 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     if native is not None:
         native.set_num_threads(num_threads)
         torch.set_num_threads(1)  # it is left with small things; its idle threads would spin on our cores
-    on_device = _operations(config, shape, device, native, why_torch or "")
+    on_device = operations_for(config, shape, device, native, why_torch or "")
 
     def weights_of(precision: Precision) -> ModelWeights:
         tensors = map_checkpoint(folders[precision].weights)
@@ -148,9 +148,10 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
     )
 
 
-def _operations(
+def operations_for(
     config: EngineConfig, shape: ModelConfig, device: torch.device, native: NativeKernels | None, why_torch: str
 ) -> DeviceOps:
+    """The operations of a model of this shape on `device`; `why_torch` says why there are no native kernels."""
     rotary = rotary_tables(config.max_model_len, shape.head_dim, shape.rope_theta, shape.rope_scaling)
     if device.type == "cuda":
         return gpu_ops(shape, rotary, device)

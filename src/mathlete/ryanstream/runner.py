@@ -20,8 +20,9 @@ from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.transformer import ForwardOutput, Transformer
 from mathlete.ryanstream.precision import AutoPrecisionManager
 from mathlete.ryanstream.row_by_row import single_rows
-from mathlete.ryanstream.sampling import NOT_FORCED, Drawn, SampleKernel, sample, sampling_batch
+from mathlete.ryanstream.sampling import NOT_FORCED, Drawn, SampleKernel, accept_uniform_at, sample, sampling_batch
 from mathlete.ryanstream.scheduler import PlannedRequest, StepPlan
+from mathlete.ryanstream.speculative.accept_rule import DrawnRows, drawn_rows
 
 
 class SampledToken(NamedTuple):
@@ -114,9 +115,8 @@ class ModelRunner:
         if not flat:
             drawn: list[SampledToken] = []
         elif self._row_by_row:
-            drawn = [
-                token for logit, row in zip(torch.split(logits, 1), flat, strict=True) for token in self._draw(logit, [row])
-            ]
+            pairs = zip(torch.split(logits, 1), flat, strict=True)
+            drawn = [token for logit, row in pairs for token in self._draw(logit, [row])]
         else:
             drawn = self._draw(logits, flat)
         tokens = iter(drawn)
@@ -145,7 +145,10 @@ class ModelRunner:
         constrained = self._masks.fill(rows)
         if constrained is not None:
             constrained = constrained.to(self._device)
-        drawn = sample(logits, batch.to(self._device), self._sampler, constrained)
+        guessed = _guessed_rows(rows)
+        if guessed is not None:
+            guessed = guessed.to(self._device)
+        drawn = sample(logits, batch.to(self._device), self._sampler, constrained, guessed)
         return _read(drawn, logits[:, self._eos_token_ids], [row.request.sampling.num_logprobs for row in rows])
 
     @property
@@ -160,6 +163,16 @@ class ModelRunner:
     def import_blocks(self, block_ids: Sequence[int], tensors: Mapping[str, Tensor]) -> None:
         """Write exported blocks back. Raises `ValueError` when they do not fit this cache."""
         import_blocks(self._cache, block_ids, tensors)
+
+
+def _guessed_rows(rows: Sequence[DrawRow]) -> DrawnRows | None:
+    """The rows whose token somebody has guessed by drawing it."""
+    guesses = {place: row.guess for place, row in enumerate(rows) if row.guess is not None}
+    if not guesses:
+        return None
+    noise = [accept_uniform_at(rows[place].request.sampling.seed, rows[place].place) for place in guesses]
+    token_ids, drawn_from = zip(*guesses.values(), strict=True)
+    return drawn_rows(list(guesses), token_ids, drawn_from, noise)
 
 
 def _read(drawn: Drawn, eos_logits: Tensor, num_logprobs: Sequence[int]) -> list[SampledToken]:
@@ -254,7 +267,8 @@ def _hidden_of_entries(plan: StepPlan, hidden: Tensor) -> Sequence[Tensor]:
         for entry in plan.entries:
             entry.request.hidden.update({position: next(rows) for position in _wanted(entry)})
         return ()
-    entries: Sequence[Tensor] = torch.split(hidden, [entry.end - entry.start + entry.num_nodes for entry in plan.entries])
+    num_rows = [entry.end - entry.start + entry.num_nodes for entry in plan.entries]
+    entries: Sequence[Tensor] = torch.split(hidden, num_rows)
     for entry, rows_of in zip(plan.entries, entries, strict=True):
         wanted = {position: rows_of[position - entry.start].cpu().clone() for position in _wanted(entry)}
         entry.request.hidden.update(wanted)

@@ -16,7 +16,8 @@ of the prompt. They are not, in the last bits, and so now and then in a token,
   of the border between two tokens falls on either side.
 
 Words: the *model's own* distribution is the softmax of the logits, before temperature, filters and mask. A
-*forced* token is put in instead of being drawn; it has a logprob of the model's own like any other.
+*forced* token is put in instead of being drawn; it has a logprob of the model's own like any other. A row with a
+*draft* (a guess that was drawn) draws its token by `speculative/accept_rule.py`, from the same target.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.model.native.kernels import NUM_LIKELIEST, NativeKernels
+from mathlete.ryanstream.speculative.accept_rule import DrawnRows, accept_or_redraw, rank_at
 
 NOT_FORCED = -1
 NOTHING_ALLOWED = -2
@@ -37,6 +39,7 @@ NOTHING_ALLOWED = -2
 _MASK = (1 << 64) - 1
 _COLDEST = 1e-5
 _LARGEST_TOP_K = (1 << 31) - 1
+_ACCEPT_STREAM = 0xD1B54A32D192ED03
 
 
 class Drawn(NamedTuple):
@@ -105,6 +108,11 @@ def uniform_at(seed: int, place: int) -> float:
     return (_splitmix(state) >> 11) * 2.0**-53
 
 
+def accept_uniform_at(seed: int, place: int) -> float:
+    """The noise that decides whether the draft at `place` is taken: another stream than `uniform_at`'s."""
+    return uniform_at(seed ^ _ACCEPT_STREAM, place)
+
+
 def _splitmix(x: int) -> int:
     x = (x + 0x9E3779B97F4A7C15) & _MASK
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
@@ -150,24 +158,33 @@ class SampleKernel(Protocol):
 
 
 def sample(
-    logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None, constrained: ConstrainedRows | None = None
+    logits: Tensor,
+    batch: SamplingBatch,
+    kernels: SampleKernel | None,
+    constrained: ConstrainedRows | None = None,
+    drawn: DrawnRows | None = None,
 ) -> Drawn:
     """Draw one token for each row of logits float32 [R, V], which are not changed.
 
     A constrained row is drawn from its allowed tokens alone, by the definition in `sample_torch` as if the others
-    had probability zero; everything that is told of it is still of the model's own distribution.
+    had probability zero. A row with a draft takes it or not by the accept rule; one that is also forced takes its
+    forced token. Everything that is told of a row is still of the model's own distribution.
 
     The native kernel does it where there is one and the vocabulary fits it, else the twin.
     """
     if logits.shape[1] % 16:
         kernels = None
     if constrained is not None:
-        batch = _drawn_under_masks(logits, batch, constrained, kernels)
-    return _draw(logits, batch, kernels)
+        batch = _drawn_under_masks(logits, batch, constrained, kernels, drawn)
+    return _draw(logits, batch, kernels, drawn)
 
 
 def _drawn_under_masks(
-    logits: Tensor, batch: SamplingBatch, constrained: ConstrainedRows, kernels: SampleKernel | None
+    logits: Tensor,
+    batch: SamplingBatch,
+    constrained: ConstrainedRows,
+    kernels: SampleKernel | None,
+    drawn: DrawnRows | None,
 ) -> SamplingBatch:
     """The batch with the constrained rows' tokens drawn, and forced from here on."""
     allowed = logits[constrained.rows]
@@ -175,18 +192,30 @@ def _drawn_under_masks(
         kernels.apply_mask(allowed, constrained.masks)
     else:
         apply_mask_torch(allowed, constrained.masks)
-    drawn = _draw(allowed, batch.rows(constrained.rows), kernels).token
+    if drawn is not None:  # those of the constrained rows, which have other numbers here
+        number = torch.full_like(batch.forced, -1).long()
+        number[constrained.rows] = torch.arange(len(constrained.rows), device=number.device)
+        drawn = drawn._replace(rows=number[drawn.rows])
+        drawn = drawn.at(drawn.rows >= 0)
+    token = _draw(allowed, batch.rows(constrained.rows), kernels, drawn).token
     forced = batch.forced.clone()
-    forced[constrained.rows] = torch.where(drawn < 0, NOTHING_ALLOWED, drawn)
+    forced[constrained.rows] = torch.where(token < 0, NOTHING_ALLOWED, token)
     return replace(batch, forced=forced)
 
 
-def _draw(logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None) -> Drawn:
+def _draw(logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None, drawn: DrawnRows | None) -> Drawn:
+    if drawn is not None:
+        drawn = drawn.at(batch.forced[drawn.rows] == NOT_FORCED)
+    if drawn is not None and not isinstance(kernels, NativeKernels):
+        forced = batch.forced.clone()
+        forced[drawn.rows] = accept_torch(logits, batch, drawn)
+        batch = replace(batch, forced=forced)
     if kernels is None:
         return sample_torch(logits, batch)
-    return Drawn(
-        *kernels.sample(logits, batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced)
-    )
+    parts = batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced
+    if isinstance(kernels, NativeKernels):
+        return Drawn(*kernels.sample(logits, *parts, drawn))
+    return Drawn(*kernels.sample(logits, *parts))
 
 
 def apply_mask_torch(logits: Tensor, masks: Tensor) -> None:
@@ -210,7 +239,7 @@ def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     logprobs = logits - log_normalizer[:, None]
     entropy = -(logprobs.exp() * logprobs.clamp_min(-1e4)).sum(-1)
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    token = torch.where(batch.temperature <= 0, order[:, 0], _at_uniform(ordered, order, batch))
+    token = order.gather(1, rank_at(_target(ordered, batch), batch.uniform)[:, None]).squeeze(1)
     token = torch.where(batch.forced == NOT_FORCED, token, batch.forced)
     logprob = logprobs.gather(1, token.clamp_min(0)[:, None]).squeeze(1)
     likeliest = logprobs.gather(1, order[:, :NUM_LIKELIEST])
@@ -227,18 +256,26 @@ def sample_torch(logits: Tensor, batch: SamplingBatch) -> Drawn:
     )
 
 
-def _at_uniform(ordered: Tensor, order: Tensor, batch: SamplingBatch) -> Tensor:
-    """The tokens int64 [R] at `uniform`; logits in order of rank `ordered` [R, V], and whose they are."""
-    heat = torch.where(batch.temperature <= 0, 1.0, batch.temperature)
+def accept_torch(logits: Tensor, batch: SamplingBatch, drawn: DrawnRows) -> Tensor:
+    """The tokens int32 [C] of the rows of logits float32 [R, V] that have drafts; anything where there are no numbers.
+
+    The twin of what `NativeKernels.sample` does with them.
+    """
+    rows, params = logits[drawn.rows], batch.rows(drawn.rows)
+    ordered, order = rows.nan_to_num(0.0, 0.0, -torch.inf).sort(dim=-1, descending=True, stable=True)
+    return accept_or_redraw(_target(ordered, params), order, params.uniform, drawn).to(torch.int32)
+
+
+def _target(ordered: Tensor, batch: SamplingBatch) -> Tensor:
+    """What each row draws from, float64 [R, V] in order of rank, of its logits in this order."""
+    greedy = batch.temperature <= 0
+    heat = torch.where(greedy, 1.0, batch.temperature)
     ranked = torch.softmax(ordered.double() / heat[:, None], dim=-1)
     rank = torch.arange(ordered.shape[1], device=ordered.device)[None, :]
     mass_before = ranked.cumsum(-1) - ranked
-    limit = torch.where(batch.top_k > 0, batch.top_k, ordered.shape[1])[:, None]
+    limit = torch.where(batch.top_k > 0, batch.top_k, ordered.shape[1]).masked_fill(greedy, 1)[:, None]
     keep = (rank < limit) & (ranked >= batch.min_p[:, None] * ranked[:, :1])
     keep &= (mass_before < batch.top_p[:, None]) | (batch.top_p[:, None] >= 1)
     keep[:, 0] = True
     kept = torch.where(keep, ranked, 0.0)
-    cumulative = kept.cumsum(-1)
-    place = (cumulative <= batch.uniform[:, None] * cumulative[:, -1:]).sum(-1)
-    place = torch.minimum(place, keep.sum(-1) - 1).clamp_min(0)
-    return order.gather(1, place[:, None]).squeeze(1)
+    return kept / kept.sum(-1, keepdim=True)

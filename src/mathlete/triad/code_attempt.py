@@ -12,11 +12,13 @@ from dataclasses import dataclass, field, replace
 from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.confidence import confidence_features
-from mathlete.core.generation import Completion, GenerateRequest, SamplingParams, Span
+from mathlete.core.generation import Completion, Finished, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
+from mathlete.core.protocols import CodeDone, ConstraintFactory
 from mathlete.core.seeds import derive_seed
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
+from mathlete.triad.pillar import Continue, Done, RunProgram, Step, turn_of
 from mathlete.verify.extraction import extract_answer
 from mathlete.verify.integers import Extraction
 
@@ -53,28 +55,6 @@ class AttemptConfig:
                 raise ValueError(f"AttemptConfig.{name} must be >= 1, not {getattr(self, name)}")
 
 
-@dataclass(frozen=True, slots=True)
-class RunProgram:
-    """Run `code`, then call `on_result`."""
-
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
-class Continue:
-    """Send `next_request()`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The attempt is over."""
-
-    attempt: Attempt
-
-
-Step = RunProgram | Continue | Done
-
-
 @dataclass(slots=True)
 class CodeAttempt:
     """The state of an attempt in flight.
@@ -86,6 +66,7 @@ class CodeAttempt:
         temperature: of sampling.
         started_s: when it was launched, seconds of the run's clock.
         config: limits.
+        constraints: what may be written, or None.
         turns: closed turns.
     """
 
@@ -95,9 +76,11 @@ class CodeAttempt:
     temperature: float
     started_s: float
     config: AttemptConfig
+    constraints: ConstraintFactory | None = None
     turns: list[Turn] = field(default_factory=list)
     _spans: list[Span] = field(default_factory=list)
     _cut: bool = False
+    _num_recorded: int = 0
 
     @property
     def attempt_id(self) -> str:
@@ -111,8 +94,36 @@ class CodeAttempt:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens sampled in closed turns."""
+        """Tokens sampled in closed turns, those that were taken back included."""
         return sum(turn.num_tokens for turn in self.turns)
+
+    @property
+    def num_turns(self) -> int:
+        """Closed turns."""
+        return len(self.turns)
+
+    def next_requests(self) -> Sequence[GenerateRequest]:
+        """The request of the next turn, the only one."""
+        return (self.next_request(),)
+
+    def take(self, event: Finished, now_s: float) -> Step:
+        """See `on_completion`."""
+        return self.on_completion(event.completion, now_s)
+
+    def take_result(self, done: CodeDone, now_s: float) -> Step:
+        """See `on_result`."""
+        return self.on_result(done.result, now_s)
+
+    def refuse(self, request_id: str, now_s: float) -> Step:
+        """What the attempt has grown to can never fit: it is over."""
+        assert turn_of(request_id) == len(self.turns), "a request of another turn"
+        return self.end(now_s, "length")
+
+    def take_turns(self) -> Sequence[Turn]:
+        """The turns closed since the last call."""
+        turns = self.turns[self._num_recorded :]
+        self._num_recorded = len(self.turns)
+        return turns
 
     def next_request(self) -> GenerateRequest:
         """The request of the next turn."""
@@ -132,6 +143,7 @@ class CodeAttempt:
             sampling=sampling,
             continuation=tuple(self._spans),
             group=self.problem.id,
+            constraint=None if self.constraints is None else self.constraints(self.problem, self._written()),
         )
 
     def on_completion(self, completion: Completion, now_s: float) -> Step:
@@ -141,10 +153,11 @@ class CodeAttempt:
         turn = Turn(
             text=completion.text,
             code=program if wants_run else None,
-            num_tokens=len(completion.token_ids),
+            num_tokens=len(completion.token_ids) + completion.usage.discarded,
             logprobs=completion.logprobs,
             entropies=completion.entropies,
             top_means=completion.top_means,
+            num_discarded=completion.usage.discarded,
         )
         self.turns.append(turn)
         self._spans.append(Span(completion.text, completion.token_ids))
@@ -200,6 +213,7 @@ class CodeAttempt:
                 elapsed_s=now_s - self.started_s,
                 features=self._features(),
                 failure=reason,
+                num_discarded=sum(turn.num_discarded for turn in self.turns),
             )
         )
 
@@ -210,8 +224,12 @@ class CodeAttempt:
         stdout = last.stdout if last is not None and last.status == "ok" else None
         return extract_answer(after, stdout, self.problem.answer_kind, complete=not self._cut)
 
+    def _written(self) -> str:
+        """The assistant's turn so far, what programs printed included."""
+        return "".join(span.text for span in self._spans)
+
     def _features(self) -> dict[str, float]:
-        """Of the sampled tokens of all turns."""
+        """Of the tokens of all turns that stand."""
         return confidence_features(
             [value for turn in self.turns for value in turn.logprobs],
             [value for turn in self.turns for value in turn.entropies],

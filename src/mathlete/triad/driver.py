@@ -18,7 +18,7 @@ from mathlete.core.budget import Clock
 from mathlete.core.code import CodeLimits
 from mathlete.core.policy import Launch, Policy, PoolState, Stop
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, Generator, TraceSink
+from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, TraceSink
 from mathlete.core.record import ProblemRecord
 from mathlete.core.selection import Selection
 from mathlete.core.trace import encode
@@ -104,11 +104,25 @@ class Driver:
         policy: Policy,
         config: DriverConfig,
         *,
+        constraints: ConstraintFactory | None = None,
         on_progress: Callable[[RunProgress], None] = lambda progress: None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Join the parts. `on_progress` is called first and after each step; it must be quick."""
+        """Join the parts.
+
+        Args:
+            generator: writes.
+            runner: runs programs.
+            sink: where the trace is kept.
+            policy: decides.
+            config: how the run is driven.
+            constraints: what attempts may write, or None.
+            on_progress: called first and after each step; it must be quick.
+            clock: in seconds.
+            sleep: waits for it.
+        """
+        self._constraints = constraints
         self._parts = (generator, runner)
         self._sink = sink
         self._policy = policy
@@ -237,7 +251,7 @@ class Driver:
             state.num_launched += 1
             attempt = CodeAttempt(
                 state.problem, index, self._config.run_seed, action.temperature, self._trace.at_s(),
-                self._config.attempt,
+                self._config.attempt, self._constraints,
             )  # fmt: skip
             self._in_flight.start(attempt, action.pillar)
 

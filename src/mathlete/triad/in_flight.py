@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from mathlete.core.attempt import Attempt, Failure
+from mathlete.core.attempt import Attempt, Failure, Rewinding
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
-from mathlete.core.generation import Completion, Finished, TokenChunk
+from mathlete.core.generation import Completion, Finished, Rewound, TokenChunk
 from mathlete.core.protocols import CodeRunner, Generator
 from mathlete.core.trace import encode, encode_ending
-from mathlete.triad.code_attempt import CodeAttempt, Continue, RunProgram, Step
+from mathlete.triad.pillar import Continue, Done, PillarAttempt, RunProgram, Step, turn_of
 from mathlete.triad.run_trace import RunTrace
 
 _POLL_S = 0.05
@@ -40,9 +40,9 @@ class InFlight:
         self._trace = trace
         self._code = code
         self._sleep = sleep
-        self._attempts: dict[str, CodeAttempt] = {}
-        self._requests: dict[str, CodeAttempt] = {}
-        self._programs: dict[str, CodeAttempt] = {}
+        self._attempts: dict[str, PillarAttempt] = {}
+        self._requests: dict[str, PillarAttempt] = {}
+        self._programs: dict[str, PillarAttempt] = {}
         self._live_tokens: dict[str, int] = {}  # of running requests
         self._finished: list[Attempt] = []
         self._warned: set[tuple[str, str]] = set()
@@ -68,7 +68,7 @@ class InFlight:
         finished, self._finished = self._finished, []
         return finished
 
-    def start(self, attempt: CodeAttempt, pillar: str) -> None:
+    def start(self, attempt: PillarAttempt, pillar: str) -> None:
         """Launch an attempt. One whose prompt the generator refuses is over at once."""
         self._attempts[attempt.attempt_id] = attempt
         data = {"index": attempt.index, "pillar": pillar, "seed": attempt.seed, "temperature": attempt.temperature}
@@ -83,7 +83,7 @@ class InFlight:
             self._sleep(_PROGRAM_POLL_S)
         for done in self._runner.poll():
             attempt = self._programs.pop(done.run_id)
-            self._advance(attempt, attempt.on_result(done.result, self._trace.at_s()))
+            self._advance(attempt, attempt.take_result(done, self._trace.at_s()))
 
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
         """End all attempts of some problems; what they have written is kept.
@@ -99,28 +99,29 @@ class InFlight:
             if attempt.problem.id in problem_ids:
                 self._runner.cancel(run_id)
                 del self._programs[run_id]
-                self._record_turn(attempt)
         partial = self._take_partial_completions(problem_ids)
         for attempt in ending:
-            completion = partial.get(attempt.attempt_id)
-            if completion is not None:
-                attempt.on_completion(completion, self._trace.at_s())
-                self._record_turn(attempt)
-            self._finish(attempt, failure)
+            for event in partial.get(attempt.attempt_id, ()):
+                attempt.take(event, self._trace.at_s())
+            done = attempt.end(self._trace.at_s(), failure)
+            self._record_turns(attempt)
+            self._keep(done.attempt)
 
-    def _take_partial_completions(self, problem_ids: Collection[str]) -> dict[str, Completion]:
+    def _take_partial_completions(self, problem_ids: Collection[str]) -> dict[str, list[Finished]]:
         """What the aborted requests had written, by attempt id. What else is told meanwhile is taken in as ever."""
         mine = {key: attempt for key, attempt in self._requests.items() if attempt.problem.id in problem_ids}
         for key in mine:
             del self._requests[key], self._live_tokens[key]
-        partial: dict[str, Completion] = {}
+        partial: dict[str, list[Finished]] = {}
+        num_left = len(mine)
         for _ in range(_MAX_ABORT_POLLS):
-            if len(partial) == len(mine):
+            if not num_left:
                 break
             for event in self._take_events():
                 if event.request_id in mine:
-                    partial[mine[event.request_id].attempt_id] = event.completion
-                    self._num_closed_tokens += len(event.completion.token_ids)
+                    partial.setdefault(mine[event.request_id].attempt_id, []).append(event)
+                    self._num_closed_tokens += _num_sampled(event.completion)
+                    num_left -= 1
         return partial
 
     def _take_events(self) -> list[Finished]:
@@ -130,57 +131,71 @@ class InFlight:
             if isinstance(event, TokenChunk):
                 if event.request_id in self._live_tokens:
                     self._live_tokens[event.request_id] += event.num_tokens
+            elif isinstance(event, Rewound):  # what it took back was sampled all the same: the count stands
+                if event.request_id in self._requests:
+                    self._record_rewinding(self._requests[event.request_id], event)
             elif event.request_id in self._requests:
                 self._on_completion(self._requests.pop(event.request_id), event)
             else:
                 unknown.append(event)
         return unknown
 
-    def _on_completion(self, attempt: CodeAttempt, event: Finished) -> None:
+    def _on_completion(self, attempt: PillarAttempt, event: Finished) -> None:
         del self._live_tokens[event.request_id]
-        self._num_closed_tokens += len(event.completion.token_ids)
+        self._num_closed_tokens += _num_sampled(event.completion)
         if event.completion.error is not None:
             self._warn(attempt, f"the generator failed: {event.completion.error}")
-        self._advance(attempt, attempt.on_completion(event.completion, self._trace.at_s()))
+        self._advance(attempt, attempt.take(event, self._trace.at_s()))
 
-    def _advance(self, attempt: CodeAttempt, step: Step) -> None:
+    def _advance(self, attempt: PillarAttempt, step: Step) -> None:
         if isinstance(step, RunProgram):
-            run_id = f"{attempt.attempt_id}/{len(attempt.turns)}"
+            run_id = f"{attempt.attempt_id}/{step.name or attempt.num_turns}"
             self._programs[run_id] = attempt
             self._runner.submit(run_id, step.code, self._code)
             return
-        self._record_turn(attempt)
+        self._record_turns(attempt)
         if isinstance(step, Continue):
             self._submit(attempt)
-        else:
+        elif isinstance(step, Done):
             self._keep(step.attempt)
 
-    def _submit(self, attempt: CodeAttempt) -> None:
-        request = attempt.next_request()
-        try:
-            self._generator.submit(request)
-        except EngineError as error:  # the prompt, or what the attempt has grown to, can never fit
-            self._warn(attempt, f"its prompt was refused: {error}")
-            self._finish(attempt, "length")
-            return
-        self._requests[request.request_id] = attempt
-        self._live_tokens[request.request_id] = 0
+    def _submit(self, attempt: PillarAttempt) -> None:
+        refused = []
+        for request in attempt.next_requests():
+            try:
+                self._generator.submit(request)
+            except EngineError as error:  # the prompt, or what the attempt has grown to, can never fit
+                self._warn(attempt, f"its prompt was refused: {error}")
+                refused.append(request.request_id)
+                continue
+            self._requests[request.request_id] = attempt
+            self._live_tokens[request.request_id] = 0
+        for request_id in refused:
+            self._advance(attempt, attempt.refuse(request_id, self._trace.at_s()))
 
-    def _record_turn(self, attempt: CodeAttempt) -> None:
-        data = {"turn": encode(attempt.turns[-1])}
-        self._trace.append("turn_finished", data, attempt.problem.id, attempt.attempt_id)
+    def _record_turns(self, attempt: PillarAttempt) -> None:
+        for turn in attempt.take_turns():
+            self._trace.append("turn_finished", {"turn": encode(turn)}, attempt.problem.id, attempt.attempt_id)
 
-    def _finish(self, attempt: CodeAttempt, failure: Failure) -> None:
-        self._keep(attempt.end(self._trace.at_s(), failure).attempt)
+    def _record_rewinding(self, attempt: PillarAttempt, event: Rewound) -> None:
+        rewinding = Rewinding(
+            turn_of(event.request_id), event.num_kept, event.num_dropped, event.reason, event.detail, event.text
+        )
+        self._trace.append("rewound", {"rewinding": encode(rewinding)}, attempt.problem.id, attempt.attempt_id)
 
     def _keep(self, attempt: Attempt) -> None:
         self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
         del self._attempts[attempt.id]
         self._finished.append(attempt)
 
-    def _warn(self, attempt: CodeAttempt, message: str) -> None:
+    def _warn(self, attempt: PillarAttempt, message: str) -> None:
         """Once a problem and kind of trouble: siblings tend to fail alike."""
         key = (attempt.problem.id, message.partition(":")[0])
         if key not in self._warned:
             self._warned.add(key)
             self._trace.append("warning", {"message": f"{attempt.attempt_id}: {message}"}, attempt.problem.id)
+
+
+def _num_sampled(completion: Completion) -> int:
+    """Tokens that a request cost, those that it took back included."""
+    return len(completion.token_ids) + completion.usage.discarded

@@ -210,6 +210,15 @@ class _Parser:
         return Operation(name, operands)
 
 
+def evaluate(node: Node) -> Fraction:
+    """The exact value of a tree that `calculate` could have built.
+
+    Raises:
+        Refusal: it is undefined, irrational or beyond a ceiling.
+    """
+    return _evaluate(node)
+
+
 def _evaluate(node: Node, modulus: int | None = None) -> Fraction:
     """The exact value; with a modulus, only its residue needs to be right."""
     if isinstance(node, Fraction):

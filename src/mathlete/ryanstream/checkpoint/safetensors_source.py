@@ -31,8 +31,8 @@ class SafetensorsSource:
     def __init__(self, folder: Path) -> None:
         """Read the configuration and the headers. Raises `ModelError` when something is missing or damaged."""
         self.path = folder
-        self._raw = _read_json(folder / "config.json")
-        self.config = _read_config(folder, self._raw)
+        self._raw = read_json(folder / "config.json")
+        self.config = read_model_config(folder, self._raw)
         self._file_of: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         dtypes: dict[str, str] = {}  # with one tensor each, for the message
@@ -76,7 +76,7 @@ class SafetensorsSource:
         given = _ids(self._raw.get("eos_token_id"))
         generation = self.path / "generation_config.json"
         if generation.exists():
-            given += _ids(_read_json(generation).get("eos_token_id"))
+            given += _ids(read_json(generation).get("eos_token_id"))
         ends = end_token_ids(split.control_tokens, given)
         return TokenizerSpec(split.tokenizer_json, split.control_tokens, ends, split.spoken_ids)
 
@@ -89,7 +89,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if not (folder / _INDEX).exists():
         return sorted(folder.glob("*.safetensors"))
-    named = _read_json(folder / _INDEX).get("weight_map")
+    named = read_json(folder / _INDEX).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise ModelError(f"{folder / _INDEX} has no weight_map: fetch it again")
     files = sorted({folder / Path(name).name for name in named.values()})
@@ -102,7 +102,8 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_config(folder: Path, raw: dict[str, Any]) -> ModelConfig:
+def read_model_config(folder: Path, raw: dict[str, Any]) -> ModelConfig:
+    """The shape that a config.json `raw` of this folder states. Raises `ModelError` where it cannot be run."""
     architecture = raw.get("model_type")
     if architecture not in SUPPORTED_ARCHITECTURES:
         raise ModelError(f"{folder} is a {architecture!r} model; this engine runs {', '.join(SUPPORTED_ARCHITECTURES)}")
@@ -162,7 +163,8 @@ def _ids(entry: Any) -> list[int]:
     return [i for i in given if isinstance(i, int)]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises `ModelError` when the file holds none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

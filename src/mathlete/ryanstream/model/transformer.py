@@ -37,14 +37,39 @@ class Transformer:
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, cache: Sequence[LayerCache]) -> ForwardOutput:
         """Compute all rows, writing their keys and values into `cache`."""
-        ops, weights = self._ops, self.weights
-        x = ops.embed(batch.token_ids, weights.embedding)  # [M, hidden]
-        for layer, layer_cache in zip(weights.layers, cache, strict=True):
+        x = self.layers(self.embed(batch.token_ids), batch, cache)
+        hidden = None
+        if batch.hidden_rows is not None:
+            hidden = rms_norm(x[batch.hidden_rows], self.weights.norm, self.config.rms_norm_eps)
+        return ForwardOutput(self.logits(x[batch.logit_rows]), hidden)
+
+    @torch.inference_mode()
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """The residual stream float32 [M, hidden] before the first layer, of token_ids int64 [M]."""
+        return self._ops.embed(token_ids, self.weights.embedding)
+
+    @torch.inference_mode()
+    def layers(
+        self, x: Tensor, batch: ForwardBatch, cache: Sequence[LayerCache], start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """The residual stream x float32 [M, hidden] after layers [start, stop), which write into `cache`.
+
+        `x` may be overwritten.
+        """
+        ops = self._ops
+        for layer, layer_cache in zip(self.weights.layers[start:stop], cache[start:stop], strict=True):
             qkv = ops.norm_linear(x, layer.input_norm, layer.qkv)  # [M, (H + 2 KV) D]
             x = ops.linear_add(ops.attention(qkv, batch, layer_cache, layer.head_norms), layer.out, x)
             gate_up = ops.norm_linear(x, layer.post_norm, layer.gate_up)  # [M, 2 intermediate]
             x = ops.swiglu_linear_add(gate_up, layer.down, x)
-        hidden = None
-        if batch.hidden_rows is not None:
-            hidden = rms_norm(x[batch.hidden_rows], weights.norm, self.config.rms_norm_eps)
-        return ForwardOutput(ops.logits(x[batch.logit_rows], weights.norm, weights.head), hidden)
+        return x
+
+    @torch.inference_mode()
+    def logits(self, x: Tensor, norm: Tensor | None = None) -> Tensor:
+        """What the output head says, float32 [R, V], of residuals x float32 [R, hidden]; `norm` instead of its own."""
+        return self._ops.logits(x, self.weights.norm if norm is None else norm, self.weights.head)
+
+    @torch.inference_mode()
+    def plain_logits(self, hidden: Tensor) -> Tensor:
+        """What the output head says, float32 [R, V], of hidden states [R, hidden], which are normalised already."""
+        return self._ops.linear_add(hidden, self.weights.head, hidden.new_zeros((len(hidden), self.config.vocab_size)))

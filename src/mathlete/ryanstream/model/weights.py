@@ -169,6 +169,12 @@ def _widths(config: ModelConfig) -> tuple[int, ...]:
     return config.hidden_size, config.intermediate_size, config.num_heads * config.head_dim
 
 
+def packed_int8(weight: Tensor, bias: Tensor | None, kernels: NativeKernels) -> PackedWeight:
+    """A layer's weight float32 [N, K] as the native kernels take it, in int8."""
+    codes, scales = kernels.pack_int8(weight)
+    return PackedWeight("int8", codes, scales, bias, weight.shape[0])
+
+
 def _stored(weight: Tensor, precision: Precision, kernels: NativeKernels | None) -> dict[str, Tensor]:
     """Weight float32 [N, K] as the checkpoint holds it, by what follows the layer's name."""
     match precision:

@@ -9,14 +9,16 @@ far (hits over expected hits, shrunk to what all confidences were worth) times w
 
 from __future__ import annotations
 
+import math
+
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.speculative.depth_control import DraftVerdict
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
 
 _NUM_BUCKETS = 16
 _LEAST, _MOST = 0.02, 0.99  # of a chance: nothing is known for sure
-# How long observations count (the number after which 1/e is left), and how many observations a prior is worth.
-_BUCKET_MEMORY, _BUCKET_PRIOR = 64, 6.0
+# How long observations count (the number after which 1/e is left), and how many expected hits a prior is worth.
+_BUCKET_MEMORY, _BUCKET_PRIOR = 64, 6.0  # the prior: of a confidence of 1, less for smaller ones
 _ALL_MEMORY, _ALL_PRIOR = 128, 8.0
 _REQUEST_MEMORY, _REQUEST_PRIOR = 32, 6.0
 
@@ -49,7 +51,8 @@ class Acceptance:
     def __init__(self) -> None:
         """Begin by taking confidences for what they are."""
         self._all = _Ratio(_ALL_MEMORY, _ALL_PRIOR)
-        self._buckets = [_Ratio(_BUCKET_MEMORY, _BUCKET_PRIOR) for _ in range(_NUM_BUCKETS)]
+        middles = (math.sqrt((number + 0.5) / _NUM_BUCKETS) for number in range(_NUM_BUCKETS))
+        self._buckets = [_Ratio(_BUCKET_MEMORY, _BUCKET_PRIOR * middle) for middle in middles]
         self._worth = [1.0] * _NUM_BUCKETS
         self._requests: dict[EngineRequest, _Ratio] = {}
 

@@ -39,6 +39,15 @@ class Twin:
     node_parents: list[int] = field(default_factory=list)
     nodes_computed: set[int] = field(default_factory=set)
 
+    @property
+    def holds(self) -> bool:
+        """Whether it has blocks."""
+        return bool(self.block_ids)
+
+    def note_draft(self, node_ids: Sequence[int], node_parents: Sequence[int], computed: Iterable[int]) -> None:
+        """A draft was grown behind its tokens; the keys and values of these nodes are there."""
+        self.node_ids, self.node_parents, self.nodes_computed = [*node_ids], [*node_parents], {*computed}
+
 
 class DraftCache:
     """The twins of all requests over one pool of blocks."""
@@ -48,49 +57,33 @@ class DraftCache:
         self.pool = KVCacheManager(num_blocks)
         self._twins: dict[EngineRequest, Twin] = {}
 
-    @property
-    def num_twins(self) -> int:
-        """Requests that hold blocks here."""
-        return sum(bool(twin.block_ids) for twin in self._twins.values())
+    def num_held(self, request: EngineRequest, token_ids: Sequence[int]) -> int:
+        """How many of these tokens the request's twin will have when it is followed: what it has, or would find."""
+        twin = self._twins.get(request)
+        if twin is None or not twin.holds:
+            return self.pool.match_prefix(token_ids[:-1]).num_tokens
+        if twin.num_rewinds != request.num_rewinds:
+            return _common_start(twin.ids, token_ids[:-1])
+        return min(len(twin.ids), len(token_ids) - 1)
 
-    def follow(self, request: EngineRequest, token_ids: Sequence[int], num_nodes: int) -> Twin | None:
-        """The request's twin, brought in line with its tokens; `moves` says what to move for that.
-
-        Args:
-            request: whose twin.
-            token_ids: all tokens that it is to hold, the last of which is always computed anew.
-            num_nodes: so many places are reserved beyond them.
-
-        Returns:
-            None when there is no room: the request has no draft then, and its twin no blocks.
-        """
-        twin = self._twins.setdefault(request, Twin())
-        if not twin.block_ids:
-            self._find_prefix(twin, token_ids)
-        if self._reserved(twin, len(token_ids) + num_nodes):
-            return twin
-        for other in self._resting():
-            self.empty(other)
-            if self._reserved(twin, len(token_ids) + num_nodes):
-                return twin
-        self.empty(twin)
-        return None
+    def holds(self, request: EngineRequest) -> bool:
+        """Whether the request's twin has blocks."""
+        return request in self._twins and self._twins[request].holds
 
     def align(self, request: EngineRequest, token_ids: Sequence[int]) -> list[SlotMove]:
-        """Keep of the request's twin what agrees with its tokens; the moves that put accepted nodes in their places."""
+        """Keep of the request's twin what agrees with its tokens; what is to be moved for that, before anything else.
+
+        Moves put accepted nodes in their places, and what is kept of a block that others can find into one of its own.
+        """
         twin = self._twins.get(request)
         if twin is None:
             return []
-        moves: list[SlotMove] = []
-        if twin.num_rewinds != request.num_rewinds:
-            common = _common_start(twin.ids, token_ids)
-            self._truncate(twin, common)
-        else:
-            moves = _walk(twin, token_ids)
-        self._truncate(twin, min(len(twin.ids), len(token_ids) - 1))
+        rewound = twin.num_rewinds != request.num_rewinds
         twin.num_rewinds = request.num_rewinds
-        twin.node_ids, twin.node_parents, twin.nodes_computed = [], [], set()
-        return moves
+        moves = [] if rewound else _walk(twin, token_ids)
+        twin.note_draft((), (), ())
+        num_kept = min(len(twin.ids), len(token_ids) - 1)
+        return moves + self._truncate(twin, _common_start(twin.ids, token_ids[:num_kept]) if rewound else num_kept)
 
     def note_computed(self, twin: Twin, token_ids: Sequence[int]) -> None:
         """These tokens, which follow those it has, are in the cache now; whole blocks can be found from here on."""
@@ -101,15 +94,41 @@ class DraftCache:
             twin.block_ids[index] = self.pool.register(twin.block_ids, index, tokens)
             twin.num_registered = index + 1
 
-    def is_held(self, token_ids: Sequence[int], num_found: int, starting: Iterable[Sequence[int]]) -> bool:
-        """Whether one of those that are being started will leave more of this prefix than was found."""
-        return any(common_blocks(token_ids[:-1], other) > num_found for other in starting)
+    def follow(self, request: EngineRequest, token_ids: Sequence[int], num_nodes: int) -> Twin | None:
+        """The request's twin with blocks for its tokens and a draft; `align` comes first.
+
+        Args:
+            request: whose twin.
+            token_ids: all tokens that it is to hold, the last of which is always computed anew.
+            num_nodes: so many places are reserved beyond them.
+
+        Returns:
+            None when there is no room: the request has no draft then, and its twin no blocks.
+        """
+        twin = self._twins.setdefault(request, Twin())
+        if not twin.holds:
+            self._find_prefix(twin, token_ids)
+        if self._reserved(twin, len(token_ids) + num_nodes):
+            return twin
+        for other in self._resting():
+            self.empty(other)
+            if self._reserved(twin, len(token_ids) + num_nodes):
+                return twin
+        self.empty(twin)
+        return None
+
+    def is_held(self, request: EngineRequest, token_ids: Sequence[int], starting: Iterable[Sequence[int]]) -> bool:
+        """Whether the request's twin is to be started, and one that is `starting` will leave it more than is there."""
+        if self.holds(request):
+            return False
+        num_found = self.num_held(request, token_ids)
+        return any(common_blocks(token_ids[:-1], other[:-1]) > num_found for other in starting)
 
     def empty(self, twin: Twin) -> None:
         """Give a twin's blocks back; what is registered can still be found."""
         self.pool.release(twin.block_ids)
         twin.block_ids, twin.ids, twin.num_registered = [], [], 0
-        twin.node_ids, twin.node_parents, twin.nodes_computed = [], [], set()
+        twin.note_draft((), (), ())
 
     def forget(self, request: EngineRequest) -> None:
         """The request has ended."""
@@ -135,16 +154,22 @@ class DraftCache:
 
     def _resting(self) -> list[Twin]:
         """Twins of requests that do not run: they will not be asked for soon."""
-        return [twin for request, twin in self._twins.items() if not request.is_running and twin.block_ids]
+        return [twin for request, twin in self._twins.items() if twin.holds and not request.is_running]
 
-    def _truncate(self, twin: Twin, num_kept: int) -> None:
-        """Forget all but the first `num_kept` tokens; whole blocks that others can find are not written to again."""
+    def _truncate(self, twin: Twin, num_kept: int) -> list[SlotMove]:
+        """Forget all but the first `num_kept` tokens. Nobody writes to a block that others can find: it is left."""
         first = num_kept // BLOCK_SIZE
-        if first < twin.num_registered:
-            self.pool.release(twin.block_ids[first:])
-            del twin.block_ids[first:]
-            twin.num_registered, num_kept = first, first * BLOCK_SIZE
-        del twin.ids[num_kept:]
+        if first >= twin.num_registered:
+            del twin.ids[num_kept:]
+            return []
+        old = twin.block_ids[first]
+        own = self.pool.allocate(1)  # while the old one is held, so it is another
+        self.pool.release(twin.block_ids[first:])
+        twin.block_ids[first:] = own or []
+        twin.num_registered = first
+        num_moved = num_kept % BLOCK_SIZE if own else 0
+        del twin.ids[first * BLOCK_SIZE + num_moved :]
+        return [SlotMove(old * BLOCK_SIZE + i, own[0] * BLOCK_SIZE + i) for i in range(num_moved)] if own else []
 
 
 def _common_start(ours: Sequence[int], theirs: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mathlete.core.generation import TokenConstraint
 from mathlete.ryanstream.request import EngineRequest, what_went_wrong
-from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
+from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
 from mathlete.ryanstream.thinking import ThinkingBudget
 
 
@@ -40,12 +40,27 @@ class PathState(NamedTuple):
         return PathState(constraint, thinking)
 
 
+class DrawnGuess(NamedTuple):
+    """A guess that was drawn, and from what."""
+
+    token_id: int
+    drawn_from: DrawnFrom
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedDraft:
-    """A tree to be computed, and the state at each of its nodes."""
+    """What is computed and judged for a request beside its newest token.
+
+    Attributes:
+        tree: the nodes that are computed.
+        states: at each of them.
+        drawn: the guesses that were drawn, one after the other, also those that are not among the nodes: each is
+            judged where the token in its place is drawn (`accept_rule.py` says why none may be passed over).
+    """
 
     tree: DraftTree
     states: tuple[PathState, ...]
+    drawn: tuple[DrawnGuess, ...] = ()
 
 
 def allowed_draft(request: EngineRequest, tree: DraftTree) -> PlannedDraft:

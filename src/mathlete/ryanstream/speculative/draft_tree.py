@@ -36,14 +36,14 @@ class DraftTree:
         parents: of each node, an earlier node or `ROOT`.
         confidences: of each node, the proposer's own estimate in [0, 1] that it is what the model draws, given that
             its parent was; how good such estimates are is measured (`depth.py`).
-        drawn_from: of each node, the distribution it was drawn from, or None for a point mass; empty when all are.
-            A node with one is its parent's only child.
+        drawn_from: of each node, the distribution it was drawn from; empty when all nodes are point masses. Nodes that
+            were drawn form a chain.
     """
 
     token_ids: tuple[int, ...]
     parents: tuple[int, ...]
     confidences: tuple[float, ...]
-    drawn_from: tuple[DrawnFrom | None, ...] = ()
+    drawn_from: tuple[DrawnFrom, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` saying what is wrong with the tree."""
@@ -56,9 +56,8 @@ class DraftTree:
             raise ValueError("a node's parent must be an earlier node or ROOT")
         if len({*zip(self.parents, self.token_ids, strict=True)}) < num:
             raise ValueError("two children of a node have the same token")
-        for node, drawn in enumerate(self.drawn_from):
-            if drawn is not None and self.parents.count(self.parents[node]) > 1:
-                raise ValueError("a node that was drawn must be its parent's only child")
+        if self.drawn_from and not self.is_chain:
+            raise ValueError("nodes that were drawn must form a chain")
 
     @classmethod
     def chain(cls, token_ids: Sequence[int], confidences: Sequence[float]) -> DraftTree:
@@ -93,13 +92,6 @@ class DraftTree:
         """The child of a node (or of `ROOT`) with this token, or None."""
         for node in range(parent + 1, len(self.parents)):
             if self.parents[node] == parent and self.token_ids[node] == token_id:
-                return node
-        return None
-
-    def only_child(self, parent: int) -> int | None:
-        """The child of a node (or of `ROOT`) that was drawn, or None."""
-        for node, drawn in enumerate(self.drawn_from):
-            if drawn is not None and self.parents[node] == parent:
                 return node
         return None
 

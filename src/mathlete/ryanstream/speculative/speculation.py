@@ -15,7 +15,7 @@ from torch import Tensor
 from mathlete.ryanstream.request import EngineRequest, Status
 from mathlete.ryanstream.scheduler import Scheduler, StepPlan
 from mathlete.ryanstream.speculative.depth_control import DepthControl, DraftLimits, DraftVerdict, MeasuredStep
-from mathlete.ryanstream.speculative.draft_states import PlannedDraft, allowed_draft
+from mathlete.ryanstream.speculative.draft_states import DrawnGuess, PlannedDraft, allowed_draft
 from mathlete.ryanstream.speculative.draft_tree import EMPTY
 from mathlete.ryanstream.speculative.proposer import DraftSlot, Proposer
 
@@ -134,12 +134,16 @@ class Speculation:
         start = self._clock()
         proposed = self.proposer.propose(slots)
         self._propose_s = self._clock() - start
-        allowed = {
-            slot.request: allowed_draft(slot.request, tree).tree for slot, tree in zip(slots, proposed, strict=True)
-        }
+        guesses = {slot.request: tree for slot, tree in zip(slots, proposed, strict=True)}
+        allowed = {request: allowed_draft(request, tree).tree for request, tree in guesses.items()}
         kept = self.depth.prune(requests, [allowed.get(request, EMPTY) for request in requests])
-        trees = {request: tree for request, tree in zip(requests, kept, strict=True) if tree.num_nodes}
-        return {request: allowed_draft(request, tree) for request, tree in trees.items()}
+        drafts = {}
+        for request, tree in zip(requests, kept, strict=True):
+            guessed = guesses.get(request, EMPTY)
+            drawn = tuple(map(DrawnGuess, guessed.token_ids, guessed.drawn_from))
+            if tree.num_nodes or drawn:
+                drafts[request] = replace(allowed_draft(request, tree), drawn=drawn)
+        return drafts
 
 
 def _room(request: EngineRequest, max_model_len: int) -> int:

@@ -55,9 +55,11 @@ class StepCurve:
             raise ValueError(f"seconds must be positive, not {self.seconds}")
 
     def at(self, num_rows: int) -> float:
-        """Interpolated; the end values outside, but in proportion to the rows beyond the last."""
-        beyond = max(1.0, num_rows / self.rows[-1])
-        return float(np.interp(num_rows, self.rows, self.seconds)) * beyond
+        """Interpolated; beyond the last it goes on as steeply as over the last octave, but never falls."""
+        half = self.rows[-1] / 2
+        slope = (self.seconds[-1] - float(np.interp(half, self.rows, self.seconds))) / half
+        beyond = max(0, num_rows - self.rows[-1]) * max(0.0, slope)
+        return float(np.interp(num_rows, self.rows, self.seconds)) + beyond
 
 
 # Only a shape; the first steps say how long it is. Dear on purpose: what is not known to be cheap is not tried much.
@@ -69,15 +71,17 @@ class StepCostModel:
 
     def __init__(self, curve: StepCurve | None = None) -> None:
         """Start from a measured curve, or, without one, from a guess that the steps correct."""
-        shape = _MEASURED if curve is not None else _GUESSED
+        known = 0 if curve is None else curve.rows[-1]
+        deviations = np.array([_MEASURED if rows <= known else _GUESSED for rows in KNOTS])
+        drift = _DRIFT_GUESSED if curve is None else _DRIFT_MEASURED
         curve = curve or _UNKNOWN
         self._mean: Floats = np.array([0.0, *(math.log(curve.at(rows)) for rows in KNOTS)])
         apart = np.abs(_LOG_KNOTS[:, None] - _LOG_KNOTS[None, :])
         smooth = np.exp(-apart / _OCTAVES)
         size = len(KNOTS) + 1
         self._covariance: Floats = np.zeros((size, size))
-        self._covariance[0, 0] = (_DRIFT_MEASURED if shape == _MEASURED else _DRIFT_GUESSED) ** 2
-        self._covariance[1:, 1:] = shape**2 * smooth + _ROUGHNESS**2 * np.eye(len(KNOTS))
+        self._covariance[0, 0] = drift**2
+        self._covariance[1:, 1:] = np.outer(deviations, deviations) * smooth + _ROUGHNESS**2 * np.eye(len(KNOTS))
         self._growth: Floats = np.zeros((size, size))  # of the covariance from a step to the next
         self._growth[0, 0] = _DRIFT**2
         self._growth[1:, 1:] = _SHAPE_DRIFT**2 * smooth

@@ -85,9 +85,9 @@ class FrontierNode(NamedTuple):
 
 
 class _Child(NamedTuple):
-    """A candidate for a node; `rank` orders the candidates of a level, the highest first."""
+    """A candidate for a node; `product` is that of the small model's probabilities, from the root to it."""
 
-    rank: float
+    product: float
     parent: int
     token_id: int
     probability: float
@@ -124,7 +124,6 @@ class GrowingDraft:
         self.paths: list[tuple[int, ...]] = []
         self._confidences: list[float] = []
         self._products: list[float] = []
-        self._ranks: list[float] = []
         self._drawn_from: list[DrawnFrom | None] = []
 
     @property
@@ -138,9 +137,11 @@ class GrowingDraft:
 
     def take(self, following: Sequence[NextToken]) -> None:
         """Add a level: what follows each node of the frontier, in order."""
-        children = [child for node, after in zip(self.frontier, following, strict=True) for child in self._of(node, after)]
+        children = [
+            child for node, after in zip(self.frontier, following, strict=True) for child in self._of(node, after)
+        ]
         room = min(self._rule.width, self._max_grown - len(self.token_ids))
-        best = sorted(children, key=lambda child: -child.rank)[:room]
+        best = sorted(children, key=lambda child: -child.product)[:room]
         first = len(self.token_ids)
         for child in best:
             self._add(child)
@@ -150,9 +151,9 @@ class GrowingDraft:
         self.frontier = tuple(node for node in grows if self._products[node] >= self._rule.min_probability)
 
     def tree(self) -> DraftTree:
-        """The best of what has grown. A child never ranks above its parent, so they are connected."""
+        """The best of what has grown. A child is never likelier than its parent, so they are connected."""
         drawn = tuple(self._drawn_from) if any(self._drawn_from) else ()
-        nodes = sorted(range(len(self.token_ids)), key=lambda node: -self._ranks[node])[: self._slot.max_nodes]
+        nodes = sorted(range(len(self.token_ids)), key=lambda node: -self._products[node])[: self._slot.max_nodes]
         whole = DraftTree(tuple(self.token_ids), tuple(self.parents), tuple(self._confidences), drawn)
         return whole.keep(sorted(nodes))
 
@@ -162,13 +163,11 @@ class GrowingDraft:
 
     def _add(self, child: _Child) -> None:
         above = () if child.parent == ROOT else self.paths[child.parent]
-        product = 1.0 if child.parent == ROOT else self._products[child.parent]
         self.paths.append((*above, len(self.token_ids)))
         self.token_ids.append(child.token_id)
         self.parents.append(child.parent)
         self._confidences.append(child.probability)
-        self._products.append(product * child.probability)
-        self._ranks.append(child.rank)
+        self._products.append(child.product)
         self._drawn_from.append(child.drawn)
 
     def _of(self, node: int, after: NextToken) -> list[_Child]:
@@ -176,18 +175,18 @@ class GrowingDraft:
         q = likeliest_at(after, self.request.sampling.temperature, self._vocab_size)
         if after.token_id < 0 or after.token_id >= self._vocab_size or not q.token_ids:
             return []
-        if self._draws and self.request.sampling.temperature >= _COLDEST:
-            token_id = _draw(q, self.request.sampling, self.place(node))
-            return [_Child(0.0, node, token_id, max(q.probs), q)]
         above = 1.0 if node == ROOT else self._products[node]
         known = dict(zip(q.token_ids, q.probs, strict=True))
+        if self._draws and self.request.sampling.temperature >= _COLDEST:
+            token_id = _draw(q, self.request.sampling, self.place(node))
+            return [_Child(above * known[token_id], node, token_id, max(q.probs), q)]
         own = known.pop(after.token_id, 0.0)  # outside the likeliest: nothing is known but that it is unlikely
-        children = [_Child(above * q.probs[0], node, after.token_id, own, None)]
         if self._rule.width == 1:
-            return children if above * own >= self._rule.min_probability else []
-        others = list(known.items())[: self._rule.width]
-        children += [_Child(above * p, node, token_id, p, None) for token_id, p in others]
-        return [child for child in children if child.rank >= self._rule.min_probability]
+            children = [_Child(above * own, node, after.token_id, own, None)]
+        else:  # in a tree it stands beside the likeliest
+            children = [_Child(above * max(q.probs), node, after.token_id, own, None)]
+            children += [_Child(above * p, node, token_id, p, None) for token_id, p in known.items()]
+        return [child for child in children if child.product >= self._rule.min_probability]
 
 
 def likeliest_at(after: NextToken, temperature: float, vocab_size: int) -> DrawnFrom:

@@ -14,6 +14,7 @@ from torch import Tensor
 from mathlete.ryanstream.machine import available_cores
 from mathlete.ryanstream.model.layer_cache import LayerCache
 from mathlete.ryanstream.model.quantization import INT4_GROUP, PANEL, nf4_level_bytes
+from mathlete.ryanstream.speculative.accept_rule import DrawnRows
 
 MAX_GROUP = 8
 NUM_LIKELIEST = 20  # tokens of the highest probability that `sample` tells of
@@ -179,16 +180,22 @@ class NativeKernels:
         return out
 
     def sample(self, logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor,
-               uniform: Tensor, forced: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """Draw one token a row of logits float32 [M, V]; see `sampling.Drawn` and `sample_torch` for the definition."""
+               uniform: Tensor, forced: Tensor,
+               drawn: DrawnRows | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Draw one token a row of logits float32 [M, V]; see `sampling.Drawn`, `sample_torch` and `accept_torch`."""
         rows, vocab = logits.shape
         token, top_ids = torch.empty(rows, dtype=torch.int32), torch.empty((rows, NUM_LIKELIEST), dtype=torch.int32)
         logprob, entropy, log_normalizer = torch.empty(rows), torch.empty(rows), torch.empty(rows)
         top_logprobs = torch.empty((rows, NUM_LIKELIEST))
+        draft_of = None
+        if drawn is not None:
+            draft_of = torch.full((rows,), -1, dtype=torch.int32)
+            draft_of[drawn.rows] = torch.arange(len(drawn.rows), dtype=torch.int32)
         self._lib.mlt_sample(
             _pointer(logits, torch.float32), rows, vocab, _pointer(temperature, torch.float32),
             _pointer(top_p, torch.float32), _pointer(top_k, torch.int32), _pointer(min_p, torch.float32),
-            _pointer(uniform, torch.float64), _pointer(forced, torch.int32), _pointer(token, torch.int32),
+            _pointer(uniform, torch.float64), _pointer(forced, torch.int32), *_draft_arguments(drawn, draft_of),
+            _pointer(token, torch.int32),
             _pointer(logprob, torch.float32), _pointer(entropy, torch.float32),
             _pointer(log_normalizer, torch.float32), _pointer(top_ids, torch.int32),
             _pointer(top_logprobs, torch.float32),
@@ -210,6 +217,17 @@ def _cache_pointers(cache: LayerCache) -> tuple[ctypes.c_void_p | None, ...]:
     return (
         _pointer(cache.keys, torch.int8), _pointer(cache.values, torch.int8),
         _pointer(cache.key_scales, torch.bfloat16), _pointer(cache.value_scales, torch.bfloat16),
+    )  # fmt: skip
+
+
+def _draft_arguments(drawn: DrawnRows | None, draft_of: Tensor | None) -> tuple[ctypes.c_void_p | int | None, ...]:
+    """Which draft each row has, then the drafts and their distributions."""
+    if drawn is None or draft_of is None:
+        return (None, None, None, None, None, 0)
+    return (
+        _pointer(draft_of, torch.int32), _pointer(drawn.token, torch.int32),
+        _pointer(drawn.accept_uniform, torch.float64), _pointer(drawn.ids, torch.int32),
+        _pointer(drawn.probs, torch.float32), drawn.ids.shape[1],
     )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 // Drawing tokens from logits.
 
+#include <optional>
+
 #include "common.h"
 
 using namespace mlt;
@@ -96,8 +98,39 @@ struct Filter {
   double uniform;
 };
 
+// A row's logits as weights exp(x), x = (logit - top) / temperature.
+struct Weights {
+  const float* row;
+  float top, inverse;
+
+  float x(int32_t id) const { return (row[id] - top) * inverse; }
+  double of(int32_t id) const { return std::exp(static_cast<double>(x(id))); }
+};
+
+// A token that was guessed by drawing it from a distribution q over `width` tokens (ids, padded with -1).
+struct Draft {
+  int32_t token;
+  double accept_uniform;
+  const int32_t* ids;
+  const float* probs;
+  int width;
+  double total = 0;  // of probs: q is divided by it
+
+  Draft(int32_t token, double accept_uniform, const int32_t* ids, const float* probs, int width)
+      : token(token), accept_uniform(accept_uniform), ids(ids), probs(probs), width(width) {
+    for (int i = 0; i < width && ids[i] >= 0; ++i) total += probs[i];
+  }
+
+  double q(int32_t id) const {
+    for (int i = 0; i < width && ids[i] >= 0; ++i)
+      if (ids[i] == id) return probs[i] / total;
+    return 0;
+  }
+};
+
 // All tokens whose logit is above `bound`, in order of rank.
-std::vector<Candidate> collect(const float* row, int V, float top, float inverse, float bound) {
+std::vector<Candidate> collect(const Weights& weights, int V, float bound) {
+  const float* row = weights.row;
   std::vector<Candidate> found;
   found.reserve(256);
   const __m512 vbound = _mm512_set1_ps(bound);
@@ -105,7 +138,7 @@ std::vector<Candidate> collect(const float* row, int V, float top, float inverse
     __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(row + v), vbound, _CMP_GT_OQ);
     for (; mask; mask &= mask - 1) {
       const int id = v + __builtin_ctz(mask);
-      found.push_back({(row[id] - top) * inverse, id});
+      found.push_back({weights.x(id), id});
     }
   }
   std::sort(found.begin(), found.end(), [row](const Candidate& a, const Candidate& b) {
@@ -114,9 +147,55 @@ std::vector<Candidate> collect(const float* row, int V, float top, float inverse
   return found;
 }
 
-// The token at filter.uniform, or -1 when it may depend on tokens that are not among the candidates. The candidates
-// are the first in order of rank; any other has an x of at most `floor`.
-int32_t draw(const std::vector<Candidate>& candidates, const Filter& filter, double tempered, float floor) {
+// The tokens that a row draws from, as far as the candidates tell: the first `count`, and all others if `tail`.
+struct Target {
+  size_t count;
+  bool tail;
+  double mass;  // of all of them
+};
+
+// The token at `uniform` of what is drawn from; with a draft, of what it leaves: max(p - q, 0). -1 when it may depend
+// on tokens that are not among the candidates.
+int32_t draw(const std::vector<Candidate>& candidates, const Target& target, double uniform, const Weights& weights,
+             const Draft* draft) {
+  const auto left_of = [&](const Candidate& candidate) {
+    const double weight = std::exp(static_cast<double>(candidate.x));
+    return draft == nullptr ? weight : std::max(weight - draft->q(candidate.id) * target.mass, 0.0);
+  };
+  double left = target.mass;
+  if (draft != nullptr && target.tail) {
+    for (int i = 0; i < draft->width && draft->ids[i] >= 0; ++i)
+      left -= std::min(weights.of(draft->ids[i]), draft->q(draft->ids[i]) * target.mass);
+  } else if (draft != nullptr) {
+    left = 0;
+    for (size_t i = 0; i < target.count; ++i) left += left_of(candidates[i]);
+  }
+  if (draft != nullptr && left <= 0) return draw(candidates, target, uniform, weights, nullptr);  // p = q
+  double rest = uniform * left;
+  int32_t chosen = -1;
+  for (size_t i = 0; i < target.count; ++i) {
+    const double mass = left_of(candidates[i]);
+    if (mass <= 0) continue;
+    chosen = candidates[i].id;
+    rest -= mass;
+    if (rest < 0) return chosen;
+  }
+  return target.tail ? -1 : chosen;  // in the tail, or rounding at the end
+}
+
+// Whether the draft is taken: with probability min(1, p / q) of it.
+bool accepts(const std::vector<Candidate>& candidates, const Target& target, const Weights& weights,
+             const Draft& draft) {
+  const auto end = candidates.begin() + target.count;
+  const bool kept =
+      target.tail || std::any_of(candidates.begin(), end, [&](const Candidate& c) { return c.id == draft.token; });
+  return kept && draft.accept_uniform * draft.q(draft.token) * target.mass < weights.of(draft.token);
+}
+
+// The row's token, or -1 when it may depend on tokens that are not among the candidates. The candidates are the first
+// in order of rank; any other has an x of at most `floor`. `tempered` is the mass of the whole vocabulary.
+int32_t choose(const std::vector<Candidate>& candidates, const Filter& filter, double tempered, float floor,
+               const Weights& weights, const Draft* draft) {
   const bool complete = floor == -INFINITY;
   size_t count = 0;  // tokens that are kept, and their mass
   double kept_mass = 0;
@@ -134,15 +213,9 @@ int32_t draw(const std::vector<Candidate>& candidates, const Filter& filter, dou
   }
   enough = enough || full() || std::exp(static_cast<double>(floor)) < filter.min_p;
   if (!enough && !filter.unfiltered) return -1;
-  double target = filter.uniform * (enough ? kept_mass : tempered);
-  if (!enough && target >= kept_mass) return -1;  // the draw falls into the tail
-  int32_t chosen = -1;
-  for (size_t i = 0; i < count; ++i) {
-    target -= std::exp(static_cast<double>(candidates[i].x));
-    chosen = candidates[i].id;
-    if (target < 0) break;
-  }
-  return chosen;
+  const Target target{count, !enough, enough ? kept_mass : tempered};
+  if (draft != nullptr && accepts(candidates, target, weights, *draft)) return draft->token;
+  return draw(candidates, target, filter.uniform, weights, draft);
 }
 
 }  // namespace
@@ -154,10 +227,15 @@ extern "C" {
 // ranked by probability (ties: lower id first); the draw inverts the cumulative distribution in that order.
 // Out: token; at temperature 1 (nats) its log-probability, the entropy, the log of the normaliser, and the kTop
 // likeliest tokens [M, kTop] with their log-probabilities (-1 and minus infinity where there are fewer).
+// A row with a draft takes it or not by the rule of accept_rule.py: draft_of [M] has its number, or -1, or is null; of
+// each draft: token, accept_uniform, and ids, probs [width], padded with -1. (A greedy row draws its likeliest token
+// by that rule too: p is all there, and so is what q leaves of it.)
 // A row with a NaN, or whose largest logit is infinite, has no distribution: token -1, ids -1, the rest NaN.
 void mlt_sample(const float* logits, int M, int V, const float* temperature, const float* top_p, const int32_t* top_k,
-                const float* min_p, const double* uniform, const int32_t* forced, int32_t* token, float* logprob,
-                float* entropy, float* log_normalizer, int32_t* top_ids, float* top_logprobs) {
+                const float* min_p, const double* uniform, const int32_t* forced, const int32_t* draft_of,
+                const int32_t* draft_tokens, const double* accept_uniform, const int32_t* q_ids, const float* q_probs,
+                int q_width, int32_t* token, float* logprob, float* entropy, float* log_normalizer, int32_t* top_ids,
+                float* top_logprobs) {
   parallel(M, [&](int m) {
     const float* row = logits + static_cast<int64_t>(m) * V;
     Likeliest likeliest;
@@ -185,14 +263,18 @@ void mlt_sample(const float* logits, int M, int V, const float* temperature, con
       const size_t limit = top_k[m] > 0 ? static_cast<size_t>(top_k[m]) : static_cast<size_t>(V);
       const bool unfiltered = top_p[m] >= 1 && min_p[m] <= 0 && limit >= static_cast<size_t>(V);
       const Filter filter{top_p[m], limit, unfiltered, min_p[m], uniform[m]};
+      const Weights weights{row, top, inverse};
+      std::optional<Draft> guess;
+      if (const int64_t c = draft_of == nullptr ? -1 : draft_of[m]; c >= 0)
+        guess.emplace(draft_tokens[c], accept_uniform[c], q_ids + c * q_width, q_probs + c * q_width, q_width);
+      const Draft* draft = guess ? &*guess : nullptr;
       std::vector<Candidate> candidates;  // the likeliest first, then the likely, then all
-      for (int i = 0; i < likeliest.count(); ++i)
-        candidates.push_back({(likeliest.logit[i] - top) * inverse, likeliest.id[i]});
+      for (int i = 0; i < likeliest.count(); ++i) candidates.push_back({weights.x(likeliest.id[i]), likeliest.id[i]});
       const float least = likeliest.count() < kTop ? -INFINITY : candidates.back().x;
-      chosen = draw(candidates, filter, sums.tempered, least);
+      chosen = choose(candidates, filter, sums.tempered, least, weights, draft);
       for (float floor = -12.0f; chosen < 0; floor = -INFINITY) {
         const float bound = floor == -INFINITY ? -INFINITY : top + floor / inverse;
-        chosen = draw(collect(row, V, top, inverse, bound), filter, sums.tempered, floor);
+        chosen = choose(collect(weights, V, bound), filter, sums.tempered, floor, weights, draft);
       }
     }
     token[m] = chosen;

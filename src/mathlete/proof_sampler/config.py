@@ -1,0 +1,29 @@
+"""What may be demanded of a text while it is written. Configuration only; `building.py` makes constraints of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintSpec:
+    r"""Which hard constraints a text is written under.
+
+    Attributes:
+        brackets: what can never be right in LaTeX or Markdown is not written, and the text does not end inside
+            something that is open (`bracket_tracker.py`).
+        answer_format: inside `\boxed{...}` stands only what the problem's answer kind allows (`answer_format.py`).
+        equations: equations are followed (`equations.py`). It narrows no token: a contradiction shows when an
+            equation is complete, and is a reason to go back, not to mask.
+        max_depth: brackets, groups and environments open at once, at most; more is not written.
+    """
+
+    brackets: bool = True
+    answer_format: bool = True
+    equations: bool = False
+    max_depth: int = 32
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        if not 4 <= self.max_depth <= 256:
+            raise ValueError(f"ConstraintSpec.max_depth must be in [4, 256], not {self.max_depth}")

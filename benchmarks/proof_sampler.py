@@ -29,7 +29,7 @@ from proof_sampler_analysis import analyse, describe, detectable_difference, exp
 from rich.console import Console
 
 from mathlete.cli.session import load_generator
-from mathlete.compose import LoadedGenerator, RunConfig, add_backtracking, build_driver, build_sandbox
+from mathlete.compose import LoadedGenerator, RunConfig, add_step_checks, build_driver, build_sandbox
 from mathlete.core.attempt import Attempt
 from mathlete.core.protocols import CodeRunner
 from mathlete.core.record import ProblemRecord, fold_run
@@ -159,10 +159,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with ExitStack() as cleanup:
         sandbox = cleanup.enter_context(build_sandbox())
         loaded = load_generator(base, console)
-        cleanup.callback(loaded.generator.close)
-        by_arm = {arm: add_backtracking(arm_config(base, arm, 0), loaded) for arm in args.arms}
+        cleanup.callback(loaded.close)
+        by_arm = {arm: add_step_checks(arm_config(base, arm, 0), loaded) for arm in args.arms}
         for arm_loaded in by_arm.values():
-            cleanup.callback(arm_loaded.generator.close)
+            cleanup.callback(arm_loaded.close)
         begun_s = time.monotonic()
         for seed in args.seeds:
             for number, block in enumerate(blocks(tasks, args.block)):

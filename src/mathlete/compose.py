@@ -18,7 +18,9 @@ from mathlete.core.errors import EngineError
 from mathlete.core.generation import SamplingParams, TokenConstraint
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, TraceSink
+from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, StepChecker, TraceSink
+from mathlete.proof_sampler.beam import BeamConfig
+from mathlete.proof_sampler.soft_terms import soft_terms
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
@@ -27,6 +29,9 @@ from mathlete.triad.progress import RunProgress
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
+SpeculativeMethod = Literal["off", "ngram", "suffix", "draft", "early_exit", "eagle"]
+
+_MODEL_GUESSES = ("draft", "early_exit", "eagle")
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -58,6 +63,10 @@ class RunConfig:
         thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
         normalize_math: make mathematical text of statements uniform before the model sees it.
         code_timeout_s: seconds a program may run.
+        speculative_method: how tokens are guessed ahead; what is drawn keeps its distribution.
+        num_speculative_tokens: how many of them in a row at most; how many is decided by what pays.
+        draft_model: name or path of what guesses: a smaller model with the same tokenizer ("draft"), the folder of a
+            head ("eagle") or of a trained exit ("early_exit", where it may be left out).
         constraints: whether attempts may only write what can still become balanced, with an answer of the right kind.
         backtracking: whether attempts go back from dead ends; "strict" sooner and more often.
         beam_width: partial solutions that an attempt keeps in a beam over steps; 0 for an attempt that writes one.
@@ -84,6 +93,9 @@ class RunConfig:
     thinking_budget: int | None = None
     normalize_math: bool = False
     code_timeout_s: float = 10.0
+    speculative_method: SpeculativeMethod = "off"
+    num_speculative_tokens: int = 8
+    draft_model: str | None = None
     constraints: bool = False
     backtracking: Backtracking = "off"
     beam_width: int = 0
@@ -94,6 +106,7 @@ class RunConfig:
             ("precision", get_args(Precision)),
             ("kv_cache_dtype", get_args(KVCacheDtype)),
             ("backtracking", get_args(Backtracking)),
+            ("speculative_method", get_args(SpeculativeMethod)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -107,6 +120,7 @@ class RunConfig:
         for name in ("attempts", "max_in_flight", "tensor_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        self._check_speculation()
         if self.beam_width < 0:
             raise ValueError(f"beam_width must be >= 0, not {self.beam_width}")
         if self.beam_width and self.backtracking != "off":
@@ -118,6 +132,23 @@ class RunConfig:
         SamplingParams(
             self.temperature, self.top_p, self.top_k, self.min_p, self.max_tokens, thinking_budget=self.thinking_budget
         )
+
+    def _check_speculation(self) -> None:
+        method, model = self.speculative_method, self.draft_model
+        if not 1 <= self.num_speculative_tokens <= 64:
+            raise ValueError(f"num_speculative_tokens must be from 1 to 64, not {self.num_speculative_tokens}")
+        if method in ("draft", "eagle") and model is None:
+            what = "a smaller model with the same tokenizer" if method == "draft" else "the folder of an EAGLE head"
+            raise ValueError(f"speculative_method {method} guesses with a model: give --draft-model, {what}")
+        if method not in _MODEL_GUESSES and model is not None:
+            raise ValueError(
+                f"draft_model is for --speculative-method {', '.join(_MODEL_GUESSES)}, and the method is {method}"
+            )
+        if method in _MODEL_GUESSES and self.tensor_parallel > 1:
+            raise ValueError(
+                f"speculative_method {method} runs in one process, and --tensor-parallel is {self.tensor_parallel}: "
+                "leave one of them out, or guess by ngram or suffix"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +163,7 @@ class LoadedGenerator:
         take_warnings: what a person should know of what happened since the last call.
         vocabulary: the bytes of each of its token ids, where constraints can be had.
         eos_token_ids: those of them that end a text.
+        checker: judges the steps of beams.
     """
 
     generator: Generator
@@ -141,12 +173,26 @@ class LoadedGenerator:
     take_warnings: Callable[[], tuple[str, ...]] = tuple
     vocabulary: Sequence[bytes] = ()
     eos_token_ids: tuple[int, ...] = ()
+    checker: StepChecker | None = None
+
+    def close(self) -> None:
+        """End generator and checker. Safe to call twice."""
+        if self.checker is not None:
+            self.checker.close()
+        self.generator.close()
 
 
 def build_generator(
-    config: RunConfig, model_path: Path, cache_dir: Path, progress: Callable[[str, int, int], None]
+    config: RunConfig,
+    model_path: Path,
+    cache_dir: Path,
+    progress: Callable[[str, int, int], None],
+    draft_path: Path | None = None,
 ) -> LoadedGenerator:
-    """Load the model into the embedded engine. Raises `ModelError`, `StorageError` or `EngineError`."""
+    """Load the model into the embedded engine, and what guesses for it from `draft_path`.
+
+    Raises `ModelError`, `StorageError` or `EngineError`.
+    """
     try:
         from mathlete.generators.ryanstream import RyanStreamGenerator
         from mathlete.ryanstream.engine_config import EngineConfig
@@ -164,6 +210,9 @@ def build_generator(
         max_step_tokens=max(256, 2 * config.max_in_flight),  # every running request gets a token in each step
         max_model_len=config.max_tokens + _PROMPT_ROOM,
         num_threads=config.threads,
+        speculative=config.speculative_method,
+        num_speculative_tokens=config.num_speculative_tokens,
+        draft_model=draft_path,
     )
     loaded = load_engine(model_path, cache_dir, engine, progress)
     try:
@@ -172,7 +221,7 @@ def build_generator(
     except BaseException:
         loaded.close()
         raise
-    warnings = kernel_warnings(loaded.kernels)
+    warnings = (*kernel_warnings(loaded.kernels), *speculation_warnings(config, loaded.speculation))
     return LoadedGenerator(
         generator,
         generator.description,
@@ -184,16 +233,22 @@ def build_generator(
     )
 
 
-def add_backtracking(config: RunConfig, loaded: LoadedGenerator) -> LoadedGenerator:
-    """The generator, going back from dead ends where `config` wants it; it closes its checker with itself."""
+def add_step_checks(config: RunConfig, loaded: LoadedGenerator) -> LoadedGenerator:
+    """The generator, going back from dead ends where `config` wants it, or with a checker of steps for its beams."""
+    if config.beam_width:
+        from mathlete.verify.symbolic import SymbolicVerifier
+
+        return replace(loaded, checker=SymbolicVerifier())
     if config.backtracking == "off":
         return loaded
     from mathlete.proof_sampler.backtracking import STRICT, BacktrackingConfig, BacktrackingGenerator
+    from mathlete.proof_sampler.equations import contradictions_in
     from mathlete.verify.symbolic import SymbolicVerifier
 
     limits = STRICT if config.backtracking == "strict" else BacktrackingConfig()
-    generator = BacktrackingGenerator(loaded.generator, SymbolicVerifier(), limits)
-    return replace(loaded, generator=generator)
+    limits = replace(limits, wait=config.command == "evaluate")  # so that a run repeats to the token
+    checker = SymbolicVerifier()
+    return replace(loaded, generator=BacktrackingGenerator(loaded.generator, checker, limits, contradictions_in))
 
 
 def build_constraints(config: RunConfig, loaded: LoadedGenerator) -> ConstraintFactory | None:
@@ -234,6 +289,13 @@ def kernel_warnings(kernels: str) -> tuple[str, ...]:
     return (f"the engine runs on its slow path: {kernels}; its own kernels would be several times faster",)
 
 
+def speculation_warnings(config: RunConfig, speculation: str) -> tuple[str, ...]:
+    """What to say when nothing guesses although it was asked for; `speculation` is the engine's word on it."""
+    if config.speculative_method == "off" or not speculation.startswith("off"):
+        return ()
+    return (f"--speculative-method {config.speculative_method} is {speculation}",)
+
+
 def isolation_warnings(layers: Collection[str]) -> tuple[str, ...]:
     """What to say when programs of the model are fenced in less than they should be."""
     found = []
@@ -253,9 +315,16 @@ def build_sandbox() -> SandboxPool:
 
 def build_policy(config: RunConfig) -> Policy:
     """The policy of the command."""
+    pillar = "beam" if config.beam_width else "code"
     if config.command == "evaluate":
-        return FixedPolicy(attempts=config.attempts, temperature=config.temperature)
-    return VotePolicy(attempts=config.attempts, temperature=config.temperature)
+        return FixedPolicy(attempts=config.attempts, pillar=pillar, temperature=config.temperature)
+    return VotePolicy(attempts=config.attempts, pillar=pillar, temperature=config.temperature)
+
+
+def beam_config(config: RunConfig) -> BeamConfig:
+    """Limits of a beam: each of its paths may be as long as an attempt, and all of them cost as many as its width."""
+    width = config.beam_width or 1
+    return BeamConfig(width=width, max_tokens=config.max_tokens, max_total_tokens=width * config.max_tokens)
 
 
 def build_driver(
@@ -279,6 +348,7 @@ def build_driver(
         ),
         code=CodeLimits(wall_s=config.code_timeout_s),
         tokens_per_s=loaded.tokens_per_s,
+        beam=beam_config(config),
     )
     return Driver(
         loaded.generator,
@@ -287,8 +357,15 @@ def build_driver(
         build_policy(config),
         limits,
         constraints=build_constraints(config, loaded),
+        checker=loaded.checker,
+        step_reward=_soft_reward if config.beam_width else None,
         on_progress=on_progress,
     )
+
+
+def _soft_reward(problem: Problem, step: str, before: str) -> float:
+    """SPEC A1's soft terms, as points of a beam's score."""
+    return soft_terms(step, before, problem).total
 
 
 def decode_config(data: dict[str, Any]) -> RunConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mathlete.compose import LoadedGenerator, RunConfig, add_backtracking, build_constraints
+from mathlete.compose import LoadedGenerator, RunConfig, add_step_checks, build_constraints
 from mathlete.core.errors import EngineError
 from mathlete.generators.scripted import ScriptedGenerator
 
@@ -15,7 +15,7 @@ def config(**given: object) -> RunConfig:
 
 def test_off_changes_nothing() -> None:
     loaded = LoadedGenerator(ScriptedGenerator(lambda asked: "x"), "scripted")
-    assert add_backtracking(config(), loaded) is loaded
+    assert add_step_checks(config(), loaded) is loaded
     assert build_constraints(config(), loaded) is None
 
 

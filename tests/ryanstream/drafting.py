@@ -1,8 +1,9 @@
-"""Driving proposers by hand in tests: a target that speculates nothing, and what is guessed before each of its steps."""
+"""Driving proposers by hand in tests: a target that speculates nothing, and what is guessed before its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,11 @@ from driving import load
 
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.engine import Engine
+from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.speculative.draft_model import DraftModelProposer
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
+from mathlete.ryanstream.speculative.eagle_head import EagleTensors, eagle_shapes, save_eagle_head
 from mathlete.ryanstream.speculative.proposer import DraftSlot, Proposer
 
 
@@ -107,3 +110,18 @@ def prompts(num: int, length: int = 21, seed: int = 5) -> list[list[int]]:
 def add_all(engine: Engine, given: Sequence[Sequence[int]], params: Sequence[SamplingParams]) -> None:
     for i, (prompt, sampling) in enumerate(zip(given, params, strict=True)):
         engine.add(str(i), prompt, sampling)
+
+
+def random_head(config: ModelConfig, seed: int = 0, fc_bias: bool = False) -> EagleTensors:
+    """An EAGLE head for a model of this shape, with random weights."""
+    layer = replace(config, num_layers=1, qk_norm=False, output_bias=False, rope_scaling=None)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: torch.randn(shape, generator=generator) * (0.3 if len(shape) == 1 else 0.15)
+        for name, shape in eagle_shapes(layer, fc_bias).items()
+    }
+    return EagleTensors(layer, tensors)
+
+
+def save_random_head(folder: Path, config: ModelConfig) -> None:
+    save_eagle_head(random_head(config), folder)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from driving import load
 from drafting import add_all, decoding, draft_of, greedily, guess_along, prompts, sampled
+from driving import load
 from tiny_qwen import TinyModel, make_tiny_model
 
 from mathlete.ryanstream.engine import Engine

@@ -1,11 +1,10 @@
-"""`mathlete bench`: how fast the engine, its start and its scheduler are on this machine. Shows; others measure.
+"""`mathlete bench`: how fast the engine is, and its start, scheduler and speculation. Shows; others measure.
 
 The engine is imported by the commands, since torch comes with it.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,15 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mathlete.cli.bench_loading import load_measured, naming_options, needs_engine, showing_bar, tell_busy
 from mathlete.cli.bench_scheduler import scheduler
+from mathlete.cli.bench_speculation import speculation
 from mathlete.cli.bench_tables import Row, print_engine, print_json, print_starts
-from mathlete.cli.models import showing_progress
 from mathlete.cli.solve import INTERRUPTED_EXIT_CODE, AsJson, Model, Threads
-from mathlete.compose import engine_is_missing
 from mathlete.core.errors import InputError
-from mathlete.model_store.progress import Progress as Step
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.model_store.store import ModelStore
 
@@ -34,9 +31,9 @@ if TYPE_CHECKING:
     from mathlete.ryanstream.measuring import Timing, Workload
     from mathlete.ryanstream.roofline import Ceilings, StepWork
 
-app = typer.Typer(help="Measure the engine, its start and its scheduler on this machine.", no_args_is_help=True)
-# Of one core, over the last minute: above it, other work takes a share that would be blamed on the engine.
-_BUSY = 0.3
+app = typer.Typer(
+    help="Measure the engine, its start, its scheduler and its speculation on this machine.", no_args_is_help=True
+)
 
 Sizes = Annotated[str, typer.Option(metavar="N,...", help="Attempts of each problem, generated at once.")]
 Problems = Annotated[int, typer.Option(min=1, help="Problems that arrive together.")]
@@ -80,20 +77,20 @@ def engine(
 
     Beside them the roofline: what reading the weights and multiplying them allow on this machine at best.
     """
-    with _needs_engine():
+    with needs_engine():
         from mathlete.ryanstream.measuring import Workload
-    with _naming_options():
+    with naming_options():
         workloads = [Workload(size, problems, prompt, new) for size in _sizes(attempts)]
     most = max(workload.num_requests for workload in workloads)
     configs = [_config(name, kv_cache_dtype, threads, most, prompt + new + 16) for name in precision.split(",")]
     console = Console(stderr=True)
-    _tell_busy(console)
+    tell_busy(console)
     taken: list[_Taken] = []
     num_tokens = len(configs) * repeat * sum(workload.num_tokens for workload in workloads)
     try:
         for config in configs:
-            loaded, facts = _load(model, config, console)
-            with _bar(console, f"measuring {config.precision}", num_tokens // len(configs)) as advance:
+            loaded, facts = load_measured(model, config, console)
+            with showing_bar(console, f"measuring {config.precision}", num_tokens // len(configs)) as advance:
                 _measure(loaded, facts, config, workloads, repeat, taken, advance)
     except KeyboardInterrupt as error:
         _show_engine(taken, as_json)
@@ -114,18 +111,18 @@ def loader(
 
     Starts follow one another in one process, so what they import, and what the system keeps of files, is warm in all.
     """
-    with _needs_engine():
+    with needs_engine():
         from mathlete.ryanstream.measuring import time_start
     configs = [_config(name, "bf16", threads, 8, 1024) for name in precision.split(",")]
     console = Console(stderr=True)
-    _tell_busy(console)
+    tell_busy(console)
     rows: list[Row] = []
     try:
         for config in configs:
-            loaded, facts = _load(model, config, console)
+            loaded, facts = load_measured(model, config, console)
             del loaded
             store, path = ModelStore(), Path(facts["path"])
-            with _bar(console, f"starting {config.precision}", repeat + 1) as advance:
+            with showing_bar(console, f"starting {config.precision}", repeat + 1) as advance:
                 with _empty_cache(store.cache_dir) as cache:
                     rows.append({**facts, "start": "cold", **asdict(time_start(path, cache, config, _quiet))})
                 advance(1)
@@ -141,6 +138,7 @@ def loader(
 
 
 app.command("scheduler")(scheduler)
+app.command("speculation")(speculation)
 
 
 def _measure(
@@ -159,7 +157,7 @@ def _measure(
     runner, before = loaded.engine.runner, 0
     read_gb_per_s = measure_read_gb_per_s(config.num_threads or available_cores())
     for workload in workloads:
-        with _naming_options():
+        with naming_options():
             prompts = workload_prompts(loaded.tokenizer, workload, repeat)
         run_prompts(loaded, prompts, replace(workload, new_tokens=2), 0)
         # after it the weights are those that "auto" chooses for this many attempts
@@ -176,31 +174,6 @@ def _measure(
 
 def _advance_from(advance: Callable[[int], None], before: int, done: int, total: int) -> None:
     advance(before + done)
-
-
-def _load(model: str, config: EngineConfig, console: Console) -> tuple[LoadedEngine, Row]:
-    """The engine, fetched and converted first if need be, and what is to be said of it in every row."""
-    from mathlete.ryanstream.loading import load_engine
-    from mathlete.ryanstream.machine import available_cores
-
-    store = ModelStore()
-    with showing_progress(console) as report:
-        path = store.ensure(model, report).path
-
-        def converting(what: str, done: int, total: int) -> None:
-            size = path.stat().st_size
-            report(Step(what, size * done // max(1, total), size))
-
-        loaded = load_engine(path, store.cache_dir, config, converting)
-    facts = {
-        "model": model,
-        "path": str(path),
-        "precision": config.precision,
-        "kv_cache": config.kv_cache_dtype,
-        "kernels": loaded.kernels,
-        "threads": config.num_threads or available_cores(),
-    }
-    return loaded, facts
 
 
 def _show_engine(taken: Sequence[_Taken], as_json: bool) -> None:
@@ -226,9 +199,9 @@ def _show_starts(rows: Sequence[Row], as_json: bool) -> None:
 
 
 def _config(precision: str, kv_cache: str, threads: int | None, most: int, max_model_len: int) -> EngineConfig:
-    with _needs_engine():
+    with needs_engine():
         from mathlete.ryanstream.engine_config import EngineConfig
-    with _naming_options():
+    with naming_options():
         return EngineConfig(
             precision=precision,  # type: ignore[arg-type]  # EngineConfig checks both
             kv_cache_dtype=kv_cache,  # type: ignore[arg-type]
@@ -249,50 +222,11 @@ def _sizes(text: str) -> list[int]:
 
 
 @contextmanager
-def _naming_options() -> Iterator[None]:
-    """A `ValueError` of a configuration, told by the name of the option."""
-    names = {"prompt_tokens": "prompt", "new_tokens": "new"}
-    try:
-        yield
-    except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        raise InputError(f"--{names.get(name, name).replace('_', '-')} {rest}") from error
-
-
-@contextmanager
-def _needs_engine() -> Iterator[None]:
-    """A missing package of the engine, told with what to install."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise engine_is_missing(error) from error
-
-
-@contextmanager
 def _empty_cache(cache_dir: Path) -> Iterator[Path]:
     """A cache with the compiled kernels and nothing else, on the disk of the real one."""
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix="bench-") as name:
         (Path(name) / "kernels").symlink_to(cache_dir / "kernels", target_is_directory=True)
         yield Path(name)
-
-
-@contextmanager
-def _bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Takes how much is done; draws a bar with the time left where there is a terminal."""
-    columns = (TextColumn("  {task.description}"), BarColumn(bar_width=24), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda done: bars.update(task, completed=done)
-
-
-def _tell_busy(console: Console) -> None:
-    load = os.getloadavg()[0]
-    if load > _BUSY:
-        console.print(
-            f"other programs use this machine (load {load:.1f}): the figures will be lower than it can give",
-            highlight=False,
-            soft_wrap=True,
-        )
 
 
 def _quiet(what: str, done: int, total: int) -> None:

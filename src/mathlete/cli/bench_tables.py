@@ -63,6 +63,36 @@ def print_starts(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+def print_speculation(rows: Sequence[Row], console: Console) -> None:
+    """One line a method; the ratio is to the same attempts without guessing, with its 95 % interval."""
+    if not rows:
+        return
+    table = _table("method", "off", "on", "ratio [95 %]", "worst", "tokens/step", "accepted", "drafted")
+    for row in rows:
+        if "speedup" not in row:
+            table.add_row(row["method"], *["-"] * 7)
+            continue
+        table.add_row(
+            row["method"],
+            f"{row['off_tokens_per_s']:.1f}",
+            f"{row['tokens_per_s']:.1f}",
+            f"{row['speedup']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
+            f"{row['worst_speedup']:.2f}",
+            f"{row['tokens_per_draw']:.2f}",
+            f"{row['acceptance']:.0%}",
+            f"{row['drafted_share']:.0%}",
+        )
+    console.print(table)
+    first = rows[0]
+    lines = [f"{row['method']}: {row['guesses']}" for row in rows]
+    lines.append(
+        f"off, on: tokens/s of {first['attempts']} attempts at once, {first['new_tokens']} tokens each; accepted: of "
+        f"the drafted; drafted: of all computed; {first['threads']} threads, {first['kernels']} kernels, {first['model']}"
+    )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _precision(row: Row) -> str:
     """With "auto", what it chose for this many attempts."""
     return f"auto ({row['weights']})" if row["precision"] == "auto" else str(row["precision"])

@@ -5,6 +5,7 @@ A run has more than one session when it is resumed. Everything that matters goes
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from mathlete.cli.models import showing_progress
 from mathlete.compose import (
     LoadedGenerator,
     RunConfig,
-    add_backtracking,
+    add_step_checks,
     build_driver,
     build_generator,
     build_sandbox,
@@ -29,7 +30,7 @@ from mathlete.compose import (
     isolation_warnings,
 )
 from mathlete.contest.clock import usable_s
-from mathlete.core.errors import InputError, StorageError
+from mathlete.core.errors import InputError, MathleteError, StorageError
 from mathlete.core.protocols import CodeRunner
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
@@ -37,7 +38,7 @@ from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.tasks import Task, load_tasks
-from mathlete.model_store.progress import Progress
+from mathlete.model_store.progress import Progress, Report
 from mathlete.model_store.store import ModelStore
 from mathlete.report.page import write_report
 from mathlete.triad.driver import COMPLETE, INTERRUPTED, RunOutcome, is_cut_short
@@ -99,8 +100,8 @@ def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console:
             interrupts = cleanup.enter_context(Interrupts())
             store = cleanup.enter_context(RunStore.create(folder.store_path))
             sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
-            loaded = add_backtracking(config, load_generator(config, console))
-            cleanup.callback(loaded.generator.close)
+            loaded = add_step_checks(config, load_generator(config, console))
+            cleanup.callback(loaded.close)
             isolation = sandbox.describe_isolation()
             recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
                         "engine": loaded.description}  # fmt: skip
@@ -145,8 +146,8 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
                 _finish(run, RunOutcome(COMPLETE, {"num_tokens": 0.0, "seconds": 0.0}), record)
             return _write_results(run, interrupted=False)
         sandbox = cleanup.enter_context(build_sandbox())
-        loaded = add_backtracking(config, load_generator(config, console))
-        cleanup.callback(loaded.generator.close)
+        loaded = add_step_checks(config, load_generator(config, console))
+        cleanup.callback(loaded.close)
         run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": asdict(config)}))
         for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):
             if message not in record.warnings:
@@ -159,12 +160,35 @@ def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
     store = ModelStore()
     with showing_progress(console) as report:
         model = store.ensure(config.model, report)
+        draft_path = find_draft_model(config.speculative_method, config.draft_model, store, report)
 
         def converting(what: str, done: int, total: int) -> None:
             size = model.path.stat().st_size
             report(Progress(what, size * done // max(1, total), size))
 
-        return build_generator(config, model.path, store.cache_dir, converting)
+        return build_generator(config, model.path, store.cache_dir, converting, draft_path)
+
+
+def find_draft_model(method: str, name_or_path: str | None, store: ModelStore, report: Report) -> Path | None:
+    """Where that which guesses tokens is, fetched first if need be: only a draft model has a name.
+
+    Raises:
+        InputError: no such model, file or folder.
+        ModelError: the file is truncated, or no source has it.
+        StorageError: the disk is full or not writable.
+    """
+    if name_or_path is None:
+        return None
+    try:
+        if method == "draft":
+            return store.ensure(name_or_path, report).path
+        path = Path(name_or_path).expanduser()
+        if not os.path.exists(path):
+            raise InputError(f"there is no file or folder {name_or_path}, in which {method} could be trained")
+        return path
+    except MathleteError as error:
+        error.add_note("This is what --draft-model names.")
+        raise
 
 
 def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts: Interrupts) -> SessionResult:

@@ -69,6 +69,25 @@ TensorParallel = Annotated[
     int,
     typer.Option("--tensor-parallel", "--tensor-parallel-size", min=1, help="Processes that hold the model together."),
 ]
+SpeculativeMethod = Annotated[
+    str,
+    typer.Option(
+        help="Guess tokens ahead and check several at once; what is drawn keeps its distribution. off, ngram (from the "
+        "attempt's own text), suffix (from all attempts of a problem), draft (a smaller model), early_exit or eagle."
+    ),
+]
+NumSpeculativeTokens = Annotated[
+    int, typer.Option(min=1, max=64, help="Tokens guessed ahead at most; how many is decided by what pays.")
+]
+DraftModel = Annotated[
+    str | None,
+    typer.Option(
+        "--draft-model",
+        "--speculative-model",
+        help="What guesses: for draft a name of `mathlete models list` or a path, of the same tokenizer; for eagle and "
+        "early_exit the folder of a trained head.",
+    ),
+]
 Constraints = Annotated[
     bool,
     typer.Option("--constraints", help="Write only what can still be balanced, and answers of the right kind."),
@@ -108,6 +127,9 @@ def solve(
     device: Device = "cpu",
     thinking_budget: ThinkingBudget = None,
     normalize_math: NormalizeMath = False,
+    speculative_method: SpeculativeMethod = "off",
+    num_speculative_tokens: NumSpeculativeTokens = 8,
+    draft_model: DraftModel = None,
     constraints: Constraints = False,
     backtracking: Backtracking = "off",
     beam_width: BeamWidth = 0,
@@ -171,9 +193,10 @@ def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
     if (options["batch_invariant"] or options["tensor_parallel"] > 1) and not _is_given(ctx, "precision"):
         options["precision"] = "w8a8" if options["device"] == "cpu" else "bf16"  # both need a fixed one
-    model = Path(options["model"]).expanduser()
-    if find_model(options["model"]) is None and os.path.exists(model):
-        options["model"] = str(model.absolute())
+    for name in ("model", "draft_model"):
+        given = options[name]
+        if given is not None and find_model(given) is None and os.path.exists(path := Path(given).expanduser()):
+            options[name] = str(path.absolute())
     source = os.path.abspath(problems) if os.path.isfile(problems) else None
     try:
         return RunConfig(

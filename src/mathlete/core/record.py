@@ -31,9 +31,9 @@ class ProblemRecord:
         opened_at_s: `at_s` of `problem_opened`.
         finished_at_s: `at_s` of `problem_finished`.
         unfinished: turns of attempts that were started and never finished, by attempt id.
-        rewindings: how often attempts went back, by attempt id, in order; those that never did are not in it.
         gold: the label, when one was revealed after the end.
         group: unit of resampling.
+        rewindings: how often attempts went back, by attempt id, in order; those that never did are not in it.
     """
 
     problem: Problem
@@ -43,9 +43,9 @@ class ProblemRecord:
     opened_at_s: float | None = None
     finished_at_s: float | None = None
     unfinished: Mapping[str, tuple[Turn, ...]] = field(default_factory=dict)
-    rewindings: Mapping[str, tuple[Rewinding, ...]] = field(default_factory=dict)
     gold: str | None = None
     group: str | None = None
+    rewindings: Mapping[str, tuple[Rewinding, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

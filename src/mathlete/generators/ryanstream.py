@@ -56,6 +56,8 @@ class RyanStreamGenerator:
         self._num_told: dict[str, int] = {}  # tokens of running requests that were told of in chunks
         self._num_system_tokens: dict[str, int] = {}
         self.description = f"ryanstream, {loaded.kernels} kernels"
+        if loaded.engine.speculation is not None:
+            self.description += f", guesses: {loaded.speculation}"
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
@@ -107,7 +109,15 @@ class RyanStreamGenerator:
         """Tokens a second that `num_attempts` siblings get together; takes a few steps.
 
         For an idle generator. Where fewer run at once than `num_attempts`, it is their speed. `num_tokens` >= 3.
+        Nothing is guessed: these siblings all write the same.
         """
+        speculation, self._engine.speculation = self._engine.speculation, None
+        try:
+            return self._measure_speed(num_attempts, num_tokens)
+        finally:
+            self._engine.speculation = speculation
+
+    def _measure_speed(self, num_attempts: int, num_tokens: int) -> float:
         sampling = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True)
         prompt = chat_ids(self._math, (Message("user", "How many primes are there below 100?"),))
         for i in range(num_attempts):

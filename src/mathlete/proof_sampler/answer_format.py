@@ -117,6 +117,8 @@ class AnswerFormat:
     def _leads_on(self, state: AnswerState) -> bool:
         """Whether some more digits, maybe none, make an admissible number."""
         low, high = self._magnitudes[state.negative]
+        if low > high:
+            return False
         for num_more in _more_digits(state, len(str(high))):
             unit = 10**num_more
             if state.value < 0 or (state.value * unit <= high and (state.value + 1) * unit > low):

@@ -203,7 +203,8 @@ class BracketTracker:
     def _named(self, state: State, name: bytes) -> States:
         """After a command's name, before whatever ends it."""
         if name == b"begin":
-            return (state._replace(control=Control.BEGIN),)
+            has_room = state.top is None or state.top.depth < self.max_depth
+            return (state._replace(control=Control.BEGIN),) if has_room else ()
         if name == b"end":
             is_open = state.top is not None and state.top.kind in (Kind.MATH_ENV, Kind.TEXT_ENV)
             return (state._replace(control=Control.END),) if is_open else ()
@@ -354,7 +355,7 @@ class BracketTracker:
             return self._code(state._replace(control=Control.CODE, detail=state.detail[:3]), byte, at_start)
         if byte != NEWLINE:
             return (state,)
-        opened = self._push(_at_rest(state), Kind.FENCE, state.detail)
+        opened = self._push(_at_rest(state)._replace(literal=0), Kind.FENCE, state.detail)
         return tuple(s._replace(control=Control.FENCE_LINE) for s in opened)
 
     def _fence_line(self, state: State, byte: int, at_start: bool) -> States:

@@ -66,8 +66,7 @@ class TokenMasks:
         if not states or self.tracker.may_end(states):
             for token_id in self.vocabulary.eos_ids:
                 words[token_id // 32] |= np.uint32(1 << (token_id % 32))
-        words.flags.writeable = False
-        return memoryview(words).cast("B").cast("I")
+        return memoryview(words.tobytes()).cast("I")
 
     def _of_kind(self, state: State) -> NDArray[np.uint32]:
         """The tokens that may follow one reading, ends of text apart."""

@@ -27,17 +27,18 @@ _WORDS = frozenset(
 _PIECE = re.compile(
     rb"[A-Za-z]+|[0-9]+|[ \t\r]+|\n+|[.,]+|[\\{}$`^_<>/()\[\]|]|[^A-Za-z0-9 \t\r\n.,\\{}$`^_<>/()\[\]|]+"
 )
-# The name of an environment, behind (the rest of) what announces it.
-_NAMES_ENVIRONMENT = re.compile(rb"(?:.*\\)?[ \t]*(?:begin|egin|gin|in|n|end|nd|d)?[ \t]*\{[A-Za-z0-9*]", re.DOTALL)
+# What stands in braces behind a command, or behind the rest of one: perhaps an environment's name or an answer.
+_ARGUMENT = re.compile(rb"(?:.*\\)?[A-Za-z]*[ \t\r\n]*\{[A-Za-z0-9* -]", re.DOTALL)
 
 
 def canonical(token: bytes) -> bytes:
     r"""What of a token's spelling a tracker can tell from another.
 
     Kept are the characters of structure in order, letters that may be part of a name that matters, and the kinds of
-    all others, each run of one kind as one. A token that may name an environment is kept as it is.
+    all others, each run of one kind as one. A token that may name an environment or begin an answer
+    is kept as it is.
     """
-    if _NAMES_ENVIRONMENT.match(token):
+    if _ARGUMENT.match(token):
         return token
     pieces: list[bytes] = []
     before = b""  # the piece before, as it was spelt

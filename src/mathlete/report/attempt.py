@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.attempt import Attempt, Rewinding, Turn
 from mathlete.report.confidence import Curve, draw_curve
 from mathlete.report.detail import Detail
 from mathlete.report.markup import Html, shorten, shorten_middle, tag
@@ -30,6 +30,7 @@ class AttemptView:
         turns: its turns, also when it has not.
         curve: entropies along it, if recorded.
         detail: how much to show.
+        rewindings: where it went back, and why.
     """
 
     label: str
@@ -37,6 +38,7 @@ class AttemptView:
     turns: tuple[Turn, ...]
     curve: Curve | None
     detail: Detail
+    rewindings: tuple[Rewinding, ...] = ()
 
 
 def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
@@ -45,9 +47,12 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
     body = [_settings(view.attempt)] if view.attempt is not None else []
     if view.curve is not None and view.detail.typeset:
         body.append(_confidence(view.curve, ceiling))
-    body.extend(_turn(turn, number, view.detail) for number, turn in enumerate(view.turns, 1))
+    for place, turn in enumerate(view.turns):
+        body.append(_turn(turn, place + 1, view.detail))
+        body.extend(_rewinding(item, view.detail) for item in view.rewindings if _place(item, view) == place)
     if not view.turns:
         body.append(tag("p", "Nothing was written.", class_="quiet"))
+        body.extend(_rewinding(item, view.detail) for item in view.rewindings)
     return tag(
         "details",
         _facts(view, kind, ceiling),
@@ -97,6 +102,8 @@ def _settings(attempt: Attempt) -> Html:
         ("seed", str(attempt.seed)),
         *((name.replace("_", " "), f"{value:.3g}") for name, value in attempt.features.items() if math.isfinite(value)),
     ]
+    if attempt.num_discarded:
+        facts.append(("tokens thrown away", f"{attempt.num_discarded:,}"))
     if attempt.parent_id is not None:
         facts.append(("continues", attempt.parent_id))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
@@ -124,6 +131,22 @@ def _turn(turn: Turn, number: int, detail: Detail) -> Html:
         heading = tag("p", "Put back into the attempt", class_="label")
         parts.append(tag("div", heading, _plain(shorten_middle(turn.tool_text, detail.max_chars)), class_="result"))
     return tag("div", *parts, class_="turn")
+
+
+def _place(item: Rewinding, view: AttemptView) -> int:
+    """The turn under which it is shown: its own, or the last where its own was never closed."""
+    return min(item.turn, len(view.turns) - 1)
+
+
+def _rewinding(item: Rewinding, detail: Detail) -> Html:
+    """What was thrown away and why; folded, as it is no part of the attempt."""
+    if item.num_dropped:
+        words = f"Went back by {item.num_dropped:,} tokens to the {item.num_kept:,} that stand: {item.reason}"
+    else:
+        words = f"Went on all the same after {item.num_kept:,} tokens: {item.reason}"
+    why = tag("p", shorten(item.detail, 600), class_="quiet") if item.detail else ""
+    text = _plain(shorten_middle(item.text, detail.max_chars)) if item.text.strip() else ""
+    return tag("details", tag("summary", words), why, text, class_="rewinding")
 
 
 def _says_more(turn: Turn) -> bool:

@@ -94,16 +94,19 @@ def _views(problems: tuple[ProblemSummary, ...]) -> list[list[AttemptView]]:
         finished = sorted(problem.record.attempts, key=lambda attempt: attempt.index)
         unfinished = problem.record.unfinished.items()
         pools.append(
-            [(str(attempt.index), attempt, attempt.turns) for attempt in finished]
-            + [(name.rpartition("#")[2], None, turns) for name, turns in unfinished]
+            [(attempt.id, attempt, attempt.turns) for attempt in finished]
+            + [(name, None, turns) for name, turns in unfinished]
         )
     plan = plan_detail([[turns for _, _, turns in pool] for pool in pools])
     return [
         [
-            AttemptView(label, attempt, turns, curve_of([turn.entropies for turn in turns]), detail)
-            for (label, attempt, turns), detail in zip(pool, details, strict=True)
+            AttemptView(
+                name.rpartition("#")[2], attempt, turns, curve_of([turn.entropies for turn in turns]), detail,
+                tuple(problem.record.rewindings.get(name, ())),
+            )
+            for (name, attempt, turns), detail in zip(pool, details, strict=True)
         ]
-        for pool, details in zip(pools, plan, strict=True)
+        for problem, pool, details in zip(problems, pools, plan, strict=True)
     ]
 
 

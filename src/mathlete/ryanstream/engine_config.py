@@ -16,7 +16,7 @@ _WITH_DRAFT_MODEL = ("draft", "eagle")
 _RUN_A_MODEL = ("draft", "early_exit", "eagle")
 _AT_LEAST_ONE = (
     *("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "kv_cache_bytes", "num_threads"),
-    *("num_speculative_tokens", "exit_layer"),
+    *("num_speculative_tokens", "draft_width", "exit_layer"),
 )
 
 
@@ -38,12 +38,15 @@ class EngineConfig:
         max_running: requests computed at once.
         max_step_tokens: tokens computed in a step.
         max_model_len: tokens of a request, prompt and output, at most.
-        kv_cache_bytes: memory for keys and values; None sizes it for `max_running` requests.
+        kv_cache_bytes: memory for keys and values; None sizes it for `max_running` requests. What a draft model or
+            an EAGLE head keeps comes on top.
         num_threads: CPU threads; None for all cores this process may use.
         speculative: how tokens are guessed, one of `speculative.proposer.Method`; "off" guesses nothing.
         num_speculative_tokens: how deep a guess may reach.
+        draft_width: guesses side by side in a level; 1 guesses chains, more guess trees.
         draft_model: with "draft", the file of a smaller model with the same tokenizer; with "eagle", the folder of a
-            head (`speculative/eagle_head.py`).
+            head (`speculative/eagle_head.py`); with "early_exit", a trained exit (`speculative/exit_adapter.py`), or
+            None for the model's own head.
         exit_layer: with "early_exit", how many layers guess; None measures which number pays.
         adaptive_depth: guess only as much as pays by measured acceptance and cost; without it always as much as
             `num_speculative_tokens` allows.
@@ -63,6 +66,7 @@ class EngineConfig:
     num_threads: int | None = None
     speculative: Method = "off"
     num_speculative_tokens: int = 8
+    draft_width: int = 1
     draft_model: Path | None = None
     exit_layer: int | None = None
     adaptive_depth: bool = True
@@ -89,13 +93,16 @@ class EngineConfig:
         method = self.speculative
         if method not in get_args(Method):
             raise ValueError(f"speculative must be one of {', '.join(get_args(Method))}, not {method!r}")
-        if self.num_speculative_tokens > MAX_DRAFT_NODES:
-            raise ValueError(f"num_speculative_tokens must be <= {MAX_DRAFT_NODES}, not {self.num_speculative_tokens}")
+        for name in ("num_speculative_tokens", "draft_width"):
+            if getattr(self, name) > MAX_DRAFT_NODES:
+                raise ValueError(f"{name} must be <= {MAX_DRAFT_NODES}, not {getattr(self, name)}")
         if method in _WITH_DRAFT_MODEL and self.draft_model is None:
             what = "the file of a smaller model" if method == "draft" else "the folder of an EAGLE head"
             raise ValueError(f'speculative "{method}" needs draft_model: {what}')
-        if method not in _WITH_DRAFT_MODEL and self.draft_model is not None:
-            raise ValueError(f'draft_model is for speculative "draft" or "eagle", and speculative is "{method}"')
+        if method not in _RUN_A_MODEL and self.draft_model is not None:
+            raise ValueError(f'draft_model is for speculative {", ".join(_RUN_A_MODEL)}, and speculative is "{method}"')
+        if method not in _RUN_A_MODEL and self.draft_width > 1:
+            raise ValueError(f'draft_width is for speculative {", ".join(_RUN_A_MODEL)}, and speculative is "{method}"')
         if method != "early_exit" and self.exit_layer is not None:
             raise ValueError(f'exit_layer is for speculative "early_exit", and speculative is "{method}"')
         if method in _RUN_A_MODEL and self.tensor_parallel > 1:

@@ -22,6 +22,7 @@ from mathlete.ryanstream.parallel.workers import Workers
 from mathlete.ryanstream.placement import gpu_free_bytes, resolve_device
 from mathlete.ryanstream.precision import AutoPrecisionManager
 from mathlete.ryanstream.prompt_cache import PromptCache, PromptCacheKey
+from mathlete.ryanstream.proposer_loading import Target, load_speculation
 from mathlete.ryanstream.rank_loading import RankModel, RankTask, load_rank
 from mathlete.ryanstream.runner import ModelRunner
 from mathlete.ryanstream.scheduler import SchedulerConfig
@@ -44,6 +45,7 @@ class LoadedEngine:
         kernels: "native", "torch (why not native)", or "triton".
         precisions: what chooses the precision of each step, None when there is but one.
         workers: the processes of the other ranks with tensor parallelism, None otherwise.
+        speculation: what guesses tokens, or why nothing does, for a person.
     """
 
     engine: Engine
@@ -53,6 +55,7 @@ class LoadedEngine:
     kernels: str
     precisions: AutoPrecisionManager | None = None
     workers: Workers | None = None
+    speculation: str = "off"
 
     def close(self) -> None:
         """End the processes of the other ranks, if there are any. Safe to call twice."""
@@ -64,7 +67,8 @@ def load_engine(model_path: Path, cache_dir: Path, config: EngineConfig, progres
     """Load a GGUF file or a safetensors folder; the first time it is converted into the cache.
 
     Raises:
-        ModelError: when the model is damaged, of an unknown kind, or cannot be cut into `tensor_parallel` parts.
+        ModelError: when the model is damaged, of an unknown kind, or cannot be cut into `tensor_parallel` parts; or
+            what guesses tokens is, or does not fit it.
         StorageError: when the cache cannot be written.
         EngineError: when the KV cache would not fit into memory, or a rank's process could not load its part.
     """
@@ -101,6 +105,7 @@ def _load_engine(task: RankTask, workers: Workers | None, progress: Progress) ->
     token_bytes = tokenizer.token_bytes(whole.vocab_size)
     limits = SchedulerConfig(config.max_running, config.max_step_tokens, min(config.max_model_len, whole.max_positions))
     prompts = _prompt_cache(task, rank) if config.prompt_cache else None
+    guesses = load_speculation(Target(task, rank, runner, tokenizer, num_blocks), progress)
     engine = Engine(
         runner,
         num_blocks,
@@ -109,8 +114,11 @@ def _load_engine(task: RankTask, workers: Workers | None, progress: Progress) ->
         limits,
         runner.block_bytes * config.tensor_parallel,
         prompts,
+        speculation=guesses.speculation,
     )
-    return LoadedEngine(engine, tokenizer, whole, token_bytes, rank.description, rank.precisions, workers)
+    return LoadedEngine(
+        engine, tokenizer, whole, token_bytes, rank.description, rank.precisions, workers, guesses.description
+    )
 
 
 def _prompt_cache(task: RankTask, rank: RankModel) -> PromptCache:

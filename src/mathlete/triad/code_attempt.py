@@ -14,7 +14,7 @@ from mathlete.core.code import ToolResult
 from mathlete.core.confidence import confidence_features
 from mathlete.core.generation import Completion, Finished, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeDone, ConstraintFactory
+from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
 from mathlete.core.seeds import derive_seed
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
@@ -113,6 +113,10 @@ class CodeAttempt:
     def take_result(self, done: CodeDone, now_s: float) -> Step:
         """See `on_result`."""
         return self.on_result(done.result, now_s)
+
+    def take_checked(self, checked: StepChecked, now_s: float) -> Step:
+        """Its steps are not checked here. Raises `ValueError`."""
+        raise ValueError(f"{self.attempt_id} asked for no check, {checked.check_id!r} at {now_s:.1f} s least of all")
 
     def refuse(self, request_id: str, now_s: float) -> Step:
         """What the attempt has grown to can never fit: it is over."""

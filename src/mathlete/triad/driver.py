@@ -18,13 +18,17 @@ from mathlete.core.budget import Clock
 from mathlete.core.code import CodeLimits
 from mathlete.core.policy import Launch, Policy, PoolState, Stop
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, TraceSink
+from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, StepChecker, TraceSink
 from mathlete.core.record import ProblemRecord
 from mathlete.core.selection import Selection
 from mathlete.core.trace import encode
+from mathlete.proof_sampler.beam import BeamConfig
+from mathlete.triad.beam_attempt import PILLAR as BEAM
+from mathlete.triad.beam_attempt import BeamAttempt, StepReward
 from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
 from mathlete.triad.in_flight import InFlight
 from mathlete.triad.pace import Pace
+from mathlete.triad.pillar import PillarAttempt
 from mathlete.triad.progress import ProblemProgress, RunProgress, progress_of_done, progress_of_open
 from mathlete.triad.run_trace import RunTrace
 
@@ -46,6 +50,7 @@ class DriverConfig:
         attempt: limits of an attempt.
         code: limits of a program.
         tokens_per_s: of the generator, all attempts together, as far as it is known beforehand.
+        beam: limits of an attempt of the beam pillar.
     """
 
     attempts: int = 8
@@ -54,6 +59,7 @@ class DriverConfig:
     attempt: AttemptConfig = field(default_factory=AttemptConfig)
     code: CodeLimits = field(default_factory=CodeLimits)
     tokens_per_s: float | None = None
+    beam: BeamConfig = field(default_factory=BeamConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,8 @@ class Driver:
         config: DriverConfig,
         *,
         constraints: ConstraintFactory | None = None,
+        checker: StepChecker | None = None,
+        step_reward: StepReward | None = None,
         on_progress: Callable[[RunProgress], None] = lambda progress: None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -118,11 +126,15 @@ class Driver:
             policy: decides.
             config: how the run is driven.
             constraints: what attempts may write, or None.
+            checker: judges the steps of beams, or None.
+            step_reward: of beams, see `BeamAttempt.reward`; or None.
             on_progress: called first and after each step; it must be quick.
             clock: in seconds.
             sleep: waits for it.
         """
         self._constraints = constraints
+        self._checker = checker
+        self._step_reward = step_reward
         self._parts = (generator, runner)
         self._sink = sink
         self._policy = policy
@@ -151,7 +163,7 @@ class Driver:
             offset_s: where their clock stood.
         """
         self._trace = RunTrace(self._sink, self._clock, offset_s)
-        self._in_flight = InFlight(*self._parts, self._trace, self._config.code, self._sleep)
+        self._in_flight = InFlight(*self._parts, self._trace, self._config.code, self._sleep, self._checker)
         self._pace = Pace(self._config.attempts, self._config.tokens_per_s)
         self._end_s = self._trace.start_s + budget_s
         self._earlier = earlier
@@ -249,11 +261,18 @@ class Driver:
         self._trace.append("decision", data, state.problem.id)
         for index in itertools.islice(state.indices, num):
             state.num_launched += 1
-            attempt = CodeAttempt(
-                state.problem, index, self._config.run_seed, action.temperature, self._trace.at_s(),
-                self._config.attempt, self._constraints,
-            )  # fmt: skip
-            self._in_flight.start(attempt, action.pillar)
+            self._in_flight.start(self._new_attempt(state.problem, index, action), action.pillar)
+
+    def _new_attempt(self, problem: Problem, index: int, action: Launch) -> PillarAttempt:
+        config, at_s = self._config, self._trace.at_s()
+        if action.pillar != BEAM:
+            return CodeAttempt(
+                problem, index, config.run_seed, action.temperature, at_s, config.attempt, self._constraints
+            )
+        return BeamAttempt(
+            problem, index, config.run_seed, action.temperature, at_s, config.attempt, config.beam,
+            self._constraints, self._checker is not None, self._step_reward,
+        )  # fmt: skip
 
     def _collect(self) -> None:
         for attempt in self._in_flight.take_finished():

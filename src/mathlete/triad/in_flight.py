@@ -12,9 +12,9 @@ from mathlete.core.attempt import Attempt, Failure, Rewinding
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import Completion, Finished, Rewound, TokenChunk
-from mathlete.core.protocols import CodeRunner, Generator
+from mathlete.core.protocols import CodeRunner, Generator, StepChecker
 from mathlete.core.trace import encode, encode_ending
-from mathlete.triad.pillar import Continue, Done, PillarAttempt, RunProgram, Step, turn_of
+from mathlete.triad.pillar import CheckStep, Continue, Done, PillarAttempt, RunProgram, Step, turn_of
 from mathlete.triad.run_trace import RunTrace
 
 _POLL_S = 0.05
@@ -33,8 +33,20 @@ class InFlight:
         trace: RunTrace,
         code: CodeLimits,
         sleep: Callable[[float], None] = time.sleep,
+        checker: StepChecker | None = None,
     ) -> None:
-        """Join the parts. `code` limits each program; `sleep` waits for programs when nothing is generating."""
+        """Join the parts.
+
+        Args:
+            generator: writes.
+            runner: runs programs.
+            trace: where everything is recorded.
+            code: limits of each program.
+            sleep: waits for programs and checks when nothing is generating.
+            checker: judges steps of attempts that ask for it.
+        """
+        self._checker = checker
+        self._checks: dict[str, PillarAttempt] = {}
         self._generator = generator
         self._runner = runner
         self._trace = trace
@@ -79,11 +91,14 @@ class InFlight:
         """Take in what generator and sandbox have to tell; waits a moment when there is nothing."""
         if self._requests:
             self._take_events()
-        elif self._programs:
+        elif self._programs or self._checks:
             self._sleep(_PROGRAM_POLL_S)
         for done in self._runner.poll():
             attempt = self._programs.pop(done.run_id)
             self._advance(attempt, attempt.take_result(done, self._trace.at_s()))
+        for checked in () if self._checker is None else self._checker.poll():
+            attempt = self._checks.pop(checked.check_id)
+            self._advance(attempt, attempt.take_checked(checked, self._trace.at_s()))
 
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
         """End all attempts of some problems; what they have written is kept.
@@ -99,6 +114,11 @@ class InFlight:
             if attempt.problem.id in problem_ids:
                 self._runner.cancel(run_id)
                 del self._programs[run_id]
+        for check_id, attempt in list(self._checks.items()):
+            if attempt.problem.id in problem_ids:
+                assert self._checker is not None
+                self._checker.cancel(check_id)
+                del self._checks[check_id]
         partial = self._take_partial_completions(problem_ids)
         for attempt in ending:
             for event in partial.get(attempt.attempt_id, ()):
@@ -152,6 +172,12 @@ class InFlight:
             run_id = f"{attempt.attempt_id}/{step.name or attempt.num_turns}"
             self._programs[run_id] = attempt
             self._runner.submit(run_id, step.code, self._code)
+            return
+        if isinstance(step, CheckStep):
+            assert self._checker is not None, "an attempt asks for checks only where there is a checker"
+            check_id = f"{attempt.attempt_id}/{step.name}"
+            self._checks[check_id] = attempt
+            self._checker.submit(check_id, step.text)
             return
         self._record_turns(attempt)
         if isinstance(step, Continue):

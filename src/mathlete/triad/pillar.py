@@ -13,7 +13,7 @@ from typing import Protocol
 from mathlete.core.attempt import Attempt, Failure, Turn
 from mathlete.core.generation import Finished, GenerateRequest
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeDone
+from mathlete.core.protocols import CodeDone, StepChecked
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,14 @@ class RunProgram:
 
     code: str
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """Have the claims of `text` judged, then call `take_checked`. `name` tells the attempt's checks apart."""
+
+    text: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,7 @@ class Done:
     attempt: Attempt
 
 
-Step = RunProgram | Continue | Wait | Done
+Step = RunProgram | CheckStep | Continue | Wait | Done
 
 
 class PillarAttempt(Protocol):
@@ -81,6 +89,10 @@ class PillarAttempt(Protocol):
 
     def take_result(self, done: CodeDone, now_s: float) -> Step:
         """One of its programs has ended."""
+        ...
+
+    def take_checked(self, checked: StepChecked, now_s: float) -> Step:
+        """The claims of one of its steps were judged."""
         ...
 
     def refuse(self, request_id: str, now_s: float) -> Step:

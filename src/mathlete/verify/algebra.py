@@ -9,19 +9,29 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import mpmath
-import sympy
+try:
+    import mpmath
+    import sympy
+except ModuleNotFoundError as _missing:  # the extra `tools` is not installed: `load_algebra` says so
+    if _missing.name not in ("mpmath", "sympy"):
+        raise
+    mpmath = sympy = None
 
 from mathlete.verify.arithmetic import Refusal
 from mathlete.verify.exact_values import exact_value
 from mathlete.verify.expressions import Expression, Number, Symbol, Term
 
 DIGITS = 50
-_TRIGONOMETRY = {name: getattr(sympy, name) for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
+_TRIGONOMETRY = ("sin", "cos", "tan", "cot", "sec", "csc")
+
+
+def load_algebra() -> SympyAlgebra | None:
+    """SymPy's algebra; None where SymPy is not installed."""
+    return None if sympy is None else SympyAlgebra()
 
 
 class SympyAlgebra:
-    """`equation_judgement.Algebra` by SymPy; symbols are real and positive only where that changes nothing."""
+    """`equation_judgement.Algebra` by SymPy; letters stand for any complex number."""
 
     def difference_sign(self, left: Expression, right: Expression) -> int | None:
         """Sign of left - right by interval arithmetic; None when the interval holds zero.
@@ -29,7 +39,7 @@ class SympyAlgebra:
         Raises:
             Refusal: for what is undefined, not real, or ambiguous (the sine of a plain number).
         """
-        context = mpmath.iv.clone() if hasattr(mpmath.iv, "clone") else mpmath.iv
+        context = mpmath.iv
         context.dps = DIGITS + 10
         difference = _interval(left, context) - _interval(right, context)
         if difference.a > 0:
@@ -162,7 +172,9 @@ def _to_sympy(expression: Expression) -> Any:
         return sympy.log(operands[0], operands[1])
     if name == "degree":
         return operands[0] * sympy.pi / 180
-    functions = {**_TRIGONOMETRY, "ln": sympy.log, "abs": sympy.Abs, "!": sympy.factorial, "binom": sympy.binomial}
+    if name in _TRIGONOMETRY:
+        return getattr(sympy, name)(operands[0])
+    functions = {"ln": sympy.log, "abs": sympy.Abs, "!": sympy.factorial, "binom": sympy.binomial}
     if name not in functions:
         raise Refusal("unparsable")
     return functions[name](*operands)

@@ -22,7 +22,8 @@ from mathlete.core.selection import Verdict
 from mathlete.verify.arithmetic import Refusal
 from mathlete.verify.equations_in_text import Claim
 from mathlete.verify.exact_values import exact_value, has_decimals, possible_values, residue
-from mathlete.verify.expressions import READINGS, Expression, Number, Term, names_in, parse_expression, symbols_in
+from mathlete.verify.expression_parser import READINGS, parse_expression
+from mathlete.verify.expressions import Expression, Number, Term, names_in, symbols_in
 
 NUM_POINTS = 8
 """Random rational points at which an identity is evaluated."""
@@ -47,7 +48,7 @@ class Algebra(Protocol):
         ...
 
     def constant_difference(self, left: Expression, right: Expression) -> Fraction | None:
-        """left - right where simplification shows that it is one rational number; None otherwise."""
+        """Left - right where simplification shows that it is one rational number; None otherwise."""
         ...
 
 
@@ -57,12 +58,13 @@ class Judgement:
 
     Attributes:
         verdict: as in `Evidence`.
-        failure: "unparsable" when a side was not understood or is beyond a ceiling, "missing" without an `Algebra`.
+        failure: "unparsable" when a side was not understood or is beyond a ceiling, "missing" without an `Algebra`,
+            "crash" when judging failed.
         detail: values, counterexample or reason, for a person.
     """
 
     verdict: Verdict
-    failure: Literal["unparsable", "missing"] | None = None
+    failure: Literal["unparsable", "missing", "crash"] | None = None
     detail: str = ""
 
 
@@ -117,9 +119,7 @@ def _judge_sides(claim: Claim, left: Expression, right: Expression, algebra: Alg
     return _judge_numbers(claim, left, right, values)
 
 
-def _judge_numbers(
-    claim: Claim, left: Expression, right: Expression, values: tuple[Fraction, Fraction]
-) -> Judgement:
+def _judge_numbers(claim: Claim, left: Expression, right: Expression, values: tuple[Fraction, Fraction]) -> Judgement:
     detail = f"{_shown(values[0])} {claim.relation} {_shown(values[1])}"
     if _holds(claim.relation, values[0] - values[1]):
         return Judgement("PROVED", None, detail)
@@ -143,37 +143,26 @@ def _habit(claim: Claim, left: Expression, right: Expression, values: tuple[Frac
         small, large = sorted(map(abs, values))
         if small != 0 and large / small in _UNIT_FACTORS:
             return "maybe a change of units"
-    if not claim.is_latex and len(claim.left) == 3 and claim.left[-1].end - claim.left[0].start == sum(
-        token.end - token.start for token in claim.left
-    ) and claim.left[1].text in ("-", "/"):
+    if (
+        not claim.is_latex
+        and len(claim.left) == 3
+        and claim.left[-1].end - claim.left[0].start == sum(token.end - token.start for token in claim.left)
+        and claim.left[1].text in ("-", "/")
+    ):
         return "maybe a range or a date"
     return None
 
 
 def _is_running_total(right: Expression, value: Fraction) -> bool:
     """Whether the right side goes on computing from the left side's value: "5 + 3 = 8 + 2 = 10"."""
-    if not isinstance(right, Term):
-        return False
-    first = right
-    while isinstance(first, Term) and first.operands:
-        if first.name in ("+", "*", "/", "^") and not isinstance(first.operands[0], Term):
-            break
-        inner = first.operands[0]
-        if not isinstance(inner, Term):
-            break
-        first = inner
-    partial: Expression = right
-    while isinstance(partial, Term):
-        if partial.name not in ("+", "*", "/"):
-            return False
-        for end in range(1, len(partial.operands)):
-            prefix = partial.operands[0] if end == 1 else Term("+", partial.operands[:end])
+    while isinstance(right, Term) and right.name in ("+", "*", "/"):
+        for end in range(1, len(right.operands)):
             try:
-                if exact_value(prefix) == value:
+                if exact_value(right.operands[0] if end == 1 else Term("+", right.operands[:end])) == value:
                     return True
             except Refusal:
                 return False
-        partial = partial.operands[0]
+        right = right.operands[0]
     return False
 
 
@@ -252,7 +241,7 @@ def _judge_identity(
 
 
 def _differences(left: Expression, right: Expression, symbols: list[str]) -> list[Fraction]:
-    """left - right at random rational points, seeded; fewer where it is undefined or irrational."""
+    """Left - right at random rational points, seeded; fewer where it is undefined or irrational."""
     generator = random.Random(f"{symbols}")
     differences: list[Fraction] = []
     for _ in range(NUM_POINTS):
@@ -281,5 +270,9 @@ def _holds(relation: str, difference: Fraction) -> bool:
 
 
 def _shown(value: Fraction) -> str:
-    text = str(value) if max(value.numerator.bit_length(), value.denominator.bit_length()) < 400 else f"{value.numerator.bit_length()} bits"
+    text = (
+        str(value)
+        if max(value.numerator.bit_length(), value.denominator.bit_length()) < 400
+        else f"{value.numerator.bit_length()} bits"
+    )
     return text if len(text) <= 80 else text[:77] + "..."

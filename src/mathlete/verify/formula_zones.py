@@ -17,8 +17,8 @@ MAX_FORMULA_CHARS = 4_000
 ZoneKind = Literal["latex", "plain", "code"]
 
 _OPENING = re.compile(
-    r"(?P<fence>^[ \t]*(?:```|~~~))|(?P<code>`)|(?P<graphics>\[asy\]|<code|<llm-code)|(?P<escape>\\[\\$])|(?P<display>\$\$)"
-    r"|(?P<inline>\$(?=\S))|(?P<bracket>\\\[)|(?P<paren>\\\()|\\begin\{(?P<env>(?:align|equation|gather|alignat"
+    r"(?P<fence>^[ \t]*(?:```|~~~))|(?P<code>`)|(?P<graphics>\[asy\]|<code|<llm-code)|(?P<escape>\\[\\$])"
+    r"|(?P<display>\$\$)|(?P<inline>\$(?=\S))|(?P<bracket>\\\[)|(?P<paren>\\\()|\\begin\{(?P<env>(?:align|equation|gather|alignat"
     r"|eqnarray|aligned|split|multline)\*?)\}",
     re.MULTILINE,
 )

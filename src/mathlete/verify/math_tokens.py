@@ -21,11 +21,11 @@ MathTokenKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class MathToken:
-    """One piece of text and where it stands.
+    r"""One piece of text and where it stands.
 
     Attributes:
         kind: what it can be part of. "row" is LaTeX's line break in an aligned formula; "modulus" announces one
-            ("\\pmod"); a "word" may surround an equation; an "other" spoils whatever it touches.
+            ("\pmod"); a "word" may surround an equation; an "other" spoils whatever it touches.
         text: canonical spelling, such as "*" for \\times.
         start: index of its first character in the whole text.
         end: index behind its last character.
@@ -102,7 +102,10 @@ _SIGNS: dict[str, tuple[MathTokenKind, str]] = {
     **{text: ("relation", "equiv") for text in (r"\equiv", "≡")},
     **{text: ("relation", "other") for text in (r"\approx", "≈", r"\sim", r"\simeq", r"\cong", r"\doteq", r"\propto")},
     **{text: ("relation", "other") for text in (r"\neq", r"\ne", "≠", "!=", ":=", r"\coloneqq", "<<", ">>", r"\in")},
-    **{text: ("separator", text) for text in (",", ";", ":", ".", "?", r"\quad", r"\qquad", r"\implies", r"\Rightarrow", "⇒")},
+    **{
+        text: ("separator", text)
+        for text in (",", ";", ":", ".", "?", r"\quad", r"\qquad", r"\implies", r"\Rightarrow", "⇒")
+    },
     **{text: ("separator", text) for text in (r"\iff", r"\Leftrightarrow", r"\Longrightarrow", r"\therefore", "→")},
     **{text: ("separator", text) for text in (r"\to", r"\rightarrow", r"\Longleftrightarrow", r"\longrightarrow", "∴")},
     **{text: ("separator", text) for text in (r"\hspace", r"\because", r"\land", r"\wedge", "->", "=>", "-->", "==>")},

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from mathlete.verify.algebra import load_algebra
 from mathlete.verify.equation_judgement import Algebra, Judgement, judge
 from mathlete.verify.equations_in_text import Claim, claims_in
 
@@ -28,7 +29,7 @@ MAX_CLAIM_CHARS = 400
 def main() -> None:
     """Limit this process, say that it is ready, and answer until the input ends."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    algebra = _load_algebra()
+    algebra = load_algebra()
     _lower(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
     _lower(resource.RLIMIT_FSIZE, 0)
     _tell({"ready": True})
@@ -61,17 +62,6 @@ def _judged(claim: Claim, algebra: Algebra | None) -> Judgement:
         return judge(claim, algebra)
     except Exception as error:  # SymPy's own faults, on input that passed all ceilings: no verdict
         return Judgement("UNKNOWN", "crash", f"{type(error).__name__}: {error}"[:MAX_CLAIM_CHARS])
-
-
-def _load_algebra() -> Algebra | None:
-    """SymPy's, or None where it is not installed."""
-    try:
-        from mathlete.verify.algebra import SympyAlgebra
-    except ModuleNotFoundError as error:
-        if error.name not in ("sympy", "mpmath"):
-            raise
-        return None
-    return SympyAlgebra()
 
 
 def _lower(limit: int, value: int) -> None:

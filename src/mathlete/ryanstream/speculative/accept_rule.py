@@ -66,10 +66,12 @@ def drawn_rows(
     ids = [[*q.token_ids, *[-1] * (width - len(q.token_ids))] for q in drawn_from]
     probs = [[*q.probs, *[0.0] * (width - len(q.probs))] for q in drawn_from]
     return DrawnRows(
-        torch.tensor(rows, dtype=torch.int64), torch.tensor(token_ids, dtype=torch.int32),
-        torch.tensor(ids, dtype=torch.int32).view(len(ids), width), torch.tensor(probs, dtype=torch.float32).view(len(ids), width),
-        torch.tensor(accept_uniforms, dtype=torch.float64),
-    )  # fmt: skip
+        rows=torch.tensor(rows, dtype=torch.int64),
+        token=torch.tensor(token_ids, dtype=torch.int32),
+        ids=torch.tensor(ids, dtype=torch.int32).view(len(ids), width),
+        probs=torch.tensor(probs, dtype=torch.float32).view(len(ids), width),
+        accept_uniform=torch.tensor(accept_uniforms, dtype=torch.float64),
+    )
 
 
 def accept_or_redraw(target: Tensor, order: Tensor, uniform: Tensor, drawn: DrawnRows) -> Tensor:

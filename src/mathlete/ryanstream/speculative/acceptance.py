@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import math
 
-from mathlete.ryanstream.request import EngineRequest
+from mathlete.ryanstream.request import EngineRequest, Status
 from mathlete.ryanstream.speculative.depth_control import DraftVerdict
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
 
 _NUM_BUCKETS = 16
 _LEAST, _MOST = 0.02, 0.99  # of a chance: nothing is known for sure
-# How long observations count (the number after which 1/e is left), and how many expected hits a prior is worth.
-_BUCKET_MEMORY, _BUCKET_PRIOR = 64, 6.0  # the prior: of a confidence of 1, less for smaller ones
-_ALL_MEMORY, _ALL_PRIOR = 128, 8.0
-_REQUEST_MEMORY, _REQUEST_PRIOR = 32, 6.0
+# How long observations count (the number after which 1/e is left), and how many expected hits a prior is worth. Short:
+# texts change from prose to formulas to programs, and each is guessed differently well.
+_BUCKET_MEMORY, _BUCKET_PRIOR = 32, 4.0  # the prior: of a confidence of 1, less for smaller ones
+_ALL_MEMORY, _ALL_PRIOR = 64, 6.0
+_REQUEST_MEMORY, _REQUEST_PRIOR = 16, 6.0
 
 
 class _Ratio:
@@ -70,9 +71,9 @@ class Acceptance:
 
     def note(self, verdict: DraftVerdict) -> None:
         """Learn from a draft: every node whose parent was drawn was put to the test."""
-        own = self._requests.get(verdict.request)
-        if own is None:
-            own = self._requests[verdict.request] = _Ratio(_REQUEST_MEMORY, _REQUEST_PRIOR)
+        own = self._requests.get(verdict.request) or _Ratio(_REQUEST_MEMORY, _REQUEST_PRIOR)
+        if verdict.request.status is not Status.FINISHED:
+            self._requests[verdict.request] = own
         tested = {ROOT, *verdict.accepted}
         touched: set[int] = set()
         for node, (parent, confidence) in enumerate(zip(verdict.tree.parents, verdict.tree.confidences, strict=True)):

@@ -17,9 +17,8 @@ account allows it, which holds what speculation has gained and lost so far and a
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -41,6 +40,7 @@ _TRY_SHARE = 0.004  # of all time, for trying again
 _MOST_DEBT, _MOST_CREDIT = 6.0, 10.0  # plain steps
 _FIRST_WAIT, _LONGEST_WAIT = 8, 512  # steps without a draft before a try
 _NUM_GOOD = 16  # drafts that paid after which a failure is the first one again
+_NUM_ASKS = 16  # of the proposer, whose seconds count
 _DOUBT_STEPS = 500  # without a draft, after which what is known of acceptance counts half
 
 
@@ -195,8 +195,8 @@ class _ProposerCost:
 
     def __init__(self) -> None:
         self.level_s = 0.0
-        self._seconds: deque[float] = deque(maxlen=15)
-        self._shares: deque[float] = deque(maxlen=15)  # of what the levels asked for would have taken
+        self._seconds: deque[float] = deque(maxlen=_NUM_ASKS)
+        self._shares: deque[float] = deque(maxlen=_NUM_ASKS)  # of what the levels asked for would have taken
 
     def note(self, depth: int, seconds: float) -> None:
         if self.level_s > 0:
@@ -205,10 +205,15 @@ class _ProposerCost:
             self._seconds.append(seconds)
 
     def seconds(self, depth: int) -> float:
-        """For drafts of `depth` levels. Medians: that it must catch up with a request once says nothing of the rest."""
+        """For drafts of `depth` levels."""
         if self.level_s > 0:
-            return depth * self.level_s * (statistics.median(self._shares) if self._shares else 1.0)
-        return statistics.median(self._seconds) if depth and self._seconds else 0.0
+            return depth * self.level_s * (_mean_without_largest(self._shares) if self._shares else 1.0)
+        return _mean_without_largest(self._seconds) if depth and self._seconds else 0.0
+
+
+def _mean_without_largest(values: Collection[float]) -> float:
+    """That a proposer once had to catch up with a request says nothing of what it takes from then on."""
+    return (sum(values) - max(values)) / (len(values) - 1) if len(values) > 1 else sum(values)
 
 
 def _kept(trees: Sequence[DraftTree], is_kept: Sequence[bool]) -> list[DraftTree]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mathlete.core.generation import SamplingParams
-from mathlete.ryanstream.kv_cache import BLOCK_SIZE, slot_of
+from mathlete.ryanstream.kv_cache import slot_of
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.sampling import SampleKernel, sample, sampling_batch
 from mathlete.ryanstream.speculative.tree_growth import FrontierNode, GrowingDraft, NextToken
@@ -106,8 +106,3 @@ def tokens_after(
     """What follows each of the nodes, whose logits are float32 [len(nodes), V]."""
     sampling = [drafts[at.draft].request.sampling for at in nodes]
     return next_tokens(logits, sampling, [drafts[at.draft].place(at.node) for at in nodes], sampler)
-
-
-def whole_blocks(num_tokens: int) -> int:
-    """Blocks that `num_tokens` fill."""
-    return num_tokens // BLOCK_SIZE

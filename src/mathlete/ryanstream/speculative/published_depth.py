@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mathlete.ryanstream.request import EngineRequest
+from mathlete.ryanstream.request import EngineRequest, Status
 from mathlete.ryanstream.speculative.depth_control import DraftLimits, MeasuredStep
 from mathlete.ryanstream.speculative.draft_tree import DraftTree
 
@@ -44,6 +44,8 @@ class PublishedDepth:
     def note(self, step: MeasuredStep) -> None:
         """See `DepthControl.note`."""
         for verdict in step.verdicts:
+            if verdict.request.status is Status.FINISHED:
+                continue
             record = self._record(verdict.request)
             acceptance = len(verdict.accepted) / verdict.tree.num_nodes
             record.num_poor = record.num_poor + 1 if acceptance < _SHRINKS_BELOW else 0

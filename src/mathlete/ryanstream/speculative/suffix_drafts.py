@@ -20,9 +20,10 @@ from math import sqrt
 from typing import NamedTuple
 
 from mathlete.ryanstream.speculative.draft_tree import EMPTY, ROOT, DraftTree
-from mathlete.ryanstream.speculative.suffix_index import MAX_MATCH, Occurrence
+from mathlete.ryanstream.speculative.suffix_entries import MAX_MATCH
+from mathlete.ryanstream.speculative.suffix_index import Occurrence
 
-OWN = 2.6
+OWN = 2.0
 LENGTH = 2.2
 POWER = 2.5
 MIN_REACH = 0.01  # A node that is reached less often is not worth a row.

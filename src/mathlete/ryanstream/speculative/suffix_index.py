@@ -1,33 +1,18 @@
 """Where the end of a token sequence was seen before, in its own past or in other sequences, and what followed.
 
-Words: the *context* of a token is what precedes it, newest first, at most `MAX_MATCH` tokens. An *entry* stands for
-one token of one sequence and is sorted by its context. Places where the same thing was said before are then
-neighbours, the longest common suffix next to the place where the searched context would stand: one bisection finds
-them all, in falling order of match length, and an entry that is no longer wanted is simply deleted.
-Contexts are held as `str`, one character a token id, because those are compared and cut in C.
-
-A text begins where its sequence leaves what another one has said, so a prompt that siblings share is indexed once.
-
-Why not the usual structures: a suffix automaton or tree (SuffixDecoding, arXiv 2411.04975) cannot give a token back,
-which rewinds and forgetting need; a trie of limited depth with counts makes a node, here a dict, for nearly each of a
-new token's suffixes; hashed n-grams know some lengths only. Knows nothing of requests.
+Every token has an entry in `suffix_entries.py`. A *text* is what a sequence added: it begins where its sequence leaves
+what another one has said, so a prompt that siblings share is indexed once. Knows nothing of requests.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
-MAX_MATCH = 32
-_BLOCK = 512  # entries; blocks are split at twice this
-_NUMBER = 1 << 32  # more than a text has tokens
-_BEFORE_ALL = -(_NUMBER**3)
+from mathlete.ryanstream.speculative.suffix_entries import MAX_MATCH, SortedEntries, context_of, context_with
 
-# Context, and (text, offset in it) as one number that is lower for later texts and later tokens: newest first.
-_Entry = tuple[str, int]
+_NUMBER = 1 << 32  # more than a text has tokens
 
 
 class Occurrence(NamedTuple):
@@ -96,51 +81,7 @@ class _Text:
             newest += text.token_ids[max(0, num - missing) : num][::-1]
             if len(newest) == MAX_MATCH:
                 break
-        return "".join(map(chr, newest))
-
-
-class _SortedEntries:
-    """Entries in order, in blocks so short that shifting one to insert costs next to nothing."""
-
-    def __init__(self) -> None:
-        self._blocks: list[list[_Entry]] = [[]]
-        self._lasts: list[_Entry] = []
-
-    def insert(self, entry: _Entry) -> None:
-        at = min(bisect_left(self._lasts, entry), len(self._blocks) - 1)
-        block = self._blocks[at]
-        insort(block, entry)
-        self._lasts[at : at + 1] = [block[-1]]
-        if len(block) > 2 * _BLOCK:
-            self._blocks[at : at + 1] = [block[:_BLOCK], block[_BLOCK:]]
-            self._lasts[at : at + 1] = [block[_BLOCK - 1], block[-1]]
-
-    def delete(self, entry: _Entry) -> None:
-        at = bisect_left(self._lasts, entry)
-        block = self._blocks[at]
-        del block[bisect_left(block, entry)]
-        if block:
-            self._lasts[at] = block[-1]
-        else:
-            del self._lasts[at]
-            if len(self._blocks) > 1:
-                del self._blocks[at]
-
-    def after(self, context: str) -> Iterator[_Entry]:
-        """Entries from this context on, in order."""
-        at = bisect_left(self._lasts, (context, _BEFORE_ALL))
-        for number in range(at, len(self._lasts)):
-            block = self._blocks[number]
-            yield from islice(block, bisect_left(block, (context, _BEFORE_ALL)) if number == at else 0, None)
-
-    def before(self, context: str) -> Iterator[_Entry]:
-        """Entries below this context, backwards."""
-        at = bisect_left(self._lasts, (context, _BEFORE_ALL))
-        for number in range(min(at, len(self._blocks) - 1), -1, -1):
-            block = self._blocks[number]
-            end = bisect_left(block, (context, _BEFORE_ALL)) if number == at else len(block)
-            for place in range(end - 1, -1, -1):
-                yield block[place]
+        return context_of(newest)
 
 
 class SuffixIndex:
@@ -160,7 +101,7 @@ class SuffixIndex:
             raise ValueError(f"max_tokens must be at least 1, not {max_tokens}")
         self.max_tokens = max_tokens
         self.num_tokens = 0
-        self._entries = _SortedEntries()
+        self._entries = SortedEntries()
         self._texts: dict[int, _Text] = {}  # by number; that which grew last comes last
         self._roots: dict[int, _Text] = {}  # those without a parent
         self._open: dict[int, _Text] = {}  # by sequence
@@ -191,9 +132,9 @@ class SuffixIndex:
         code = -(text.number * _NUMBER + before)
         insert = self._entries.insert
         for token_id in token_ids:
-            insert((context, code))
+            insert(context, code)
             code -= 1
-            context = chr(token_id) + context[: MAX_MATCH - 1]
+            context = context_with(context, token_id)
             text.token_ids.append(token_id)
         self._contexts[sequence] = context
         self.num_tokens += len(text.token_ids) - before
@@ -207,7 +148,7 @@ class SuffixIndex:
             KeyError: for a sequence that has ended.
         """
         text = self._open[sequence]
-        if num_tokens >= text.start + len(text.token_ids):
+        if num_tokens >= self.length(sequence):
             return
         if num_tokens >= text.start + text.num_shared:
             self._cut(text, num_tokens - text.start)
@@ -250,6 +191,15 @@ class SuffixIndex:
             if not text.is_open and text.num_entries == 0:
                 self._remove_text(text)
 
+    def length(self, sequence: int) -> int:
+        """Tokens of a sequence, those included that are forgotten or shared.
+
+        Raises:
+            KeyError: for a sequence that has ended.
+        """
+        text = self._open[sequence]
+        return text.start + len(text.token_ids)
+
     def tokens(self, sequence: int, start: int = 0) -> list[int]:
         """Of a sequence, those from `start` on.
 
@@ -259,32 +209,26 @@ class SuffixIndex:
         text = self._open[sequence]
         parts = [(text, len(text.token_ids))]
         if start < text.start:
-            parts = [*text.lineage(text.start + len(text.token_ids))]
+            parts = [*text.lineage(self.length(sequence))]
         return [
-            token_id
-            for part, num in reversed(parts)
-            for token_id in part.token_ids[max(0, start - part.start) : num]
+            token_id for part, num in reversed(parts) for token_id in part.token_ids[max(0, start - part.start) : num]
         ]
 
-    def occurrences(self, sequence: int, limit: int, min_match: int = 1) -> list[Occurrence]:
+    def occurrences(self, sequence: int, limit: int) -> list[Occurrence]:
         """Where the end of a sequence was seen before, the longest matches first.
 
         Args:
             sequence: one that has not ended.
             limit: occurrences at most, >= 1; of equally long matches some, but the newest of those that match in full.
-            min_match: tokens that must match at least, >= 1.
 
         Raises:
             KeyError: for a sequence that has ended.
         """
         context = self._contexts[sequence]
-        found = _matching(self._entries.after(context), context, limit, min_match)
-        found += _matching(self._entries.before(context), context, limit, min_match)
-        found.sort(key=lambda match: -match[0])
         text = self._open[sequence]
-        own = {part.number: num for part, num in text.lineage(text.start + len(text.token_ids))}
+        own = {part.number: num for part, num in text.lineage(self.length(sequence))}
         occurrences = []
-        for num_matched, code in found[:limit]:
+        for num_matched, code in self._entries.nearest(context, limit):
             number, place = divmod(-code, _NUMBER)
             is_own = place < own.get(number, 0)
             occurrences.append(Occurrence(self._texts[number].token_ids, place, num_matched, is_own))
@@ -292,14 +236,13 @@ class SuffixIndex:
 
     def check_integrity(self) -> None:
         """Raise `AssertionError` unless entries and texts belong to each other."""
-        entries = [entry for block in self._entries._blocks for entry in block]
-        assert entries == sorted(
+        assert [*self._entries] == sorted(
             (text.context(text.start + place), -(text.number * _NUMBER + place))
             for text in self._texts.values()
             for place in range(text.num_forgotten, len(text.token_ids))
         )
-        assert len(entries) == self.num_tokens <= self.max_tokens
-        assert self._entries._lasts == [block[-1] for block in self._entries._blocks if block]
+        assert sum(text.num_entries for text in self._texts.values()) == self.num_tokens <= self.max_tokens
+        self._entries.check_integrity()
         assert self._roots == {number: text for number, text in self._texts.items() if text.parent is None}
         for text in self._texts.values():
             assert text.is_open or (text.children if text.is_removed else text.num_entries)
@@ -341,8 +284,8 @@ class SuffixIndex:
     def _delete_entries(self, text: _Text, start: int, end: int) -> None:
         context = text.context(text.start + start) if start < end else ""
         for place in range(start, end):
-            self._entries.delete((context, -(text.number * _NUMBER + place)))
-            context = chr(text.token_ids[place]) + context[: MAX_MATCH - 1]
+            self._entries.delete(context, -(text.number * _NUMBER + place))
+            context = context_with(context, text.token_ids[place])
         self.num_tokens -= max(0, end - start)
 
     def _remove_text(self, text: _Text) -> None:
@@ -359,19 +302,6 @@ class SuffixIndex:
             else:
                 current.parent.children.remove(current)
             current = current.parent
-
-
-def _matching(entries: Iterable[_Entry], context: str, limit: int, min_match: int) -> list[tuple[int, int]]:
-    """Match length and code of the first entries, which lie in falling order of match length."""
-    found: list[tuple[int, int]] = []
-    common = context
-    for other, code in islice(entries, limit):
-        while not other.startswith(common):
-            common = common[:-1]
-        if len(common) < min_match:
-            break
-        found.append((len(common), code))
-    return found
 
 
 def num_equal(first: Sequence[int], second: Sequence[int]) -> int:

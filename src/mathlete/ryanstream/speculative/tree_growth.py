@@ -115,16 +115,14 @@ class GrowingDraft:
         """
         self._slot, self._rule, self._vocab_size = slot, rule, vocab_size
         self._max_grown = slot.max_nodes if max_grown is None else max_grown
-        request = slot.request
-        # Where a constraint refuses tokens, dropping a drawn one would bias the output: a point mass does not.
-        self._draws = rule.drawn and request.constraint is None and request.thinking is None
+        self._draws = rule.drawn and slot.request.sampling.temperature >= _COLDEST
         self.frontier: tuple[int, ...] = (ROOT,)
         self.token_ids: list[int] = []
         self.parents: list[int] = []
         self.paths: list[tuple[int, ...]] = []
         self._confidences: list[float] = []
         self._products: list[float] = []
-        self._drawn_from: list[DrawnFrom | None] = []
+        self._drawn_from: list[DrawnFrom] = []
 
     @property
     def request(self) -> EngineRequest:
@@ -152,14 +150,9 @@ class GrowingDraft:
 
     def tree(self) -> DraftTree:
         """The best of what has grown. A child is never likelier than its parent, so they are connected."""
-        drawn = tuple(self._drawn_from) if any(self._drawn_from) else ()
         nodes = sorted(range(len(self.token_ids)), key=lambda node: -self._products[node])[: self._slot.max_nodes]
-        whole = DraftTree(tuple(self.token_ids), tuple(self.parents), tuple(self._confidences), drawn)
+        whole = DraftTree(tuple(self.token_ids), tuple(self.parents), tuple(self._confidences), tuple(self._drawn_from))
         return whole.keep(sorted(nodes))
-
-    def give_up(self) -> None:
-        """Grow no more."""
-        self.frontier = ()
 
     def _add(self, child: _Child) -> None:
         above = () if child.parent == ROOT else self.paths[child.parent]
@@ -168,7 +161,8 @@ class GrowingDraft:
         self.parents.append(child.parent)
         self._confidences.append(child.probability)
         self._products.append(child.product)
-        self._drawn_from.append(child.drawn)
+        if child.drawn is not None:
+            self._drawn_from.append(child.drawn)
 
     def _of(self, node: int, after: NextToken) -> list[_Child]:
         """The candidates that follow a node."""
@@ -177,7 +171,7 @@ class GrowingDraft:
             return []
         above = 1.0 if node == ROOT else self._products[node]
         known = dict(zip(q.token_ids, q.probs, strict=True))
-        if self._draws and self.request.sampling.temperature >= _COLDEST:
+        if self._draws:
             token_id = _draw(q, self.request.sampling, self.place(node))
             return [_Child(above * known[token_id], node, token_id, max(q.probs), q)]
         own = known.pop(after.token_id, 0.0)  # outside the likeliest: nothing is known but that it is unlikely

@@ -24,7 +24,8 @@ _SMALLEST_DOT = 16  # what `tl.dot` wants of each side
 
 @triton.jit
 def _attention_kernel(
-    qkv_ptr, keys_ptr, values_ptr, tables_ptr, row_seq_ptr, lengths_ptr, paths_ptr, out_ptr, table_width, path_width, scale,
+    qkv_ptr, keys_ptr, values_ptr, tables_ptr, row_seq_ptr, lengths_ptr, paths_ptr, out_ptr,
+    table_width, path_width, scale,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_BLOCK: tl.constexpr,
     GROUP_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip

@@ -1,0 +1,168 @@
+r"""Constraints under vLLM: the same `TextConstraint`s, as one of its custom logits processors.
+
+    llm = LLM(model, logits_processors=["mathlete.generators.vllm_constraints:ConstraintLogitsProcessor"])
+    args = constraint_args(ConstraintSpec(), problem.answer_kind)
+    llm.chat(messages, SamplingParams(max_tokens=1024, extra_args=args))
+
+Knows vLLM's side (vllm.v1.sample.logits_processor, read in 0.32) and nothing of what is demanded of texts. Requests
+without such arguments are left alone. Two limits are vLLM's: it refuses custom logits processors together with
+speculative decoding; and 0.32's CPU build ends on a request with a `seed` ("CPU Generator does not use offset"), so
+leave that out there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from vllm import SamplingParams
+from vllm.config import VllmConfig
+from vllm.tokenizers import cached_tokenizer_from_config
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
+
+from mathlete.core.errors import EngineError
+from mathlete.core.problem import AnswerKind
+from mathlete.proof_sampler.building import build_constraint
+from mathlete.proof_sampler.config import ConstraintSpec
+from mathlete.proof_sampler.token_constraint import TextConstraint
+from mathlete.proof_sampler.vocabulary import Vocabulary
+from mathlete.ryanstream.model.tokenizer import EngineTokenizer, split_control_tokens
+
+ARGUMENT = "mathlete_constraint"
+"""The name in `SamplingParams.extra_args`."""
+
+
+class ConstraintRequest(NamedTuple):
+    """What one request asks for, and what `build_constraint` is told."""
+
+    spec: ConstraintSpec
+    answer_kind: AnswerKind
+    text_so_far: str
+
+
+def constraint_args(spec: ConstraintSpec, answer_kind: AnswerKind, text_so_far: str = "") -> dict[str, Any]:
+    """The `extra_args` of a request that is to be written under constraints; plain data, as vLLM demands."""
+    return {ARGUMENT: {"spec": asdict(spec), "answer_kind": asdict(answer_kind), "text_so_far": text_so_far}}
+
+
+def constraint_request(params: SamplingParams) -> ConstraintRequest | None:
+    """What a request asks for; None when it asks for nothing.
+
+    Raises:
+        ValueError: when its argument is not what `constraint_args` gives.
+    """
+    given = (params.extra_args or {}).get(ARGUMENT)
+    if given is None:
+        return None
+    try:
+        return ConstraintRequest(
+            ConstraintSpec(**given["spec"]), AnswerKind(**given["answer_kind"]), str(given["text_so_far"])
+        )
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"extra_args[{ARGUMENT!r}] must be what constraint_args() gives ({type(error).__name__}: {error})"
+        ) from error
+
+
+class _Row:
+    """A request of the batch: its constraint, and vLLM's own list of its output, which grows."""
+
+    def __init__(self, constraint: TextConstraint, output_ids: list[int]) -> None:
+        self.constraint = constraint
+        self._output_ids = output_ids
+        self._num_taken = 0
+
+    def catch_up(self) -> None:
+        """Take in what was drawn since.
+
+        Raises:
+            EngineError: when the constraint refuses a token: something else than its mask has chosen it.
+        """
+        new = self._output_ids[self._num_taken :]
+        if not self.constraint.accept(new):
+            place = self._num_taken + self.constraint.validate(new)
+            raise EngineError(
+                f"a constrained request's output token {place} (id {self._output_ids[place]}) is one that its "
+                "constraint had masked. Do not combine constraints with what forces tokens"
+            )
+        self._num_taken += len(new)
+
+
+class ConstraintLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
+    """Masks what the constraint of each request does not allow."""
+
+    @classmethod
+    def validate_params(cls, sampling_params: SamplingParams) -> None:
+        """Raise `ValueError` for arguments that cannot be read; vLLM refuses the request then."""
+        constraint_request(sampling_params)
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        """Sort the model's vocabulary; called by vLLM.
+
+        Raises:
+            EngineError: when vLLM has no tokenizer, or one that is not of the `tokenizers` library.
+        """
+        self._device = device
+        self._pins = is_pin_memory
+        self._vocabulary = _vocabulary(vllm_config)
+        self._rows: dict[int, _Row] = {}
+        self._words = memoryview(bytearray(4 * self._vocabulary.num_words)).cast("I")
+
+    def is_argmax_invariant(self) -> bool:
+        """False: the likeliest token may be masked."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow what has become of the batch: removed, added, moved, in this order."""
+        if batch_update is None:
+            return
+        for index in batch_update.removed:
+            self._rows.pop(index, None)
+        for index, params, _, output_ids in batch_update.added:
+            self._rows.pop(index, None)
+            asked = constraint_request(params)
+            constraint = build_constraint(asked[0], self._vocabulary, *asked[1:]) if asked is not None else None
+            if constraint is not None:
+                self._rows[index] = _Row(constraint, output_ids)
+        for source, target, direction in batch_update.moved:
+            moved, replaced = self._rows.pop(source, None), self._rows.pop(target, None)
+            if moved is not None:
+                self._rows[target] = moved
+            if replaced is not None and direction == MoveDirectionality.SWAP:
+                self._rows[source] = replaced
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Mask, in place, the rows of logits [num_requests, vocab_size] that have a constraint.
+
+        The newest tokens are read here and not in `update_state`: with asynchronous scheduling they are not known then.
+        """
+        if not self._rows:
+            return logits
+        forbidden = torch.empty((len(self._rows), logits.shape[1]), dtype=torch.bool, pin_memory=self._pins)
+        for place, row in enumerate(self._rows.values()):
+            row.catch_up()
+            row.constraint.fill_mask(self._words)
+            bits = np.unpackbits(np.frombuffer(self._words, dtype=np.uint8), bitorder="little")
+            forbidden[place] = True
+            forbidden[place, : self._vocabulary.size] = torch.from_numpy(bits[: self._vocabulary.size]) == 0
+        rows = torch.tensor(list(self._rows), device=logits.device)
+        logits[rows] = logits[rows].masked_fill(forbidden.to(self._device, non_blocking=True), -torch.inf)
+        return logits
+
+
+def _vocabulary(vllm_config: VllmConfig) -> Vocabulary:
+    model_config = vllm_config.model_config
+    tokenizer = cached_tokenizer_from_config(model_config)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise EngineError(
+            "constraints need to know what each token spells: vLLM must load a tokenizer of the `tokenizers` library "
+            f"(tokenizer.json), not {type(tokenizer).__name__}"
+        )
+    parts = split_control_tokens(backend.to_str())
+    ends = model_config.try_get_generation_config().get("eos_token_id", [])
+    eos_ids = {*([ends] if isinstance(ends, int) else ends), tokenizer.eos_token_id} - {None}
+    engine_tokenizer = EngineTokenizer(*parts[:2], sorted(eos_ids), parts.spoken_ids)
+    return Vocabulary(engine_tokenizer.token_bytes(model_config.get_vocab_size()), sorted(eos_ids))

@@ -181,20 +181,21 @@ def run(args: argparse.Namespace, console: Console) -> None:
                     done |= {(arm, seed, task.problem.id) for task in left}
                     _tell(console, arm, seed, number, rows, at_s)
                     rate = (len(done) - num_before) / (time.monotonic() - begun_s)
-                    console.print(f"  {len(done)}/{num_all} cells, about {(num_all - len(done)) / rate / 60:.0f} min left")
+                    console.print(
+                        f"  {len(done)}/{num_all} cells, about {(num_all - len(done)) / rate / 60:.0f} min left"
+                    )
 
 
 def _row(arm: str, seed: int, task: Task, record: ProblemRecord) -> dict[str, Any]:
     assert task.gold is not None
-    attempts = [as_told(attempt, record, task.gold) for attempt in record.attempts
-                if attempt.failure != "generator_error"]  # made again
+    attempts = [
+        as_told(attempt, record, task.gold) for attempt in record.attempts if attempt.failure != "generator_error"
+    ]  # made again
     return {"arm": arm, "seed": seed, "problem_id": task.problem.id, "group": task.group, "gold": task.gold,
             "attempts": attempts}  # fmt: skip
 
 
-def _tell(
-    console: Console, arm: str, seed: int, number: int, rows: Sequence[Mapping[str, Any]], at_s: float
-) -> None:
+def _tell(console: Console, arm: str, seed: int, number: int, rows: Sequence[Mapping[str, Any]], at_s: float) -> None:
     attempts = [item for row in rows for item in row["attempts"]]
     seconds, tokens = time.monotonic() - at_s, sum(item["tokens"] for item in attempts)
     right = sum(item["correct"] for item in attempts)
@@ -209,7 +210,9 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--problems", type=Path, nargs="+", default=[PROBLEMS / "amc23.jsonl", PROBLEMS / "math500.jsonl"])
+    parser.add_argument(
+        "--problems", type=Path, nargs="+", default=[PROBLEMS / "amc23.jsonl", PROBLEMS / "math500.jsonl"]
+    )
     parser.add_argument("--num-problems", type=int, default=60)
     parser.add_argument("--attempts", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])

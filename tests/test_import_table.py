@@ -20,20 +20,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": set(),
     "cic": set(),
     "contest": {"cic"},
-    "generators": {"ryanstream"},
+    "generators": {"proof_sampler", "ryanstream"},
     "lab": {"cic", "verify"},
     "model_store": set(),
+    "proof_sampler": set(),
     "report": set(),
     "ryanstream": set(),
     "sandbox": set(),
-    "triad": {"cic", "contest", "verify"},
+    "triad": {"cic", "contest", "proof_sampler", "verify"},
     "verify": set(),
 }
 # They wire everything together: they may import all rooms, and inside functions too, so that a command starts fast.
 FREE = {"cli", "compose"}
 # `mathlete/__init__.py` and `__main__.py`.
 ROOT_MAY_IMPORT = {"cli"}
-WITHOUT_TORCH = {"core", "cic", "contest", "lab", "model_store", "report", "sandbox", "verify"}
+WITHOUT_TORCH = {"core", "cic", "contest", "lab", "model_store", "proof_sampler", "report", "sandbox", "verify"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ def test_what_vllm_writes_keeps_to_the_constraints(vllm_python: str, tmp_path: P
 
     from mathlete.ryanstream.model.tokenizer import EngineTokenizer, split_control_tokens
 
-    make_tiny_model(tmp_path, tie_word_embeddings=False)
+    make_tiny_model(tmp_path, tie_word_embeddings=False, hidden_size=128)  # vLLM wants heads of 32
     eos = control_tokens()["<|im_end|>"]
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"})

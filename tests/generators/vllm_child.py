@@ -24,7 +24,12 @@ def main() -> None:
     jobs = json.load(sys.stdin)
     processor = "mathlete.generators.vllm_constraints:ConstraintLogitsProcessor"
     llm = LLM(
-        sys.argv[1], dtype="float32", max_model_len=256, max_num_seqs=4, enforce_eager=True, logits_processors=[processor]
+        sys.argv[1],
+        dtype="float32",
+        max_model_len=256,
+        max_num_seqs=4,
+        enforce_eager=True,
+        logits_processors=[processor],
     )
     params = [
         SamplingParams(temperature=job["temperature"], max_tokens=job["max_tokens"], extra_args=job["extra_args"])
@@ -35,7 +40,7 @@ def main() -> None:
     refused = ""
     try:
         llm.generate(prompts[:1], SamplingParams(extra_args={"mathlete_constraint": {"spec": {}}}), use_tqdm=False)
-    except ValueError as error:
+    except Exception as error:  # its own kind of error, which is not imported before the environment is set
         refused = str(error)
     print(json.dumps({"outputs": outputs, "refused": refused}), file=answers, flush=True)
 

@@ -36,8 +36,8 @@ def test_numbers_that_may_be_written(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "x", "-1", "100000", "3.5", "\\frac{3}{4}", "12,34", "1,2345", "1234,567", "0,123", "123,456", "1 2", "000001", "+5",
-     "   5", "5   ", "1,{,}234", "12,", "12\\", "--1", "\\text{no}"],
+    ["", " ", "x", "-1", "100000", "3.5", "\\frac{3}{4}", "12,34", "1,2345", "1234,567", "0,123", "123,456", "1 2",
+     "000001", "+5", "   5", "5   ", "1,{,}234", "12,", "12\\", "--1", "\\text{no}"],
 )  # fmt: skip
 def test_what_may_not_be_written(text: str) -> None:
     assert not is_right(AnswerFormat(0, 99_999), text)

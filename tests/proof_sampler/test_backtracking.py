@@ -44,7 +44,9 @@ class ScriptedChecker:
         due = [(check_id, text) for left, check_id, text in self.waiting if left <= 0]
         self.waiting = [(left - 1, check_id, text) for left, check_id, text in self.waiting if left > 0]
         return [
-            StepChecked(check_id, (Evidence("scripted", "2 + 2 = 5", "REFUTED", detail="4 is not 5"),) * ("= 5" in text))
+            StepChecked(
+                check_id, (Evidence("scripted", "2 + 2 = 5", "REFUTED", detail="4 is not 5"),) * ("= 5" in text)
+            )
             for check_id, text in due
         ]
 

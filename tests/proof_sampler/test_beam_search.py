@@ -135,7 +135,9 @@ def test_it_ends_within_its_limits(seed: int, config: BeamConfig) -> None:
         num = noise.randint(1, item.max_tokens)
         spent += num
         verdict: Verdict = noise.choice(["UNKNOWN", "UNKNOWN", "REFUTED", "SUPPORTED"])
-        return BeamStep(name_of(item), noise.choice("abcdef"), -noise.random() * num, num, noise.random() < 0.1, verdict)
+        return BeamStep(
+            name_of(item), noise.choice("abcdef"), -noise.random() * num, num, noise.random() < 0.1, verdict
+        )
 
     levels = drive(search, write)
     assert search.num_tokens == spent <= config.max_total_tokens

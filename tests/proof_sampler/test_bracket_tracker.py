@@ -13,10 +13,11 @@ TRACKER = BracketTracker(max_depth=MAX_DEPTH)
 
 # Pieces of mathematical Markdown, right and wrong ones, so that random texts are often nearly right.
 PIECES = [
-    *"{}$`()[]|\\\n <^_.,5ax*", "\n\n", "$$", "```", "``", "\\\\", "\\{", "\\}", "\\$", "\\(", "\\)", "\\[", "\\]", "```py\n",
-    "\n```\n", "\\left", "\\right", "\\left(", "\\right)", "\\right.", "\\begin{cases}", "\\end{cases}", "\\begin{list}",
-    "\\end{list}", "\\begin", "\\end", "{cases}", "\\boxed{", "\\boxed", "\\text{", "\\frac", "\\frac{", "}{", "\\le", "ft",
-    "\\langle", "$x$", "$5", "$x", " x", "<think>", "</think>", "\\bo", "xed", "\\en", "d{list}", "é", "\t",
+    *"{}$`()[]|\\\n <^_.,5ax*", "\n\n", "$$", "```", "``", "\\\\", "\\{", "\\}", "\\$", "\\(", "\\)", "\\[", "\\]",
+    "```py\n", "\n```\n", "\\left", "\\right", "\\left(", "\\right)", "\\right.", "\\begin{cases}", "\\end{cases}",
+    "\\begin{list}", "\\end{list}", "\\begin", "\\end", "{cases}", "\\boxed{", "\\boxed", "\\text{", "\\frac",
+    "\\frac{", "}{", "\\le", "ft", "\\langle", "$x$", "$5", "$x", " x", "<think>", "</think>", "\\bo", "xed", "\\en",
+    "d{list}", "é", "\t",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
@@ -143,8 +144,8 @@ def test_what_can_never_be_right_is_refused_at_once(text: str, refused: str) -> 
 @pytest.mark.parametrize(
     "text",
     [
-        r"\boxed{5", r"$\frac12", "$$x$", r"\[x", r"\begin{cases}", "```python\nx", "```python", r"\textbf{a", r"\left", r"\begin",
-        "<think> x", r"\left(x", r"\left(x\right", "$x^2 is",
+        r"\boxed{5", r"$\frac12", "$$x$", r"\[x", r"\begin{cases}", "```python\nx", "```python", r"\textbf{a", r"\left",
+        r"\begin", "<think> x", r"\left(x", r"\left(x\right", "$x^2 is",
     ],
 )  # fmt: skip
 def test_a_text_may_not_end_while_something_is_open(text: str) -> None:

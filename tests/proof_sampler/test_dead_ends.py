@@ -39,6 +39,8 @@ def steps_of(text: str, in_code: bool = False) -> list[tuple[str, bool]]:
         ("0.5 Sofa. Sofas are So. So it is", [("0.5 Sofa. Sofas are So.", False)]),
         ("Run:\n```python\nx = 1\n\ny = x. Then\n```\nSo\n\n",
          [("Run:\n", False), ("```python\nx = 1\n\ny = x. Then\n```\n", True), ("So\n\n", False)]),
+        ("We have:\n1. x = 2\n2.  y = 3\n- **z** = 4\n- 5 = w\n12",
+         [("We have:\n", False), ("1. x = 2\n", False), ("2.  y = 3\n", False)]),
         ("Run:\n```python", []),
         ("Run:\n```python\nx", [("Run:\n", False)]),
         ("```\nabc\n```", []),

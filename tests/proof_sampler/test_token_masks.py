@@ -21,9 +21,10 @@ from mathlete.proof_sampler.vocabulary import Vocabulary, canonical
 
 EOS = (256, 257)
 MORE = [
-    "12", "0", "{1", "{ 12", "{-", "{-1}", "{0}$", "{   ", "ed{99999", "\\boxed{123", "\\boxed{4}", "}.", "}$", " 7", "{,}", "\\,", "\\!", "-", "gin{equation}$", "{align}$", "}\\end{cases}", "nd{cases}",
-    "d{ca", "ses}", "se", "in{cases}x\\end", "think>", "<th", "/think>$", "ightarrow", "ight)", "!", "*", "=", "><", "(i",
-    " \n\n \n", "}}}", "}}}}$", "xt{", "x^{2}$", ")}{(", "~~", "`x`", "\n\n\n\n", "%$", "a_b", "<|", "\\\\\\", "x{equation}$",
+    "12", "0", "{1", "{ 12", "{-", "{-1}", "{0}$", "{   ", "ed{99999", "\\boxed{123", "\\boxed{4}", "}.", "}$", " 7",
+    "{,}", "\\,", "\\!", "-", "gin{equation}$", "{align}$", "}\\end{cases}", "nd{cases}", "d{ca", "ses}", "se",
+    "in{cases}x\\end", "think>", "<th", "/think>$", "ightarrow", "ight)", "!", "*", "=", "><", "(i", " \n\n \n",
+    "}}}", "}}}}$", "xt{", "x^{2}$", ")}{(", "~~", "`x`", "\n\n\n\n", "%$", "a_b", "<|", "\\\\\\", "x{equation}$",
 ]  # fmt: skip
 
 
@@ -78,9 +79,9 @@ def test_every_text_can_be_finished(pieces: list[str], which: int) -> None:
     tracker = TRACKERS[which]
     frontier, seen = [living(tracker, pieces)], set()
     ways = [
-        *"}$)]0x1. \n`", "$$", "\\)", "\\]", "right.", "\\right.", "\\end{cases}", "\\end{list}", "\\end{equation}", "end{list}",
-        "end{cases}", "{cases}", "{list}", "\n```\n", "```\n", "``", "</think>", "begin{list}", "list}", "cases}", "{x}", "\\!",
-        "/think>", "think>", "00", "000", "\\end{align}", "equation}", "align}",
+        *"}$)]0x1. \n`", "$$", "\\)", "\\]", "right.", "\\right.", "\\end{cases}", "\\end{list}", "\\end{equation}",
+        "end{list}", "end{cases}", "{cases}", "{list}", "\n```\n", "```\n", "``", "</think>", "begin{list}", "list}",
+        "cases}", "{x}", "\\!", "/think>", "think>", "00", "000", "\\end{align}", "equation}", "align}",
     ]  # fmt: skip
     names = [state.top.name.decode() for state in frontier[0] if state.top is not None and state.top.name]
     ways += [f"\\end{{{name}}}" for name in names] + [f"{name}}}" for name in names] + [f"\n{name}\n" for name in names]
@@ -204,6 +205,11 @@ def test_the_text_so_far_is_gone_on_with() -> None:
     assert allowed(wrong)[256]
     with pytest.raises(ValueError):
         wrong.rollback(1)
+
+
+def test_depth_is_that_of_the_reading_with_the_least_open() -> None:
+    assert constraint("It costs $5").depth == 0
+    assert constraint(r"So \[ \frac{1}{\left( 2").depth == 3
 
 
 def test_only_what_the_spec_says_is_demanded() -> None:

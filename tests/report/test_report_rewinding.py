@@ -30,7 +30,10 @@ def test_each_is_told_under_its_turn() -> None:
         Rewinding(1, 6, 0, "repetition", "let through: 3 tries there were spent"),
     )
     first, second = text.index("Turn 1"), text.index("Turn 2")
-    back, through = text.index("Went back by 12 tokens to the 5 that stand: refuted"), text.index("Went on all the same")
+    back, through = (
+        text.index("Went back by 12 tokens to the 5 that stand: refuted"),
+        text.index("Went on all the same"),
+    )
     assert first < back < second < through
     assert "2 + 2 = 5: 4 is not 5" in text and "&lt;b&gt;bold" in text and "<b>bold" not in text
     assert "tokens thrown away" in text and "17" in text

@@ -17,7 +17,15 @@ from mathlete.ryanstream.engine import Engine
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
 from mathlete.ryanstream.speculative.early_exit import EarlyExitProposer
 from mathlete.ryanstream.speculative.exit_adapter import ExitAdapter, load_exit_adapter, save_exit_adapter
-from mathlete.ryanstream.speculative.exit_choice import StepTimes, choose_exit_layer, expected_speed_up, measure_times
+from mathlete.ryanstream.speculative.exit_choice import (
+    ExitChoice,
+    ExitLayer,
+    StepTimes,
+    choose_exit_layer,
+    expected_speed_up,
+    measure_times,
+    remembered_choice,
+)
 from mathlete.ryanstream.speculative.proposer import DraftSlot
 from mathlete.ryanstream.speculative.tree_growth import GrowthRule
 
@@ -142,6 +150,22 @@ def test_times_are_measured(engine: Engine) -> None:
     model = engine.runner.model
     times = measure_times(model, prompts(1)[0], engine.runner.cache, lambda: float(next(ticks)))
     assert times == StepTimes(0.0, 1.0, 0.0), "every pass took one tick"
+
+
+def test_a_choice_is_remembered(tmp_path: Path) -> None:
+    choice = ExitChoice((ExitLayer(1, 0.5, 0.25, 2, 1.25), ExitLayer(2, 0.75, 0.5, 1, 1.0)))
+    path = tmp_path / "there" / "choice.json"
+    measured: list[int] = []
+
+    def measure() -> ExitChoice:
+        measured.append(1)
+        return choice
+
+    assert [remembered_choice(path, measure) for _ in range(3)] == [choice] * 3 and len(measured) == 1
+    for spoiled in ("[", "{}", "[]", "[[1, 2]]", "null"):
+        path.write_text(spoiled)
+        assert remembered_choice(path, measure) == choice
+    assert len(measured) == 6
 
 
 def test_nothing_is_guessed_by_a_broken_model(engine: Engine) -> None:

@@ -94,7 +94,9 @@ def run(
         earlier.elapsed_s,
     )  # fmt: skip
     check(session, attempts, 32)
-    assert outcome.stats["num_tokens"] == sum(a.num_tokens for a in session.attempts()[len(earlier.problems["p"].attempts) :])
+    assert outcome.stats["num_tokens"] == sum(
+        a.num_tokens for a in session.attempts()[len(earlier.problems["p"].attempts) :]
+    )
     assert seen[-1].num_tokens == outcome.stats["num_tokens"], "every candidate's tokens count"
     return session
 

@@ -21,7 +21,8 @@ VERDICTS = [
     (r"$12 \times 13 = 154$", "REFUTED"),
     (r"$\frac{1}{3} = 0.333$", "SUPPORTED"),
     ("2/3 = 0.66", "UNKNOWN"),  # cut off, not rounded
-    ("1/3 = 0.5", "UNKNOWN"),  # 0.5 may stand for 0.4
+    ("2/5 = 0.5", "UNKNOWN"),  # 0.5 may stand for 0.4
+    ("1/3 = 0.5", "REFUTED"),
     ("1/3 = 0.43", "REFUTED"),
     ("100 / 3 = 33.333333333333336", "SUPPORTED"),  # as a program prints it
     ("0.1 + 0.2 = 0.3", "PROVED"),
@@ -172,7 +173,11 @@ def arithmetic(draw: st.DrawFn, depth: int = 3) -> tuple[str, Fraction]:
 def test_closed_equations_against_python(expression: tuple[str, Fraction], error: int) -> None:
     text, value = expression
     told = value + error
-    right = rf"\frac{{{told.numerator}}}{{{told.denominator}}}" if told >= 0 else f"0 - \\frac{{{-told.numerator}}}{{{told.denominator}}}"
+    right = (
+        rf"\frac{{{told.numerator}}}{{{told.denominator}}}"
+        if told >= 0
+        else f"0 - \\frac{{{-told.numerator}}}{{{told.denominator}}}"
+    )
     for claim in claims_in(rf"$1 \cdot {text} = {right}$"):
         verdict = judge(claim, None).verdict
         if error:

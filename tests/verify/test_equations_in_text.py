@@ -22,10 +22,11 @@ TAKEN = [
     (r"$$\begin{aligned} 2+3 &= 5 \\ &= 6 - 1 \end{aligned}$$", []),  # in an environment that is not known: unread
     ("\\begin{align*}\n(x+1)^2 &= x^2+2x+1 \\\\\n&= x(x+2)+1\n\\end{align*}", 2),
     (r"$2^{10} \equiv 2 \pmod 7$", [r"2^{10} \equiv 2 \pmod 7"]),
+    ("**Total:** 2 + 3 = **5**.", ["2 + 3 = **5"]),
     (r"so \boxed{2+3 = 5}", []),
     (r"$\boxed{2+3 = 5}$", ["2+3 = 5"]),
     ("n = 2 * 3 + 1 = 7", ["2 * 3 + 1 = 7"]),
-    ("5 + 3 = 8 (apples), and so 2 * 8 = **16**", ["5 + 3 = 8"]),
+    ("5 + 3 = 8 (apples), and so 2 * 8 = 16", ["5 + 3 = 8", "2 * 8 = 16"]),
     ("There are 3000 ÷ (5+1) = 500 women", ["3000 ÷ (5+1) = 500"]),
     ("(so 2 + 3 = 5)", ["2 + 3 = 5"]),
     (r"$\frac{200(199)}{2} = 19900$", [r"\frac{200(199)}{2} = 19900"]),
@@ -34,7 +35,7 @@ TAKEN = [
 LEFT_ALONE = [
     "Let $x = 3$.",
     "where $n = 2k+1$ is odd",
-    "$x := 2 + 3 = 5$" if False else "$y := x + 1$",
+    "$y := x + 1$",
     "if $x^2 = x + 2$ then",
     "suppose that $a + b = b + a + 1$",
     "$f(x) = 2x + 1$ and f(2) = 5, f(2) + 1 = 6",
@@ -71,7 +72,7 @@ def test_takes_claims_with_their_places(text: str, expected: list[str] | int) ->
     if isinstance(expected, int):
         assert len(claims) == expected
     else:
-        assert [claim.text for claim in claims if not claim.doubt] == expected
+        assert [claim.text for claim in claims if claim.doubt in (None, "modular")] == expected
 
 
 @pytest.mark.parametrize("text", LEFT_ALONE)
@@ -121,7 +122,8 @@ def test_zones_are_in_order_and_do_not_overlap(pieces: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["$", "\\[", "(", "{", "1+", "2=", "\\frac{", "`", "\\begin{align}", "= ", "x", "\n", "|", "٣", "1,", "$1 "]
+    "piece",
+    ["$", "\\[", "(", "{", "1+", "2=", "\\frac{", "`", "\\begin{align}", "= ", "x", "\n", "|", "٣", "1,", "$1 "],
 )
 def test_hostile_repetition_takes_no_time(piece: str) -> None:
     text = (piece * MAX_TEXT_CHARS)[:MAX_TEXT_CHARS]

@@ -87,7 +87,7 @@ def print_speculation(rows: Sequence[Row], console: Console) -> None:
     lines = [f"{row['method']}: {row['guesses']}" for row in rows]
     lines.append(
         f"off, on: tokens/s of {first['attempts']} attempts at once, {first['new_tokens']} tokens each; accepted: of "
-        f"the drafted; drafted: of all computed; {first['threads']} threads, {first['kernels']} kernels, {first['model']}"
+        f"the drafted; drafted: of all; {first['threads']} threads, {first['kernels']} kernels, {first['model']}"
     )
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -95,8 +95,10 @@ class ConstraintLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
-        """Raise `ValueError` for arguments that cannot be read; vLLM refuses the request then."""
-        constraint_request(sampling_params)
+        """Raise `ValueError` for what cannot be read or not be kept to; vLLM refuses the request then."""
+        asked = constraint_request(sampling_params)
+        if asked is not None and sampling_params.thinking_token_budget is not None:
+            raise ValueError("a constrained request cannot have a thinking_token_budget: it forces tokens")
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         """Sort the model's vocabulary; called by vLLM.

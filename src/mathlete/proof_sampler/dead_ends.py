@@ -1,7 +1,7 @@
 """Where a step of running text ends, and which texts lead nowhere. Pure; knows no generator.
 
-Words: a *step* is a stretch of text up to a blank line, up to a sentence end that a logical keyword follows, or one
-fenced block of code. A *dead end* is found in a step and says how far to go back: to the start of the first text that
+Words: a *step* is a stretch of text up to a blank line, to the next item of a list, or to a sentence end that a logical
+keyword follows; or it is one fenced block of code. A *dead end* is found in a step and says how far to go back: to the start of the first text that
 should not be there.
 """
 
@@ -21,7 +21,8 @@ _KEYWORDS = (
     "However|But|Similarly|First|Second|To find|Substitut\\w+|Note"
 )
 _PROSE_END = re.compile(
-    rf"(?P<blank>\n[ \t]*\n)|(?P<fence>^[ \t]*`{{3,}}[\w+-]*[ \t]*$)|(?P<sentence>[.!?:;](?=(?:[ \t]+|[ \t]*\n[ \t]*)(?:{_KEYWORDS})\b))",
+    rf"(?P<blank>\n[ \t]*\n)|(?P<item>\n(?=[ \t]*(?:\d+[.)]|[-*] +\*\*)[ \t]*\S))|"
+    rf"(?P<fence>^[ \t]*`{{3,}}[\w+-]*[ \t]*$)|(?P<sentence>[.!?:;](?=(?:[ \t]+|[ \t]*\n[ \t]*)(?:{_KEYWORDS})\b))",
     re.MULTILINE,
 )
 _FENCE = re.compile(r"^[ \t]*`{3,}[\w+-]*[ \t]*$", re.MULTILINE)

@@ -41,11 +41,11 @@ _LAST_WORD = re.compile(r"([A-Za-z]+)\W*$")
 _EQUATION = re.compile(r"(?<![<>!=:~≠])=(?!=)")
 _LETTER = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*=")
 _CONCLUDED = re.compile(
-    r"\b(?:so|thus|therefore|hence|get|find|obtain|conclude|gives|yields|implies)\b[^=<>]*?"
-    r"(?:[A-Za-z,:]\s+|[A-Za-z,:]\s*(?:\$|\\\()\s*)(?<!\b[A-Za-z] )(?<!\\times )(?<!\\cdot )([A-Za-z])\s*=\s*"
-    r"(-?[0-9]+)\s*(?:\$|\\[)\]])?\s*$",
+    r"\b(?:so|thus|therefore|hence|get|find|obtain|conclude|gives|yields|implies)\b[^=<>]*?(?<![A-Za-z\\^_])"
+    r"(?P<letter>[A-Za-z])\s*=\s*(?P<value>-?[0-9]+)\s*(?:\$|\\[)\]])?\s*$",
     re.IGNORECASE,
 )
+_STANDS_ALONE = re.compile(r"(?:(?<!\\)\b[A-Za-z]{2,}|[,:])\s*(?:\s|\$|\\\()$")
 _DOUBT = re.compile(
     r"\b(?:if|suppose|assum\w+|let|unless|whether|when\w*|would|could|should|might|check|test|try|trying|want|need|for|given"
     r"|approx\w*|about|round\w*|estimat\w*)\b|≈|\?",
@@ -65,6 +65,9 @@ _OTHER_CASE = re.compile(
     r"next|new|now|after\w*|before|initial\w*|step|try|test|check|solutions?|roots?|values?|possib\w*|instead|wait|but|"
     r"however|not|becomes?|increment\w*|say|choose|take|set|similarly|likewise|option\w*|range\w*|minimum|maximum)\b|\|",
     re.IGNORECASE,
+)
+_MEASURED = re.compile(
+    r"[0-9]\s*(?:h|hrs?|hours?|min|minutes?|days?|weeks?|months?|years?|foot|feet|ft|yards?|pounds?|lbs?|dollars?|degrees?)\s*$"
 )
 _OPERATION_WORDS = frozenset(
     "of twice half double triple times plus minus by from and per over than to square squared cubed divided multiplied "
@@ -216,8 +219,9 @@ def _judged(state: EquationState, text: str, start: int, end: int) -> EquationSt
     if not state.is_modular and not (state.follows_number or _ends_in_number_and_comma(text)):
         found.extend(_false_arithmetic(sides, start, end))
     conclusion = _CONCLUDED.search(plain)
-    if conclusion is not None and not _OTHER_CASE.search(text) and text.rstrip(" \t")[-1:] in (".", "\n", ";"):
-        letter, value = conclusion[1], int(conclusion[2])
+    is_alone = conclusion is not None and _STANDS_ALONE.search(plain, 0, conclusion.start("letter")) is not None
+    if conclusion is not None and is_alone and not _OTHER_CASE.search(text) and text[-1:] in (".", "\n", ";"):
+        letter, value = conclusion["letter"], int(conclusion["value"])
         before = dict(state.values).get(letter, value)
         if before != value:
             found.append(Contradiction("value", start, end, f"{letter} = {value}, but {letter} = {before} before"))
@@ -248,7 +252,8 @@ def _arithmetic_at_end(side: str) -> str | None:
     found = _ARITHMETIC_END.search(side)
     if found is None:
         return None
-    before, text = side[: found.start()], found[0].replace(r"\left", "").replace(r"\right", "")
+    start = found.start() + (found[0].startswith("(") and side[: found.start()].endswith("\\"))  # "\\(" is no bracket
+    before, text = side[:start], side[start:].replace(r"\left", "").replace(r"\right", "")
     before += text[: len(text) - len(text.lstrip())]
     text = text.strip()
     if not re.search(r"[0-9]\D*[-+*/^×·÷tc]\D*[0-9]", text):
@@ -258,8 +263,14 @@ def _arithmetic_at_end(side: str) -> str | None:
         is_word = word is not None and before.rstrip("$\\([ ").endswith(word[1])
         if text[0] not in "0123456789(" or not (is_word or before.rstrip().endswith((":", "$", "\\(", "\\["))):
             return None
-        if word is not None and is_word and (len(word[1]) == 1 or word[1].lower() in _OPERATION_WORDS or not before[-1] in " $([{\\\n\t"):
+        if (
+            word is not None
+            and is_word
+            and (len(word[1]) == 1 or word[1].lower() in _OPERATION_WORDS or before[-1] not in " $([{\\\n\t")
+        ):
             return None
+        if _MEASURED.search(before):
+            return None  # 2 hours 20 + 10
         if not is_word and re.search(r"[0-9+\-*/^=]\s*$", before.rstrip().rstrip("$\\([: ")):
             return None
     if re.fullmatch(r"[0-9]+[-/][0-9]+", text):

@@ -16,7 +16,9 @@ from typing import NamedTuple
 from mathlete.core.problem import Problem
 
 _FENCED = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
-_NUMBER = re.compile(r"(?<![\w.])[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![\w,])|(?<![\w.])[0-9]{1,40}(?:\.[0-9]{1,40})?(?!\w)")
+_NUMBER = re.compile(
+    r"(?<![\w.])[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![\w,])|(?<![\w.])[0-9]{1,40}(?:\.[0-9]{1,40})?(?!\w)"
+)
 _CONCLUSIONS = re.compile(r"\b(therefore|thus|hence|consequently|it follows that|we conclude)\b", re.IGNORECASE)
 _REASONS = re.compile(
     r"\b(since|because|suppose|assume|let|by induction|by contradiction|without loss of generality|given that)\b",

@@ -33,7 +33,7 @@ from mathlete.ryanstream.speculative.eagle import EagleProposer
 from mathlete.ryanstream.speculative.eagle_head import load_eagle_head, place_eagle_head
 from mathlete.ryanstream.speculative.early_exit import EarlyExitProposer
 from mathlete.ryanstream.speculative.exit_adapter import load_exit_adapter
-from mathlete.ryanstream.speculative.exit_choice import MEASURED_TEXT, choose_exit_layer
+from mathlete.ryanstream.speculative.exit_choice import MEASURED_TEXT, ExitChoice, choose_exit_layer, remembered_choice
 from mathlete.ryanstream.speculative.ngram import NgramProposer
 from mathlete.ryanstream.speculative.proposer import Proposer
 from mathlete.ryanstream.speculative.sibling_suffix import SiblingSuffixProposer
@@ -192,9 +192,9 @@ def _load_early_exit(target: Target) -> LoadedProposer:
         adapter = adapter.to(rank.weights.embedding.device)
         description = f"layer {exit_layer} of {rank.shape.num_layers}, trained"
     if exit_layer is None:
-        _weights_for(target)(1)
-        text = target.tokenizer.encode(MEASURED_TEXT)
-        choice = choose_exit_layer(runner.model, text, rank.kv_dtype, config.num_speculative_tokens)
+        if rank.shape.num_layers == 1:
+            raise ModelError("a model of one layer cannot guess with fewer layers; choose another speculative method")
+        choice = remembered_choice(_calibration(target, f"exits:{config.num_speculative_tokens}"), _exits(target))
         exit_layer, description = choice.exit_layer, choice.describe()
         if exit_layer is None:
             return LoadedProposer(None, f"early exit: {description}")
@@ -249,14 +249,34 @@ def _step_curve(target: Target) -> StepCurve | None:
     task, rank = target.task, target.rank
     if task.config.tensor_parallel > 1 or (task.config.batch_invariant and rank.kernels is None):
         return None
+    model = target.runner.model
+    return remembered_curve(
+        _calibration(target, "steps"),
+        _CURVE_ROWS,
+        lambda: measure_curve(model, rank.kv_dtype, _weights_for(target)),
+    )
+
+
+def _exits(target: Target) -> Callable[[], ExitChoice]:
+    """Measures where to leave, with the weights that decode."""
+
+    def measure() -> ExitChoice:
+        _weights_for(target)(1)
+        text = target.tokenizer.encode(MEASURED_TEXT)
+        depth = target.task.config.num_speculative_tokens
+        return choose_exit_layer(target.runner.model, text, target.rank.kv_dtype, depth)
+
+    return measure
+
+
+def _calibration(target: Target, what: str) -> Path:
+    """Where a measurement of the target on this machine is kept."""
+    task, rank = target.task, target.rank
     named = (
-        f"steps:{rank.checkpoint.path.name}:{task.config.precision}:{rank.kv_dtype}:{processor_name()}:"
+        f"{what}:{rank.checkpoint.path.name}:{task.config.precision}:{rank.kv_dtype}:{processor_name()}:"
         f"{task.config.num_threads or available_cores()}:{rank.kernels.name if rank.kernels else rank.description}"
     )
-    path = task.cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
-    return remembered_curve(
-        path, _CURVE_ROWS, lambda: measure_curve(target.runner.model, rank.kv_dtype, _weights_for(target))
-    )
+    return task.cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
 
 
 def _weights_for(target: Target) -> Callable[[int], None]:

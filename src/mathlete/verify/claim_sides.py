@@ -20,8 +20,13 @@ _OPERATOR_WORDS = frozenset(
 )
 _CONTINUING_WORDS = frozenset(
     "times hundred thousand million billion trillion dozen dozens mod modulo remainder r plus minus over divided "
-    "multiplied squared cubed of percent x choose factorial and".split()
+    "multiplied squared cubed of percent x choose factorial".split()
 )
+_UNITS = frozenset(
+    "hour hours hr hrs h minute minutes min day days week weeks month months year years foot feet ft yard yards pound "
+    "pounds lb lbs dollar dollars degree degrees m km kg".split()
+)
+_BEHIND_AND = frozenset("a one two three half another".split())
 _OPERATOR_BEFORE = re.compile(r"[-+*/^×·÷=(]\s*$")
 _OPERATOR_BEHIND = re.compile(r"\\?\$?\s*(?:\$\s*)?(?:[!%°^+*/×·÷(]|-\s*[0-9$\\(]|\\%)")
 
@@ -64,10 +69,14 @@ def left_core(tokens: Sequence[MathToken], start: int, stop: int, is_latex: bool
             return range(0)
         if first - start > 1 and tokens[first - 2].kind == "operator":
             return range(0)  # "/ metre 3 = ..."
+        if first - start > 1 and tokens[first - 2].kind == "number" and before.text in _UNITS:
+            return range(0)  # "2 hours 20 + 10 = 150"
         if before.end == head.start and (head.kind == "open" or not is_latex):
             return range(0)  # f(2)
     elif start > 1 and (tokens[start - 2].kind == "operator" or _splits_number(tokens, start - 1)):
         return range(0)  # "2 + . 84 = ...", "14, 400 / 80 = ..."
+    elif start > 0 and tokens[start - 1].kind == "close" and tokens[first].kind == "operator":
+        return range(0)  # ") + 1 = ...", of a bracket that was opened elsewhere
     return range(first, stop)
 
 
@@ -88,11 +97,20 @@ def right_core(tokens: Sequence[MathToken], start: int, stop: int, end: int, is_
         behind = tokens[last]
         if behind.kind == "other" or (behind.kind == "word" and behind.text.split()[:1] == []):
             return range(0)
-        if behind.kind == "word" and behind.text.split()[0] in _CONTINUING_WORDS:
+        if behind.kind == "word" and _continues(tokens, last):
             return range(0)
     if _splits_number(tokens, last):
         return range(0)
     return range(start, last)
+
+
+def _continues(tokens: Sequence[MathToken], index: int) -> bool:
+    """Whether the word at `index` goes on with the number before it: "= 3 thousand", "= 3 and a half"."""
+    word = tokens[index].text.split()[0]
+    if word != "and":
+        return word in _CONTINUING_WORDS
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    return following is not None and (following.kind == "number" or following.text in _BEHIND_AND)
 
 
 def _splits_number(tokens: Sequence[MathToken], index: int) -> bool:

@@ -146,10 +146,11 @@ def _habit(claim: Claim, left: Expression, right: Expression, values: tuple[Frac
     if (
         not claim.is_latex
         and len(claim.left) == 3
-        and claim.left[-1].end - claim.left[0].start == sum(token.end - token.start for token in claim.left)
-        and claim.left[1].text in ("-", "/")
+        and claim.left[1].text == "-"
+        and claim.left[0].end == claim.left[1].start
+        and claim.left[1].end == claim.left[2].start
     ):
-        return "maybe a range or a date"
+        return "maybe a range"
     return None
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from mathlete.verify.claim_context import Doubt, doubt_about
@@ -64,16 +65,17 @@ def claims_in(text: str) -> tuple[Claim, ...]:
     """The claims of a text, in order of their relation signs; none of one longer than `MAX_TEXT_CHARS`."""
     if len(text) > MAX_TEXT_CHARS:
         return ()
-    claims: list[Claim] = []
+    claims = list(islice(_all_claims(text), MAX_CLAIMS))
+    return tuple(sorted(claims, key=lambda claim: (claim.right[0].start, claim.start)))
+
+
+def _all_claims(text: str) -> Iterator[Claim]:
     for zone in zones(text):
         if zone.kind == "code":
             continue
         tokens = _tokens(text, zone)
         for clause in clauses(tokens):
-            claims.extend(_claims_of(text, tokens, clause, zone))
-            if len(claims) >= MAX_CLAIMS:
-                break
-    return tuple(sorted(claims, key=lambda claim: (claim.right[0].start, claim.start))[:MAX_CLAIMS])
+            yield from _claims_of(text, tokens, clause, zone)
 
 
 def _tokens(text: str, zone: Zone) -> list[MathToken]:
@@ -165,8 +167,12 @@ def _says_something(
 
 
 def _is_definition(left: Sequence[MathToken], right: Sequence[MathToken]) -> bool:
-    """Whether one side is a letter alone: its value, not a step."""
-    return any(len(side) == 1 and side[0].kind == "symbol" for side in (left, right))
+    """Whether one side is a letter alone or f(x): its value or its definition, not a step."""
+    return any(
+        side[0].kind == "symbol"
+        and (len(side) == 1 or (len(side) == 4 and side[1].text == "(" and side[3].text == ")"))
+        for side in (left, right)
+    )
 
 
 def _has_unit(tokens: Sequence[MathToken], left: range, right: range, end: int) -> bool:

@@ -1,7 +1,7 @@
 r"""Where in a text the mathematics stands: formulas between LaTeX's delimiters, plain sentences, and code.
 
 Knows delimiters only. A dollar sign opens a formula as in Pandoc: something other than white space follows at once,
-and the closing one has no white space before and no digit behind it; so "$3 + $4 = $7" is money. Linear in the
+and the next one has no white space before and no digit behind it; so "$3 + $4 = $7" is money. Linear in the
 length of the text.
 """
 
@@ -22,7 +22,7 @@ _OPENING = re.compile(
     r"|eqnarray|aligned|split|multline)\*?)\}",
     re.MULTILINE,
 )
-_INLINE_END = re.compile(r"(?<![\s\\])\$(?![0-9])|\n[ \t]*\n")
+_INLINE_END = re.compile(r"(?<!\\)(?P<space>\s?)\$(?P<digit>[0-9]?)|\n[ \t]*\n")
 _FENCE_END = re.compile(r"^[ \t]*(?:```|~~~)[ \t]*$", re.MULTILINE)
 
 
@@ -63,7 +63,7 @@ def _closed(text: str, opening: re.Match[str], missing: set[str]) -> tuple[Zone,
         return Zone("code", start, end.start() if end else len(text)), end.end() if end else len(text)
     if kind == "inline":
         closing = _INLINE_END.search(text, start, start + MAX_FORMULA_CHARS)
-        if closing is None or "\n" in closing[0]:
+        if closing is None or closing[0] != "$":
             return None
         return Zone("latex", start, closing.start()), closing.end()
     closer = {

@@ -147,6 +147,7 @@ class SymbolicVerifier:
             for message in worker.process.receive():
                 if not self._take(worker, message):
                     worker.process.failed = True
+                    break
             if worker.process.failed:
                 self._lose(worker, "crash")
             elif self._is_late(worker):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -59,10 +62,15 @@ class ExitChoice:
     """What was measured.
 
     Attributes:
-        layers: every place to leave at, the lowest first.
+        layers: every place to leave at, the lowest first; at least one.
     """
 
     layers: tuple[ExitLayer, ...]
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` where there is no layer to leave at."""
+        if not self.layers:
+            raise ValueError("a model of one layer cannot be left early")
 
     @property
     def best(self) -> ExitLayer:
@@ -90,7 +98,7 @@ def choose_exit_layer(
 
     Args:
         model: the target, with the weights that decode.
-        token_ids: the text, at least two tokens.
+        token_ids: the text.
         kv_dtype: of the target's cache.
         max_depth: guesses in a row at most.
         times: what a pass costs; measured when None.
@@ -102,6 +110,28 @@ def choose_exit_layer(
     return ExitChoice(
         tuple(_judged(i, a, model.config.num_layers, times, max_depth) for i, a in enumerate(agreements, 1))
     )
+
+
+def remembered_choice(path: Path, measure: Callable[[], ExitChoice]) -> ExitChoice:
+    """The choice kept at `path`, or, when there is none, one measured and kept there.
+
+    A file that cannot be read or written only costs the measurement: it is a cache.
+    """
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return ExitChoice(tuple(ExitLayer(int(a), float(b), float(c), int(d), float(e)) for a, b, c, d, e in kept))
+    except (OSError, ValueError, TypeError):
+        pass
+    choice = measure()
+    partial = path.with_name(f"{path.name}.{time.monotonic_ns()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(choice.layers), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return choice
 
 
 def expected_speed_up(agreement: float, cost: float, further_row: float, depth: int) -> float:

@@ -167,13 +167,15 @@ class GrowingDraft:
     def _of(self, node: int, after: NextToken) -> list[_Child]:
         """The candidates that follow a node."""
         q = likeliest_at(after, self.request.sampling.temperature, self._vocab_size)
-        if after.token_id < 0 or after.token_id >= self._vocab_size or not q.token_ids:
+        if after.token_id < 0 or not q.token_ids:
             return []
         above = 1.0 if node == ROOT else self._products[node]
         known = dict(zip(q.token_ids, q.probs, strict=True))
         if self._draws:
             token_id = _draw(q, self.request.sampling, self.place(node))
             return [_Child(above * known[token_id], node, token_id, max(q.probs), q)]
+        if after.token_id >= self._vocab_size:
+            return []
         own = known.pop(after.token_id, 0.0)  # outside the likeliest: nothing is known but that it is unlikely
         if self._rule.width == 1:
             children = [_Child(above * own, node, after.token_id, own, None)]

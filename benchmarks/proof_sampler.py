@@ -4,10 +4,11 @@ usage: proof_sampler.py RESULTS.jsonl [--problems FILE ...] [--num-problems 60] 
                         [--arms off,constraints,backtracking,beam] [--model NAME] [--max-tokens 640] [--minutes M]
        proof_sampler.py RESULTS.jsonl --analyse
 
-Every arm runs through the driver that `mathlete evaluate` runs, on one loaded engine, w8a8. The beam has one attempt for
-each `beam width` attempts of the others. Problems are taken in blocks, and each block goes through all arms before the
-next (the order of arms turns from block to block), so that whenever it is stopped the arms have had the same problems.
-A line is written for each problem, arm and seed as its block ends; started again, what is there is not done again.
+Every arm runs through the driver that `mathlete evaluate` runs, on one loaded engine, w8a8. The beam has one attempt
+for each `beam width` attempts of the others. Problems are taken in blocks, and each block goes through all arms before
+the next (the order of arms turns from block to block), so that whenever it is stopped the arms have had the same
+problems. A line is written for each problem, arm and seed as its block ends; started again, what is there is not done
+again.
 Before it begins it says which difference it can find (`proof_sampler_analysis.py`); at the end it prints the table.
 """
 
@@ -55,16 +56,16 @@ class ListSink:
     events: list[TraceEvent] = field(default_factory=list)
 
     def append(self, event: TraceEvent) -> None:
+        """Keep one event."""
         self.events.append(event)
 
 
 def choose_tasks(files: Sequence[Path], num: int, seed: int = 0) -> list[Task]:
-    """As many from each file as it has, up to an even share of what is left; the smaller files first, in seeded order."""
+    """An even share from each file, of the smallest (the hardest here) at most a third of all; in seeded order."""
     pools = sorted((list(load_tasks(path, require_gold=True).tasks) for path in files), key=len)
     chosen: list[Task] = []
     for place, pool in enumerate(pools):
         share = (num - len(chosen)) // (len(pools) - place)
-        # the smallest file is the hardest set here: no more than a third of all
         share = min(share, num // 3) if place == 0 and len(pools) > 1 else share
         chosen += random.Random(seed).sample(pool, min(share, len(pool)))
     random.Random(seed + 1).shuffle(chosen)
@@ -129,8 +130,8 @@ def describe_plan(num_problems: int, args: argparse.Namespace) -> str:
     sd = expected_paired_sd([PASS_RATE], args.attempts * len(args.seeds))
     return (
         f"{num_problems} problems x {args.attempts} attempts x {len(args.seeds)} seeds: if an attempt is right with "
-        f"{PASS_RATE:.0%}, the paired difference of pass@1 varies by {sd:.3f} from problem to problem by sampling alone, "
-        f"and a true difference of {detectable_difference(num_problems, sd):.3f} is found with 80 % power"
+        f"{PASS_RATE:.0%}, the paired difference of pass@1 varies by {sd:.3f} from problem to problem by sampling "
+        f"alone, and a true difference of {detectable_difference(num_problems, sd):.3f} is found with 80 % power"
     )
 
 
@@ -148,7 +149,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def run(args: argparse.Namespace, console: Console) -> None:
     """All arms over all blocks, until done or out of time."""
     tasks = choose_tasks(args.problems, args.num_problems)
-    console.print(describe_plan(len(tasks), args), highlight=False)
+    console.print(describe_plan(len(tasks), args), highlight=False, soft_wrap=True)
     done = {(row["arm"], row["seed"], row["problem_id"]) for row in read_lines(args.results)}
     base = RunConfig(
         command="evaluate", source=None, model=args.model, budget_s=12 * 3600.0, attempts=args.attempts,

@@ -245,8 +245,8 @@ def read_cell(data: Mapping[str, Any]) -> Cell:
 def describe(figures: Sequence[ArmFigures]) -> str:
     """The figures as a Markdown table, with the differences below."""
     lines = [
-        "| arm | problems | attempts | pass@1 | majority at equal tokens | no answer | unparsable code | tokens/attempt "
-        "| discarded | rewinds/attempt |",
+        "| arm | problems | attempts | pass@1 | majority at equal tokens | no answer | unparsable code "
+        "| tokens/attempt | discarded | rewinds/attempt |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for item in figures:

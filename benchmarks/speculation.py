@@ -86,15 +86,15 @@ class Engines:
     """One engine a method, loaded when it is first needed and kept: their weights are the same mapped files."""
 
     args: argparse.Namespace
-    loaded: dict[str, LoadedEngine] = field(default_factory=dict)
+    loaded: dict[str, LoadedEngine | None] = field(default_factory=dict)
 
-    def of(self, text: str) -> LoadedEngine:
-        """Raises what `load_engine` raises, and `SystemExit` when the method would not guess anything."""
+    def of(self, text: str) -> LoadedEngine | None:
+        """None when the method would guess nothing. Raises what `load_engine` raises."""
         if text not in self.loaded:
             self.loaded[text] = self._load(text)
         return self.loaded[text]
 
-    def _load(self, text: str) -> LoadedEngine:
+    def _load(self, text: str) -> LoadedEngine | None:
         args, method, store = self.args, Method.parse(text), ModelStore()
         draft_path = None
         if method.name in _MODEL_GUESSES:
@@ -108,7 +108,8 @@ class Engines:
         )  # fmt: skip
         loaded = load_engine(store.ensure(args.model).path, store.cache_dir, config, lambda what, done, total: None)
         if loaded.engine.speculation is None:
-            raise SystemExit(f"{text}: {loaded.speculation}; leave it out of --methods")
+            print(f"{text} is {loaded.speculation}: left out", flush=True)
+            return None
         if method.control == "published":
             loaded.engine.speculation.depth = PublishedDepth()
         print(f"{text}: {loaded.speculation}, {loaded.kernels} kernels", flush=True)
@@ -157,10 +158,12 @@ def _measure(args: argparse.Namespace) -> None:
         if args.minutes is not None and spent_s > 60 * args.minutes:
             print(f"stopped after {spent_s / 60:.0f} minutes with {len(left) - number} pairs to go", flush=True)
             return
-        # of every kind of pair, half have speculation first
+        if (loaded := engines.of(job.method)) is None:
+            continue
         place = list(problems).index(job.problem) + args.methods.index(job.method)
-        pair = _run(engines.of(job.method), problems[job.problem], job, args.new, off_first=place % 2 == 0)
-        _append(args.results, job, pair, off_first=place % 2 == 0)
+        off_first = place % 2 == 0  # of every kind of pair, half have speculation first
+        pair = _run(loaded, problems[job.problem], job, args.new, off_first=off_first)
+        _append(args.results, job, pair, off_first=off_first)
         to_go_s = (time.monotonic() - start_s) / (number + 1) * (len(left) - number - 1)
         print(
             f"{len(jobs) - len(left) + number + 1}/{len(jobs)} {job.problem} x {job.attempts} {job.method}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import json
 import os
 import sys
 import time
@@ -49,6 +50,11 @@ def peers() -> ModuleType:
 @pytest.fixture(scope="module")
 def quality() -> ModuleType:
     return module("quality")
+
+
+@pytest.fixture(scope="module")
+def speculation() -> ModuleType:
+    return module("speculation")
 
 
 @pytest.fixture
@@ -152,3 +158,33 @@ def test_the_text_of_problems_and_of_plain_files(quality: ModuleType, tmp_path: 
 
 def test_the_default_text_is_long_enough_for_several_windows(quality: ModuleType) -> None:
     assert len(quality._DEFAULT_TEXT.read_text().split()) > 1500
+
+
+def speculation_line(problem: str, attempts: int, on_s: float) -> str:
+    run = {"steps": 4, "draws": 4, "drafted": 6, "accepted": 0, "token_ids": [[1, 2, 3, 4]] * attempts}
+    row = {"problem": problem, "method": "ngram", "attempts": attempts, "off_first": True, "identical": True}
+    return json.dumps({**row, "on": {"seconds": on_s, **run}, "off": {"seconds": 2.0, **run}}) + "\n"
+
+
+def test_pairs_are_read_back_and_a_line_that_was_cut_off_is_left_out(speculation: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    assert speculation.read_pairs(path) == {}
+    whole = speculation_line("a", 1, 1.0) + speculation_line("a", 4, 4.0) + speculation_line("b", 4, 1.0)
+    path.write_text(whole + speculation_line("b", 1, 1.0)[:50])
+    pairs = speculation.read_pairs(path)
+    assert list(pairs) == [("a", "ngram", 1), ("a", "ngram", 4), ("b", "ngram", 4)]
+    assert path.read_text() == whole, "a line that was cut off would spoil the next"
+    one, four = speculation.summaries(pairs)
+    assert (one["attempts"], one["pairs"], one["speedup"], one["worst_problem"]) == (1, 1, 2.0, "a")
+    assert (four["attempts"], four["pairs"], four["worst_problem"]) == (4, 2, "a")
+    path.write_text("{}{\n" + whole)
+    with pytest.raises(SystemExit, match="line 1: not JSON"):
+        speculation.read_pairs(path)
+
+
+def test_methods_of_guessing_and_their_options(speculation: ModuleType) -> None:
+    method = speculation.Method.parse
+    assert method("draft+w4+fixed") == speculation.Method("draft", "fixed", 4)
+    assert method("suffix+published").control == "published" and method("ngram").control == "adaptive"
+    with pytest.raises(SystemExit, match="'often' is none of fixed, published, wN"):
+        method("ngram+often")

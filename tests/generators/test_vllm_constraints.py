@@ -37,7 +37,7 @@ def vllm_python() -> str:
 
 def args(text_so_far: str) -> dict[str, Any]:
     """What `vllm_constraints.constraint_args` gives; that module cannot be imported without vLLM."""
-    spec = {"brackets": True, "answer_format": True, "equations": False, "max_depth": 32}
+    spec = {"brackets": True, "answer_format": True, "max_depth": 32}
     kind = {"type": "integer", "low": 0, "high": 999}
     return {"mathlete_constraint": {"spec": spec, "answer_kind": kind, "text_so_far": text_so_far}}
 

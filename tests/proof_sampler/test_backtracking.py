@@ -26,6 +26,9 @@ GOOD = "We add: 2 + 2 = 4.\n\nSo it holds for all of them.\n\nThe answer is 4, a
 BAD = "We add: 2 + 2 = 5.\n\nSo it holds for all of them.\n\nThe answer is 5, and that is all there is to say."
 
 
+REFUTED = Evidence("scripted", "2 + 2 = 5", "REFUTED", detail="4 is not 5")
+
+
 @dataclass
 class ScriptedChecker:
     """Refutes every text that contains "= 5", `delay` polls after it was asked."""
@@ -155,6 +158,28 @@ def test_a_late_verdict_throws_more_away_and_waiting_for_it_does_not() -> None:
     assert late.completion.text == GOOD and late.completion.usage.discarded == 13
     waited = run(bad_until(2), ScriptedChecker(delay=5), BacktrackingConfig(wait=True))
     assert waited.completion.text == GOOD and waited.completion.usage.discarded == 8
+
+
+def test_a_verdict_is_waited_for_once_only() -> None:
+    """By a clock that only `sleep` moves: two steps with an equation, half a second each, then no more."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    config = BacktrackingConfig(wait=True, wait_s=0.5)
+    generator = BacktrackingGenerator(
+        ScriptedGenerator(lambda asked: GOOD.replace("So it holds", "So 1 = 1 holds")),
+        ScriptedChecker(delay=100_000),
+        config,
+        clock=lambda: now[0],
+        sleep=sleep,
+    )
+    generator.submit(GenerateRequest("a", (Message("user", "?"),), SamplingParams(seed=7)))
+    while not any(isinstance(event, Finished) for event in generator.events(0.0)):
+        assert now[0] < 2.0
+    assert 1.0 <= now[0] < 1.1
+    generator.close()
 
 
 def test_a_verdict_after_the_end_changes_nothing() -> None:

@@ -207,11 +207,6 @@ def test_the_text_so_far_is_gone_on_with() -> None:
         wrong.rollback(1)
 
 
-def test_depth_is_that_of_the_reading_with_the_least_open() -> None:
-    assert constraint("It costs $5").depth == 0
-    assert constraint(r"So \[ \frac{1}{\left( 2").depth == 3
-
-
 def test_only_what_the_spec_says_is_demanded() -> None:
     wrong = list(b"\\right) \\boxed{x}")
     assert constraint(spec=ConstraintSpec(brackets=False)).validate(wrong) == len(b"\\right) \\boxed{")

@@ -154,7 +154,7 @@ def test_ten_thousand_operations_leave_the_pool_whole(managed: bool) -> None:
 
 
 class EngineWalk:
-    """Requests that come, fork, go back, are aborted and are stepped by what bytes say, on a pool too small for them."""
+    """Requests that come, fork, go back, are aborted and stepped by what bytes say, on a pool too small for them."""
 
     def __init__(self) -> None:
         self.clock_s = 0.0

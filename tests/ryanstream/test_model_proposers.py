@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from drafting import greedily, prompts, sampled, save_random_head
 from driving import Ended, drive, drive_with_preemptions, load
 from tiny_qwen import TinyModel, make_tiny_model
@@ -23,6 +24,7 @@ from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.speculative.draft_model import DraftModelProposer
 from mathlete.ryanstream.speculative.eagle import EagleProposer
 from mathlete.ryanstream.speculative.early_exit import EarlyExitProposer
+from mathlete.ryanstream.speculative.exit_adapter import ExitAdapter, save_exit_adapter
 from mathlete.ryanstream.speculative.tree_growth import GrowthRule
 
 METHODS = ("draft", "early_exit", "eagle")
@@ -207,6 +209,17 @@ def test_an_exit_is_chosen_or_none(tiny: TinyModel, engine_cache: Path) -> None:
     else:
         assert isinstance(loaded.engine.speculation.proposer, EarlyExitProposer)
         assert "x expected" in loaded.speculation
+
+
+def test_a_trained_exit_is_a_file(make: Callable[..., LoadedEngine], tmp_path: Path) -> None:
+    """It says itself where it belongs."""
+    path = tmp_path / "exit.safetensors"
+    save_exit_adapter(ExitAdapter(1, torch.rand(64) + 0.5), path)
+    loaded = make("early_exit", exit_layer=None, draft_model=path)
+    assert loaded.speculation == "early exit: layer 1 of 3, trained"
+    assert run(loaded.engine) == run(make("off").engine)
+    with pytest.raises(ModelError, match="was trained for layer 1, not 2"):
+        make("early_exit", exit_layer=2, draft_model=path)
 
 
 def test_what_does_not_fit_is_refused(tiny: TinyModel, engine_cache: Path, tmp_path: Path) -> None:

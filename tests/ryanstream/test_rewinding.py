@@ -56,11 +56,15 @@ def drive_back_and_forth(engine: Engine, noise: random.Random, preempt: bool) ->
     return ended
 
 
-@pytest.mark.parametrize(("seed", "preempt"), [(1, False), (2, True), (3, True)])
-def test_a_checkpoint_restored_equals_the_state_before(make: Callable[..., Engine], seed: int, preempt: bool) -> None:
-    """Siblings, constraints, thinking, filters, top logprobs: tokens, logprobs and entropies are bit for bit the same."""
+@pytest.mark.parametrize(
+    ("seed", "preempt", "guessed"), [(1, False, "off"), (2, True, "off"), (3, True, "ngram"), (4, False, "suffix")]
+)
+def test_a_checkpoint_restored_equals_the_state_before(
+    make: Callable[..., Engine], seed: int, preempt: bool, guessed: str
+) -> None:
+    """Siblings, constraints, thinking, filters, drafts: tokens, logprobs and entropies are bit for bit the same."""
     straight = forwards(make())
-    engine = make()
+    engine = make(speculative=guessed, adaptive_depth=False)
     for name in NAMES:
         add(engine, name)
     ended = drive_back_and_forth(engine, random.Random(seed), preempt)

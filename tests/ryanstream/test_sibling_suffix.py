@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -17,20 +18,17 @@ from mathlete.ryanstream.speculative.proposer import DraftSlot, Proposer
 from mathlete.ryanstream.speculative.sibling_suffix import SiblingSuffixProposer
 
 PROMPT = [*range(100, 140)]
+ARRIVALS = itertools.count()
 TOKENS = st.sampled_from([0, 1, 2, 151_935])
 PROPOSERS = pytest.mark.parametrize("kind", [NgramProposer, SiblingSuffixProposer])
 
 
 def asked(group: str | None = None, prompt: Sequence[int] = PROMPT, output: Sequence[int] = ()) -> EngineRequest:
     """A request that has got so far."""
-    asked.count += 1  # type: ignore[attr-defined]
-    number: int = asked.count  # type: ignore[attr-defined]
+    number = next(ARRIVALS)
     request = EngineRequest(f"r{number}", tuple(prompt), SamplingParams(), group, number, Status.RUNNING)
     request.output_ids += output
     return request
-
-
-asked.count = 0  # type: ignore[attr-defined]
 
 
 def draft(proposer: Proposer, request: EngineRequest, max_nodes: int = 8, max_depth: int = 8) -> DraftTree:

@@ -175,16 +175,28 @@ def test_going_back_leaves_what_others_share() -> None:
 
 
 def test_the_text_that_has_not_grown_for_longest_is_forgotten_first() -> None:
-    index = SuffixIndex(8)
-    old, grows = index.add([1, 2, 3, 4]), index.add([5, 6])
-    index.extend(old, [9])
-    index.extend(grows, [7, 8])  # One too many: the 1 goes, `old` grew before `grows` did.
-    assert index.num_tokens == 8
-    assert seen_before(index, index.add([3])) == {(1, 4, False): 1}
-    index.extend(grows, [10, 11])
-    assert seen_before(index, index.add([3])) == Counter()
-    index.extend(old, [2])
-    assert index.tokens(old) == [1, 2, 3, 4, 9, 2]
+    index = SuffixIndex(9)
+    grows, idle = index.add([1, 2, 3]), index.add([5, 6, 7])
+    index.extend(grows, [4, 8, 9])
+    reader = index.add([6])  # One too many: the 5 goes.
+    assert index.num_tokens == 9
+    assert seen_before(index, reader) == {(1, 7, False): 1}
+    index.extend(grows, [10, 11])  # The 6 and the 7.
+    assert seen_before(index, reader) == Counter()
+    index.extend(idle, [5])
+    assert index.tokens(idle) == [5, 6, 7, 5]
+    assert index.num_tokens == 9
+    index.check_integrity()
+
+
+def test_what_was_forgotten_can_be_learnt_again() -> None:
+    index = SuffixIndex(6)
+    index.add([1, 2, 3])
+    index.add([4, 5, 6, 7])  # Takes the 1's place.
+    index.forget_oldest(-1)
+    assert index.num_tokens == 6
+    again = index.add([1, 2, 3, 1])
+    assert seen_before(index, again) == {(1, 2, True): 1}
     index.check_integrity()
 
 

@@ -45,10 +45,12 @@ def test_every_kernel_compiles_for_an_h100(tmp_path: Path) -> None:
     names = run(tmp_path, COMPILE, interpret=False).split()
     assert sorted(set(names)) == [
         "_attention_kernel",
+        "_draw_kernel",
+        "_mask_kernel",
         "_nf4_matmul_kernel",
         "_rms_norm_kernel",
         "_rotate_store_kernel",
-        "_sample_kernel",
+        "_sort_tiles_kernel",
         "_swiglu_kernel",
     ]
 

@@ -35,6 +35,7 @@ from mathlete.ryanstream.sampling import (
     Drawn,
     SamplingBatch,
     accept_uniform_at,
+    apply_mask_torch,
     sample,
     sample_torch,
     sampling_batch,
@@ -214,12 +215,14 @@ PARAMS = (
 )  # fmt: skip
 
 
-def drawn_by_both(logits: Tensor, batch: SamplingBatch, device: torch.device) -> tuple[Drawn, Drawn]:
+def drawn_by_both(
+    logits: Tensor, batch: SamplingBatch, device: torch.device, tile: int = 16
+) -> tuple[Drawn, Drawn]:
     logits = logits.to(device)
     parts = [
         getattr(batch, name).to(device) for name in ("temperature", "top_p", "top_k", "min_p", "uniform", "forced")
     ]
-    got = Drawn(*(part.cpu() for part in TritonSampler().sample(logits, *parts)))
+    got = Drawn(*(part.cpu() for part in TritonSampler(tile).sample(logits, *parts)))
     return got, sample_torch(logits.cpu(), batch)
 
 
@@ -230,14 +233,31 @@ def same(got: Drawn, expected: Drawn) -> None:
         torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
-@pytest.mark.parametrize(("vocab", "num_rows"), [(48, len(PARAMS)), (1030, 1)])
-def test_sample(rng: torch.Generator, device: torch.device, vocab: int, num_rows: int) -> None:
+@pytest.mark.parametrize(("vocab", "num_rows", "tile"), [(48, len(PARAMS), 16), (1030, 1, 256), (40, 1, 1024)])
+def test_sample(rng: torch.Generator, device: torch.device, vocab: int, num_rows: int, tile: int) -> None:
     """Rounded logits, so that many are equal and the order of ids decides; some impossible."""
     logits = (torch.randn((num_rows, vocab), generator=rng) * 3).round()
     logits[::2, 5::7] = -torch.inf
     logits[-1, :6] = torch.tensor([-0.0, 0.0] * 3)
     params = [SamplingParams(seed=i, **{**PLAIN, **PARAMS[i]}) for i in range(num_rows)]
-    same(*drawn_by_both(logits, sampling_batch(params, range(num_rows)), device))
+    same(*drawn_by_both(logits, sampling_batch(params, range(num_rows)), device, tile))
+
+
+def test_a_draw_does_not_depend_on_the_batch(rng: torch.Generator, device: torch.device) -> None:
+    logits = torch.randn((3, 40), generator=rng) * 3
+    batch = sampling_batch([SamplingParams(seed=i) for i in range(3)], range(3))
+    together, _ = drawn_by_both(logits, batch, device)
+    alone, _ = drawn_by_both(logits[1:2], batch.rows(torch.tensor([1])), device)
+    assert all(torch.equal(one[0], of_all[1]) for one, of_all in zip(alone, together, strict=True))
+
+
+def test_apply_mask(rng: torch.Generator, device: torch.device) -> None:
+    logits = torch.randn((2, 1080), generator=rng).to(device)
+    masks = torch.randint(-(2**31), 2**31, (2, 34), generator=rng).int().to(device)
+    expected = logits.clone()
+    apply_mask_torch(expected, masks)
+    TritonSampler().apply_mask(logits, masks)
+    assert torch.equal(logits, expected) and 0 < int(logits.isinf().sum()) < logits.numel()
 
 
 def test_sample_without_a_distribution_and_with_forced_tokens(rng: torch.Generator, device: torch.device) -> None:
@@ -259,7 +279,7 @@ def test_sample_leaves_drafts_to_the_twin(rng: torch.Generator, device: torch.de
     ]
     tokens = [q.token_ids[i % 3] for i, q in enumerate(drawn_from)]
     drawn = drawn_rows(range(12), tokens, drawn_from, [accept_uniform_at(i, i) for i in range(12)])
-    got = sample(logits.to(device), batch.to(device), TritonSampler(), drawn=drawn.to(device))
+    got = sample(logits.to(device), batch.to(device), TritonSampler(16), drawn=drawn.to(device))
     expected = sample(logits, batch, None, drawn=drawn)
     same(Drawn(*(part.cpu() for part in got)), expected)
     assert 0 < sum(a == b for a, b in zip(tokens, expected.token.tolist(), strict=True)) < 12

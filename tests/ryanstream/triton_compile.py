@@ -41,10 +41,13 @@ def main() -> None:
                 paged_attention._attention_kernel, f"{F} {cached} {cached} {I} {I} {I} {paths}{F} i32 i32 fp32",
                 DIM_BLOCK=128, GROUP_BLOCK=16, TILE=64, WIDEN=0, **heads, **without,
             )  # fmt: skip
+    tiles, each = f"*i64 {F} {F} {F} {F} {I}", {"ID_BITS": 18, "TILE": 1024}
+    compile_kernel(sample._sort_tiles_kernel, f"{F} i32 i32 {F} {tiles}", **each)
     compile_kernel(
-        sample._sample_kernel, f"{F} i32 i32 {F} {F} {I} {F} *fp64 {I} {I} {F} {F} {F} {I} {F}",
-        LIKELIEST=20, ID_BITS=18, BLOCK=1024,
+        sample._draw_kernel, f"{F} i32 i32 {F} {F} {I} {F} *fp64 {I} i32 {tiles} {I} {F} {F} {F} {I} {F}",
+        LIKELIEST=20, TILES=256, WAYS_BITS=4, **each,
     )  # fmt: skip
+    compile_kernel(sample._mask_kernel, f"{F} i32 i32 {I} i32", BLOCK=1024)
 
 
 if __name__ == "__main__":

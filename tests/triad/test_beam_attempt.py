@@ -1,4 +1,4 @@
-"""Beams in the driver: several requests and programs an attempt, every token counted, ended from outside at any time."""
+"""Beams in the driver: several requests and programs each, every token counted, ended from outside at any time."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def test_steps_programs_and_answers() -> None:
     assert (attempt.answer, attempt.answer_source, attempt.pillar, attempt.failure) == ("42", "boxed", "beam", None)
     assert [turn.code is not None for turn in attempt.turns] == [False, True, False]
     assert attempt.turns[1].tool_text == "```output\n42\n```\n" and "says 0" in attempt.turns[0].text
-    levels = [list(group) for _, group in itertools.groupby(
-        (r.request_id.split("/")[1] for r in session.generator.requests), key=lambda name: name.split(".")[0])]  # fmt: skip
+    names = [request.request_id.split("/")[1] for request in session.generator.requests]
+    levels = [list(group) for _, group in itertools.groupby(names, key=lambda name: name.split(".")[0])]
     assert [sum(name.endswith(".0") for name in level) for level in levels] == [4, 4, 4]
     assert len(session.runner.submitted) == 4, "each candidate's program is run"
     assert attempt.features["beams_finished"] == 4.0 and attempt.features["beams_agreeing"] == 1.0

@@ -122,9 +122,10 @@ def test_each_turn_gets_a_constraint_that_has_read_what_stands() -> None:
 
     clock = FakeClock()
     generator = ScriptedGenerator(script, clock, clock.sleep)
+    runner, sink = FakeRunner(clock, lambda code: printed("four")), ListSink([started([PROBLEM])])
     driver = Driver(
-        generator, FakeRunner(clock, lambda code: printed("four")), ListSink([started([PROBLEM])]), FixedPolicy(attempts=1),
-        DriverConfig(1, 8, 7, AttemptConfig(max_tokens=300)), constraints=constraints, clock=clock, sleep=clock.sleep,
+        generator, runner, sink, FixedPolicy(attempts=1), DriverConfig(1, 8, 7, AttemptConfig(max_tokens=300)),
+        constraints=constraints, clock=clock, sleep=clock.sleep,
     )  # fmt: skip
     driver.run([PROBLEM], 100.0, {}, 0.0)
     first = "We run it:\n```python\nprint(4)\n```\n"

@@ -60,6 +60,10 @@ LEFT_ALONE = [
     r"$13!(15 \cdot 14 - 1) = 13$ ! $\cdot 209$",
     r"$\operatorname{erf}(0.20) = 1 - 0.2227$",
     r"f($3$) + 1 = 4",
+    "2 hours 20 - 10 = 130",
+    "Adding, (1) + (2) = 5 and equation 1 + 2 = 5",
+    "the atoms / metre 3 = 2 * 5",
+    "= 3 and a half, 7 / 2 = 3 and 1 / 2",
     "[asy] draw(2 + 2 = 5); [/asy]",
 ]
 

@@ -109,6 +109,7 @@ class _Followed:
     dead_end: DeadEnd | None = None
     num_rewinds: int = 0
     num_discarded: int = 0
+    num_looked_at: int = 0  # tokens there were when a loop was last looked for
 
     def take(self, chunk: TokenChunk) -> None:
         """Add what was told. Only the end of a chunk of several tokens is known as a place in the text."""
@@ -165,6 +166,7 @@ class BacktrackingGenerator:
         self._followed: dict[str, _Followed] = {}
         self._check_owner: dict[str, _Followed] = {}
         self._num_submitted = 0
+        self._late: set[str] = set()  # checks that took longer than `wait_s`
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
@@ -227,7 +229,8 @@ class BacktrackingGenerator:
             if place is not None and place > followed.checkpoints[-1].num_tokens:
                 followed.checkpoints.append(_Checkpoint(place, step.end))
         rules = self._config.rules
-        if len(followed.ends) % _LOOP_PERIOD == 0:
+        if len(followed.ends) - followed.num_looked_at >= _LOOP_PERIOD:
+            followed.num_looked_at = len(followed.ends)
             followed.note_dead_end(find_loop(followed.text, rules))
         mean = is_lost(followed.entropies, rules)
         if mean is not None:
@@ -268,6 +271,7 @@ class BacktrackingGenerator:
         until_s = self._clock() + self._config.wait_s
         while True:
             for checked in self._checker.poll():
+                self._late.discard(checked.check_id)
                 followed = self._check_owner.pop(checked.check_id, None)
                 if followed is None:
                     continue
@@ -276,7 +280,10 @@ class BacktrackingGenerator:
                     if evidence.verdict == "REFUTED":
                         detail = f"{evidence.claim}: {evidence.detail}" if evidence.detail else evidence.claim
                         followed.note_dead_end(DeadEnd(REFUTED, step.start, detail))
-            if not self._config.wait or not self._check_owner or self._clock() >= until_s:
+            if not self._config.wait or not self._check_owner.keys() - self._late:
+                return
+            if self._clock() >= until_s:
+                self._late |= self._check_owner.keys()  # waited for once, not again
                 return
             self._sleep(_POLL_S)
 
@@ -325,7 +332,7 @@ class BacktrackingGenerator:
         for check_id, step in list(followed.checks.items()):
             if step.end > point.num_chars:
                 self._drop_check(followed, check_id)
-        followed.text = followed.text[: point.num_chars]
+        followed.text, followed.num_looked_at = followed.text[: point.num_chars], point.num_tokens
         del followed.ends[point.num_tokens :], followed.entropies[point.num_tokens :]
         followed.steps = [step for step in followed.steps if step.end <= point.num_chars]
         followed.checkpoints = [old for old in followed.checkpoints if old.num_tokens < point.num_tokens] + [point]
@@ -340,4 +347,5 @@ class BacktrackingGenerator:
     def _drop_check(self, followed: _Followed, check_id: str) -> None:
         assert self._checker is not None
         del followed.checks[check_id], self._check_owner[check_id]
+        self._late.discard(check_id)
         self._checker.cancel(check_id)

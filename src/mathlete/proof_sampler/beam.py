@@ -11,8 +11,8 @@ Score (higher is better) of a beam of n tokens with log-probability L:
 
     L / ((5 + n) / 6) ** alpha + reward
 
-with alpha = 0.6: length normalisation of Wu et al. 2016 ("Google's Neural Machine Translation System", eq. 14), SPEC A1's
-length penalty. `reward` is what the driver gives for the steps beside it: a step reward, soft terms; 0 without them.
+with alpha = 0.6: length normalisation of Wu et al. 2016 ("Google's Neural Machine Translation System", eq. 14), SPEC
+A1's length penalty. `reward` is what the driver gives for the steps beside it (a step reward, soft terms), 0 without.
 A step that a checker refuted takes its candidate out, unless no other is left.
 
 All candidates' tokens count: `num_tokens` is what the search cost, and it never exceeds `max_total_tokens`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple
 
-from mathlete.proof_sampler.answer_format import AnswerState
+from mathlete.proof_sampler.answer_format import AnswerFormat, AnswerState
 
 
 class _Plain(IntEnum):
@@ -67,21 +68,21 @@ class Control(_Plain):
     END_NAME = 12  # (what is left of the name)
     DOLLAR = 13  # a $ in prose
     CURRENCY = 14  # the number behind a $ that is read as a currency sign
-    WORD = 29  # the word behind a $ that is taken literally, as in $x
-    DOLLARS_END = 15  # the first $ of a closing $$
-    TICKS = 16  # (how many backticks in prose, in bytes)
-    LINE_TICKS = 17  # the same, first on their line
-    MATH_TICKS = 18
-    INFO = 19  # the line behind an opening fence (its backticks)
-    FENCE_LINE = 20  # only spaces on this line so far
-    FENCE_TICKS = 21  # (backticks at the start of a line)
-    FENCE_CLOSED = 22  # only spaces may follow on this line
-    FENCE_REST = 23
-    CODE = 24  # a code span (backticks that opened it, at most 3)
-    CODE_TICKS = 25  # (those, b" ", backticks that may close it)
-    TAG = 26  # (what there is of <think>)
-    THINK = 27  # (what there is of </think>)
-    ANSWER = 28  # inside \boxed{} (an AnswerState)
+    WORD = 15  # the word behind a $ that is taken literally, as in $x
+    DOLLARS_END = 16  # the first $ of a closing $$
+    TICKS = 17  # (how many backticks in prose, in bytes)
+    LINE_TICKS = 18  # the same, first on their line
+    MATH_TICKS = 19
+    INFO = 20  # the line behind an opening fence (its backticks)
+    FENCE_LINE = 21  # only spaces on this line so far
+    FENCE_TICKS = 22  # (backticks at the start of a line)
+    FENCE_CLOSED = 23  # only spaces may follow on this line
+    FENCE_REST = 24
+    CODE = 25  # a code span (backticks that opened it, at most 3)
+    CODE_TICKS = 26  # (those, b" ", backticks that may close it)
+    TAG = 27  # (what there is of <think>)
+    THINK = 28  # (what there is of </think>)
+    ANSWER = 29  # inside \boxed{} (an AnswerState)
 
 
 class State(NamedTuple):
@@ -163,3 +164,53 @@ def longer_name(name: bytes, letter: int) -> bytes:
     """A command's name with one more letter; `OTHER` when it can no longer be one that matters."""
     longer = name + bytes([letter])
     return longer if longer in PREFIXES else OTHER
+
+
+class Rules(NamedTuple):
+    """How deep a text may go, and what may stand inside a box (None: anything)."""
+
+    max_depth: int
+    answer: AnswerFormat | None
+
+
+Handler = Callable[[Rules, State, int, bool], States]
+"""The readings after one more byte; the flag says that only spaces came before it on its line."""
+
+
+def at_rest(state: State) -> State:
+    """With nothing begun."""
+    return state._replace(control=Control.REST, detail=b"")
+
+
+def wants_argument(state: State) -> State:
+    """In prose, only a brace right here opens a group; everywhere else any does."""
+    return state._replace(control=Control.ARGUMENT) if in_prose(state.top) else state
+
+
+def pushed(rules: Rules, state: State, kind: Kind, name: bytes = b"") -> States:
+    """With one more frame; none when there are too many."""
+    below = state.top
+    depth = 1 if below is None else below.depth + 1
+    if depth > rules.max_depth:
+        return ()
+    inherited = 0 if below is None else below.dollar
+    dollar = int(kind) if kind in (Kind.DOLLAR, Kind.DOLLARS) else inherited
+    top = Frame(kind, name, dollar, depth, below)
+    return (state._replace(top=top, line_start=state.line_start and knows_lines(top)),)
+
+
+def popped(state: State) -> State:
+    """Without the innermost frame. What closes a frame is no space, except the line's end behind a fence."""
+    assert state.top is not None
+    closed = state._replace(top=state.top.below, line_start=False)
+    return wants_argument(closed) if state.top.kind in GROUPS else closed
+
+
+def tick_bit(ticks: bytes) -> int:
+    """The bit of `State.literal` for a run of backticks."""
+    return 1 << (min(len(ticks), 3) - 1)
+
+
+def closes(opening: bytes, closing: bytes) -> bool:
+    """Whether a run of backticks closes a code span; 3 stands for any number from 3 on."""
+    return closing[:3] == opening

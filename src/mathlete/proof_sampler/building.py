@@ -24,8 +24,9 @@ def build_constraint(
         spec: what is demanded.
         vocabulary: the model's, made once.
         answer_kind: what a boxed answer may be.
-        text_so_far: the assistant's own turn as far as it stands, tool output included; never the problem: its
-            brackets are not the model's to close. What is wrong in it is forgiven.
+        text_so_far: the assistant's own turn as far as it stands, tool output included, and a "<think>" that the
+            chat template has put there; never the problem: its brackets are not the model's to close. What is
+            wrong in it is forgiven.
     """
     narrows_answer = spec.answer_format and AnswerFormat.of(answer_kind) is not None
     if not spec.brackets and not narrows_answer:

@@ -1,4 +1,7 @@
-"""What may be demanded of a text while it is written. Configuration only; `building.py` makes constraints of it."""
+"""What may be demanded of a text while it is written. Configuration only; `building.py` makes constraints of it.
+
+Equations are not among it: `equations.py` says why they mask nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,11 @@ class ConstraintSpec:
         brackets: what can never be right in LaTeX or Markdown is not written, and the text does not end inside
             something that is open (`bracket_tracker.py`).
         answer_format: inside `\boxed{...}` stands only what the problem's answer kind allows (`answer_format.py`).
-        equations: equations are followed (`equations.py`). It narrows no token: a contradiction shows when an
-            equation is complete, and is a reason to go back, not to mask.
         max_depth: brackets, groups and environments open at once, at most; more is not written.
     """
 
     brackets: bool = True
     answer_format: bool = True
-    equations: bool = False
     max_depth: int = 32
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """Where a step of running text ends, and which texts lead nowhere. Pure; knows no generator.
 
 Words: a *step* is a stretch of text up to a blank line, to the next item of a list, or to a sentence end that a logical
-keyword follows; or it is one fenced block of code. A *dead end* is found in a step and says how far to go back: to the start of the first text that
-should not be there.
+keyword follows; or it is one fenced block of code. A *dead end* is found in a step and says how far to go back: to the
+start of the first text that should not be there.
 """
 
 from __future__ import annotations

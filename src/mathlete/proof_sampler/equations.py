@@ -4,9 +4,10 @@ Bytes in, states out, in any pieces; pure, no processes, no vocabulary. States a
 nothing. What a text may still become is not judged: a contradiction is told of once the clause it ends in is complete.
 
 **It masks no token, on purpose.** Forbidding what completes a false equation would be unsound: "12 \times 13 = 154."
-stands rightly in "Is 12 \times 13 = 154? No", "= 154 + 2", "suppose that ...", "... which is absurd", and "5 \cdot 3 = 1"
-in arithmetic modulo 7, and which of these it is shows only behind the number. It would also come too late: with the "."
-masked the text still stands on "= 154". So contradictions are events with a place, and whoever samples goes back to it.
+stands rightly in "Is 12 \times 13 = 154? No", "= 154 + 2", "suppose that ...", "... which is absurd", as does
+"5 \cdot 3 = 1" in arithmetic modulo 7, and which of these it is shows only behind the number. It would also come too
+late: with the "." masked the text still stands on "= 154". So contradictions are events with a place, and whoever
+samples goes back to it.
 
 Two kinds are told. *Arithmetic*: plain integers on both sides of "=", the right one a bare number that ends its clause.
 *Value*: in one paragraph a letter was concluded to be two different integers ("so x = 3." ... "hence x = 5."), without

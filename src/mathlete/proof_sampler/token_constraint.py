@@ -29,11 +29,6 @@ class TextConstraint:
         return self._history[-1]
 
     @property
-    def depth(self) -> int:
-        """How much is open, in the reading with the least."""
-        return min((0 if state.top is None else state.top.depth for state in self.states), default=0)
-
-    @property
     def terminated(self) -> bool:
         """Whether the text has ended."""
         return self._history[-1] == ENDED

@@ -100,15 +100,23 @@ class TokenMasks:
 
     def _spelt(self, state: State) -> NDArray[np.bool_]:
         """Of every token, by trying those as they are that can come into question at all."""
-        allowed = np.zeros(self.vocabulary.size, dtype=bool)
-        for token_id in self.vocabulary.starting(_SPELT[state.control]):
-            allowed[token_id] = bool(self.tracker.feed((state,), self.vocabulary.token_bytes[token_id]))
+        vocabulary = self.vocabulary
+        allowed = np.zeros(vocabulary.size, dtype=bool)
+        if state.control is Control.BEGIN_NAME:
+            allowed[np.array(vocabulary.starting(_PART_OF_NAME), dtype=int)] = True  # a name goes on as it likes
+        elif state.control is Control.END_NAME:
+            assert isinstance(state.detail, bytes)
+            for token_id in vocabulary.starting(_PART_OF_NAME):
+                allowed[token_id] = state.detail.startswith(vocabulary.token_bytes[token_id])
+        for token_id in vocabulary.starting(_SPELT[state.control]):
+            allowed[token_id] = bool(self.tracker.feed((state,), vocabulary.token_bytes[token_id]))
         return allowed
 
 
+_PART_OF_NAME = re.compile(rb"[A-Za-z0-9*]+$")
 _SPELT = {
-    Control.BEGIN_NAME: re.compile(rb"[A-Za-z0-9*]*\}|[A-Za-z0-9*]+$"),
-    Control.END_NAME: re.compile(rb"[A-Za-z0-9*]*\}|[A-Za-z0-9*]+$"),
+    Control.BEGIN_NAME: re.compile(rb"[A-Za-z0-9*]*\}"),
+    Control.END_NAME: re.compile(rb"[A-Za-z0-9*]*\}"),
     Control.ANSWER: re.compile(rb"[ 0-9,{}\\!-]*?\}|[ 0-9,{}\\!-]+$"),
 }
 

@@ -101,7 +101,11 @@ def _views(problems: tuple[ProblemSummary, ...]) -> list[list[AttemptView]]:
     return [
         [
             AttemptView(
-                name.rpartition("#")[2], attempt, turns, curve_of([turn.entropies for turn in turns]), detail,
+                name.rpartition("#")[2],
+                attempt,
+                turns,
+                curve_of([turn.entropies for turn in turns]),
+                detail,
                 tuple(problem.record.rewindings.get(name, ())),
             )
             for (name, attempt, turns), detail in zip(pool, details, strict=True)

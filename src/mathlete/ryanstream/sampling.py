@@ -156,6 +156,10 @@ class SampleKernel(Protocol):
         """Draw for each row of logits float32 [R, V]; the others are those of `SamplingBatch`, [R]."""
         ...
 
+    def apply_mask(self, logits: Tensor, masks: Tensor) -> None:
+        """See `apply_mask_torch`."""
+        ...
+
 
 def sample(
     logits: Tensor,
@@ -188,10 +192,10 @@ def _drawn_under_masks(
 ) -> SamplingBatch:
     """The batch with the constrained rows' tokens drawn, and forced from here on."""
     allowed = logits[constrained.rows]
-    if isinstance(kernels, NativeKernels):
-        kernels.apply_mask(allowed, constrained.masks)
-    else:
+    if kernels is None:
         apply_mask_torch(allowed, constrained.masks)
+    else:
+        kernels.apply_mask(allowed, constrained.masks)
     if drawn is not None:  # those of the constrained rows, which have other numbers here
         number = torch.full_like(batch.forced, -1).long()
         number[constrained.rows] = torch.arange(len(constrained.rows), device=number.device)

@@ -19,7 +19,7 @@ except ModuleNotFoundError as _missing:  # the extra `tools` is not installed: `
 
 from mathlete.verify.arithmetic import Refusal
 from mathlete.verify.exact_values import exact_value
-from mathlete.verify.expressions import Expression, Number, Symbol, Term
+from mathlete.verify.expressions import Expression, Number, Symbol, Term, names_in
 
 DIGITS = 50
 _TRIGONOMETRY = ("sin", "cos", "tan", "cot", "sec", "csc")
@@ -58,14 +58,15 @@ class SympyAlgebra:
 
 
 def _interval(expression: Expression, context: Any) -> Any:
-    """An mpmath interval around the value."""
-    try:
-        value = exact_value(expression)
-    except Refusal as refusal:
-        if refusal.reason != "not_an_integer":
-            raise
-    else:
-        return context.mpf(value.numerator) / context.mpf(value.denominator)
+    """An mpmath interval around the value; degrees are multiples of pi here."""
+    if "degree" not in names_in(expression):
+        try:
+            value = exact_value(expression)
+        except Refusal as refusal:
+            if refusal.reason != "not_an_integer":
+                raise
+        else:
+            return context.mpf(value.numerator) / context.mpf(value.denominator)
     if isinstance(expression, Symbol) and expression.name == "pi":
         return context.pi
     if not isinstance(expression, Term):
@@ -86,6 +87,8 @@ def _interval_of(term: Term, context: Any) -> Any:
         return -parts[0]
     if name == "/":
         return parts[0] / _nonzero(parts[1])
+    if name == "degree":
+        return parts[0] * context.pi / 180
     if name == "abs":
         return abs(parts[0])
     if name == "sqrt" and parts[0].a >= 0:
@@ -111,14 +114,13 @@ def _power(base: Any, exponent: Fraction, context: Any) -> Any:
 
 def _angle(expression: Expression, context: Any) -> Any:
     """Of degrees or of multiples of pi; the sine of a plain number is refused, it may be meant in degrees."""
-    if isinstance(expression, Term) and expression.name == "degree":
-        return _interval(expression.operands[0], context) * context.pi / 180
-    try:
-        if exact_value(expression) != 0:
-            raise Refusal("ambiguous")
-    except Refusal as refusal:
-        if refusal.reason != "not_an_integer":
-            raise
+    if "degree" not in names_in(expression):
+        try:
+            if exact_value(expression) != 0:
+                raise Refusal("ambiguous")
+        except Refusal as refusal:
+            if refusal.reason != "not_an_integer":
+                raise
     return _interval(expression, context)
 
 

@@ -16,6 +16,7 @@ _OPERATOR_WORDS = frozenset(
     "divided multiplied subtract subtracting add adding less more root log ln sin cos tan sqrt gcd lcm max min floor "
     "ceil abs x mod modulo choose or between through hundred thousand million billion dozen zero one two three four "
     "five six seven eight nine ten eleven twelve twenty thirty forty fifty negative not c p exponent power base "
+    "equation equations eq eqs step steps line lines page pages problem case "
     "approximately about roughly nearly around almost".split()
 )
 _CONTINUING_WORDS = frozenset(

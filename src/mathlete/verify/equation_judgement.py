@@ -13,7 +13,7 @@ side's value rounded up or down is UNKNOWN too.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, Protocol
@@ -24,11 +24,12 @@ from mathlete.verify.equations_in_text import Claim
 from mathlete.verify.exact_values import exact_value, has_decimals, possible_values, residue
 from mathlete.verify.expression_parser import READINGS, parse_expression
 from mathlete.verify.expressions import Expression, Number, Term, names_in, symbols_in
+from mathlete.verify.math_tokens import MathToken
 
 NUM_POINTS = 8
 """Random rational points at which an identity is evaluated."""
 MAX_SPREAD = 12
-"""Numerators and denominators of their coordinates."""
+"""Denominators of their coordinates; these are of either sign."""
 _UNIT_FACTORS = frozenset(
     Fraction(n) for n in (7, 12, 16, 24, 30, 36, 52, 60, 365, 1760, 2000, 3600, 5280, *(10**k for k in range(1, 10)))
 )
@@ -137,6 +138,8 @@ def _habit(claim: Claim, left: Expression, right: Expression, values: tuple[Frac
     if any(isinstance(s, Number) and v.denominator == 1 and o.denominator != 1 and abs(v - o) < 1
            for s, v, o in ((right, values[1], values[0]), (left, values[0], values[1]))):  # fmt: skip
         return "a whole number for a fraction"
+    if not claim.is_latex and _is_flat_fraction(claim, values):
+        return "maybe a fraction written in one line"
     if not claim.is_latex or claim.has_unit:
         if values[0] == -values[1] and isinstance(right, Number):
             return "maybe a difference without its sign"
@@ -152,6 +155,25 @@ def _habit(claim: Claim, left: Expression, right: Expression, values: tuple[Frac
     ):
         return "maybe a range"
     return None
+
+
+def _is_flat_fraction(claim: Claim, values: tuple[Fraction, Fraction]) -> bool:
+    """Whether it holds when "a + b / c + d" stands for the fraction of a + b and c + d, on either side or both."""
+    lefts = {values[0], _as_one_fraction(claim.left)}
+    rights = {values[1], _as_one_fraction(claim.right)}
+    return not (lefts & rights) <= {None}
+
+
+def _as_one_fraction(side: Sequence[MathToken]) -> Fraction | None:
+    """The value of a side with all of it above or below its only "/"; None when it has none or several."""
+    places = [index for index, token in enumerate(side) if token.text == "/"]
+    if len(places) != 1:
+        return None
+    try:
+        top, bottom = parse_expression(side[: places[0]]), parse_expression(side[places[0] + 1 :])
+        return exact_value(top) / exact_value(bottom)
+    except (Refusal, ZeroDivisionError):
+        return None
 
 
 def _is_running_total(right: Expression, value: Fraction) -> bool:
@@ -247,7 +269,10 @@ def _differences(left: Expression, right: Expression, symbols: list[str]) -> lis
     differences: list[Fraction] = []
     for _ in range(NUM_POINTS):
         point: Mapping[str, Fraction] = {
-            name: Fraction(generator.randint(2, 9 * MAX_SPREAD), generator.randint(1, MAX_SPREAD)) for name in symbols
+            name: Fraction(
+                generator.choice((-1, 1)) * generator.randint(2, 9 * MAX_SPREAD), generator.randint(1, MAX_SPREAD)
+            )
+            for name in symbols
         }
         try:
             differences.append(exact_value(left, point) - exact_value(right, point))

@@ -161,9 +161,17 @@ def _says_something(
     """Whether the claim computes anything: "5 = 7" is more likely a case of a proof than a step of a computation."""
     operators = [t for i in (*left, *right) for t in (tokens[i],) if t.kind in ("operator", "function")]
     lone_left = len(left) == 1 and not is_latex and left.start > side_start
-    if lone_left:
+    if lone_left or _adds_references(tokens, left):
         return False  # "Week 3 = 5 * 2"
     return bool(operators) or has_modulus
+
+
+def _adds_references(tokens: Sequence[MathToken], left: range) -> bool:
+    """Whether the side may add numbered equations: "(1) + (2)"."""
+    if len(left) < 5:
+        return False
+    kinds = [tokens[left.start + offset].kind for offset in range(3)]
+    return kinds == ["open", "number", "close"] and tokens[left.start + 3].text in ("+", "-")
 
 
 def _is_definition(left: Sequence[MathToken], right: Sequence[MathToken]) -> bool:

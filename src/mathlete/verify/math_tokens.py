@@ -68,6 +68,7 @@ _PLAIN = re.compile(
     | (?P<space>\s+|(?<![0-9)\]])\*\*|\*\*(?![0-9(\[]))
     | (?P<dots>\.{{2,}}|…)
     | (?P<number>(?:{_NUMBER}))(?P<glued>[A-Za-z_]+[A-Za-z0-9_]*|\.\.+|…|:[0-9]|,[0-9])?
+    | (?P<factorial>(?<=[0-9)])!(?=\s|$))
     | (?P<stop>[.](?![0-9])|[?!](?=\s|$)|[,;:](?![0-9]))
     | (?P<word>[A-Za-z_{_ACCENTED}][A-Za-z0-9_'’{_ACCENTED}]*(?:-[A-Za-z]+)*)
     | (?P<command>\\(?:times|cdot|div|frac|dfrac|tfrac|sqrt)(?![A-Za-z])|\\\$)
@@ -75,7 +76,7 @@ _PLAIN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_TIMES = re.compile(r"[ \t]*[xX][ \t]*(?=\\?\$?[ \t]*[0-9(.])")
+_TIMES = re.compile(r"[ \t]*[xX][ \t]*(?=\\?\$?[ \t]*[0-9.])|[ \t]+[xX][ \t]+(?=\()")
 
 _SIGNS: dict[str, tuple[MathTokenKind, str]] = {
     **{text: ("operator", text) for text in ("+", "-", "*", "/", "^", "!", "_", "|")},
@@ -209,6 +210,8 @@ def _plain_token(match: re.Match[str]) -> MathToken | None:
         return MathToken("separator", "\n" if match["line"] is not None else match["stop"], start, end)
     if match["word"] is not None:
         return MathToken("word", match["word"].lower(), start, end)
+    if match["factorial"] is not None:  # or the end of a sentence
+        return MathToken("other", "!", start, end)
     if match["dots"] is not None:
         return MathToken("other", "...", start, end)
     if match["space"] is not None:

@@ -15,6 +15,7 @@ from mathlete.ryanstream.request import EngineRequest, Status
 from mathlete.ryanstream.speculative.depth_control import DraftVerdict
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree
 
+# A confidence c is in bucket floor(16 c^2): narrow ones near 1, where a long chain needs them.
 _NUM_BUCKETS = 16
 _LEAST, _MOST = 0.02, 0.99  # of a chance: nothing is known for sure
 # How long observations count (the number after which 1/e is left), and how many expected hits a prior is worth. Short:
@@ -54,18 +55,18 @@ class Acceptance:
         self._all = _Ratio(_ALL_MEMORY, _ALL_PRIOR)
         middles = (math.sqrt((number + 0.5) / _NUM_BUCKETS) for number in range(_NUM_BUCKETS))
         self._buckets = [_Ratio(_BUCKET_MEMORY, _BUCKET_PRIOR * middle) for middle in middles]
-        self._worth = [1.0] * _NUM_BUCKETS
+        self._worth: list[float] | None = None  # of a confidence, by bucket; None when it is to be reckoned anew
         self._requests: dict[EngineRequest, _Ratio] = {}
 
     def probabilities(self, request: EngineRequest, tree: DraftTree) -> list[float]:
         """Of each node: how likely it and all above it are drawn."""
         own = self._requests.get(request)
         factor = 1.0 if own is None else own.value(1.0)
-        worth, found = self._worth, [0.0] * (tree.num_nodes + 1)
-        found[ROOT] = 1.0  # the last place, which is where ROOT = -1 points
+        worth = [factor * value for value in self._bucket_worth()]
+        found = [1.0] * (tree.num_nodes + 1)  # the root's stands at the end, where ROOT = -1 points
         for node, (parent, confidence) in enumerate(zip(tree.parents, tree.confidences, strict=True)):
-            chance = confidence * worth[_bucket(confidence)] * factor
-            found[node] = found[parent] * min(max(chance, _LEAST), _MOST)
+            chance = confidence * worth[int(_NUM_BUCKETS * confidence * confidence)]
+            found[node] = found[parent] * (_LEAST if chance < _LEAST else chance if chance < _MOST else _MOST)
         found.pop()
         return found
 
@@ -74,19 +75,19 @@ class Acceptance:
         own = self._requests.get(verdict.request) or _Ratio(_REQUEST_MEMORY, _REQUEST_PRIOR)
         if verdict.request.status is not Status.FINISHED:
             self._requests[verdict.request] = own
-        tested = {ROOT, *verdict.accepted}
-        touched: set[int] = set()
+        tested, worth = {ROOT, *verdict.accepted}, self._bucket_worth()
         for node, (parent, confidence) in enumerate(zip(verdict.tree.parents, verdict.tree.confidences, strict=True)):
             if parent not in tested:
                 continue
-            hit, number = node in tested, _bucket(confidence)
+            hit, number = node in tested, int(_NUM_BUCKETS * confidence * confidence)
             confidence = max(confidence, _LEAST)
-            own.add(hit, confidence * self._worth[number])
-            self._buckets[number].add(hit, confidence)
+            own.add(hit, confidence * worth[number])
+            self._buckets[min(number, _NUM_BUCKETS - 1)].add(hit, confidence)
             self._all.add(hit, confidence)
-            touched.add(number)
-        if touched:
-            self._refresh()
+
+    def settle(self) -> None:
+        """A step's verdicts are all in: what they say counts from now on."""
+        self._worth = None
 
     def forget(self, request: EngineRequest) -> None:
         """The request has ended."""
@@ -96,13 +97,12 @@ class Acceptance:
         """Let all that was learnt count for `share` of what it did: things may have changed since."""
         for ratio in (self._all, *self._buckets, *self._requests.values()):
             ratio.fade(share)
-        self._refresh()
+        self._worth = None
 
-    def _refresh(self) -> None:
-        overall = self._all.value(1.0)
-        self._worth = [bucket.value(overall) for bucket in self._buckets]
-
-
-def _bucket(confidence: float) -> int:
-    """Narrow ones near 1, where a long chain needs them."""
-    return min(int(_NUM_BUCKETS * confidence * confidence), _NUM_BUCKETS - 1)
+    def _bucket_worth(self) -> list[float]:
+        """What a confidence is worth, by its bucket; one more for a confidence of 1, which is of the last."""
+        if self._worth is None:
+            overall = self._all.value(1.0)
+            self._worth = [bucket.value(overall) for bucket in self._buckets]
+            self._worth.append(self._worth[-1])
+        return self._worth

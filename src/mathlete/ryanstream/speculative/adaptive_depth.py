@@ -29,7 +29,7 @@ from mathlete.ryanstream.speculative.draft_history import DraftHistory, PastDraf
 from mathlete.ryanstream.speculative.draft_tree import EMPTY, MAX_DRAFT_NODES, DraftTree
 from mathlete.ryanstream.speculative.step_cost import StepCostModel
 
-_FIRST_DEPTH = 2  # of drafts that have a price, as long as nothing is known of them
+_FIRST_DEPTH = 1  # of drafts that have a price, as long as nothing is known of them
 _NUM_FIRST = 6  # drafts before they are judged
 _DECIDE_EVERY = 8  # steps
 # Steps of which one is without drafts, so that what such a step costs stays known: at first, and later.
@@ -108,6 +108,7 @@ class AdaptiveDepth:
         for verdict in step.verdicts:
             self._acceptance.note(verdict)
             num_accepted += len(verdict.accepted)
+        self._acceptance.settle()
         drafted = step.num_rows > step.num_requests
         self._since_plain = self._since_plain + 1 if drafted else 0
         self._since_draft = 0 if drafted else self._since_draft + 1

@@ -27,7 +27,7 @@ KNOTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320)
 _LOG_KNOTS = np.log2(np.array(KNOTS, dtype=np.float64))
 # Standard deviations, of logarithms of seconds.
 _NOISE = 0.12  # of one step, on a machine that others use too
-_MEASURED, _GUESSED = 0.06, 0.35  # of a curve's shape, before the first step
+_MEASURED, _GUESSED = 0.1, 0.35  # of a curve's shape, before the first step
 _ROUGHNESS = 0.03  # of a knot beside its neighbours
 _DRIFT, _SHAPE_DRIFT = 0.03, 0.001  # from a step to the next
 _DRIFT_MEASURED, _DRIFT_GUESSED = 0.3, 10.0  # of the drift, before the first step

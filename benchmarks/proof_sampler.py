@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--max-tokens", type=int, default=640)
-    parser.add_argument("--max-in-flight", type=int, default=32)
+    parser.add_argument("--max-in-flight", type=int, default=64)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--block", type=int, default=15, help="problems a block")
     parser.add_argument("--minutes", type=float, help="begin nothing after so many minutes")

@@ -8,8 +8,8 @@ As drawn tokens do not depend on speculation, this is what would have happened, 
 Tool outputs are given, not guessed. `ngram` sees the attempt itself; `suffix` its siblings too, which are replayed
 one after another or all together. Sizes are nodes x depth of a tree.
 
-Two tables: tokens a step (1 without drafts), nodes a step, accepted nodes, and the proposer's microseconds a step;
-and for the nodes whose parent was accepted, the proposer's confidence beside how often they were right.
+Two tables: tokens a step (1 without drafts), nodes a step, accepted nodes, and the proposer's microseconds of processor
+time a step; and for the nodes whose parent was accepted, the proposer's confidence beside how often they were right.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Tally:
         num_steps: steps of the model.
         num_tokens: that they gave.
         num_nodes: guessed.
-        propose_s: seconds spent guessing.
+        propose_s: seconds of processor time spent guessing.
         bins: of each tenth of confidence: nodes judged, the sum of their confidences, how many were right.
     """
 
@@ -117,9 +117,9 @@ def replay_attempt(
             continue
         place = 0
         while place < len(passage.token_ids):
-            start_s = time.perf_counter()
+            start_s = time.thread_time()
             (tree,) = proposer.propose([DraftSlot(request, *limits)])
-            tally.propose_s += time.perf_counter() - start_s
+            tally.propose_s += time.thread_time() - start_s
             num = accepted(tree, passage.token_ids[place:], tally) + 1  # The model's own token comes on top.
             new = passage.token_ids[place : place + num]
             request.output_ids += new

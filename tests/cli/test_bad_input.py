@@ -96,7 +96,7 @@ CASES = [
     (["solve", *GOOD, "--batch-invariant", "--precision", "auto"], ["--batch-invariant needs a fixed --precision"]),
     (["solve", *GOOD, "--tensor-parallel", "2", "--precision", "auto"], ["--tensor-parallel needs a fixed"]),
     (["solve", *GOOD, "--device", "tpu"], ["--device must be cpu, cuda or cuda:N, not 'tpu'"]),
-    (["solve", *GOOD, "--speculative-method", "magic"], ["--speculative-method must be one of off, ngram, suffix, draft"]),
+    (["solve", *GOOD, "--speculative-method", "magic"], ["--speculative-method must be one of off, ngram, suffix,"]),
     (["solve", *GOOD, "--speculative-method", "draft"], ["draft guesses with a model: give --draft-model, a smaller"]),
     (["solve", *GOOD, "--speculative-method", "eagle"], ["give --draft-model, the folder of an EAGLE head"]),
     (["solve", *GOOD, "--draft-model", "0.5b"], ["--draft-model is for --speculative-method draft, early_exit, eagle"]),

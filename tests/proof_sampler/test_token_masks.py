@@ -11,7 +11,7 @@ from test_bracket_tracker import PIECES
 
 from mathlete.core.problem import AnswerKind
 from mathlete.proof_sampler.answer_format import AnswerFormat
-from mathlete.proof_sampler.bracket_states import START, States
+from mathlete.proof_sampler.bracket_states import START, Control, Kind, State, States
 from mathlete.proof_sampler.bracket_tracker import BracketTracker
 from mathlete.proof_sampler.building import build_constraint
 from mathlete.proof_sampler.config import ConstraintSpec
@@ -21,6 +21,7 @@ from mathlete.proof_sampler.vocabulary import Vocabulary, canonical
 
 EOS = (256, 257)
 MORE = [
+    "*\n", "1\n", "x\n",
     "12", "0", "{1", "{ 12", "{-", "{-1}", "{0}$", "{   ", "ed{99999", "\\boxed{123", "\\boxed{4}", "}.", "}$", " 7",
     "{,}", "\\,", "\\!", "-", "gin{equation}$", "{align}$", "}\\end{cases}", "nd{cases}", "d{ca", "ses}", "se",
     "in{cases}x\\end", "think>", "<th", "/think>$", "ightarrow", "ight)", "!", "*", "=", "><", "(i", " \n\n \n",
@@ -44,7 +45,8 @@ TRACKERS = [
     BracketTracker(max_depth=6, answer=AnswerFormat(-7, 123), forgiving=True),
 ]
 MASKS = [TokenMasks(VOCABULARY, tracker) for tracker in TRACKERS]
-PIECES_OF_TEXTS = st.lists(st.sampled_from(PIECES + MORE + ["\\boxed{", "1"]), max_size=12)
+STARTS = ["\\boxed{", "\\boxed{1", "\\begin{", "\\begin{ca", "\\begin{cases}\\end{", "1"]
+PIECES_OF_TEXTS = st.lists(st.sampled_from([*PIECES, *MORE, *STARTS, *STARTS]), max_size=12)
 
 
 def bits(mask: memoryview, size: int) -> list[bool]:
@@ -73,29 +75,61 @@ def test_a_token_is_allowed_exactly_when_its_bytes_are_accepted(pieces: list[str
 
 
 @given(PIECES_OF_TEXTS, st.sampled_from([0, 1, 2]))
-@settings(max_examples=150)
+@settings(max_examples=300)
 def test_every_text_can_be_finished(pieces: list[str], which: int) -> None:
-    """From wherever a model has got to, a few bytes lead to a place where the text may end."""
+    """From wherever a model has got to: what is open is closed one after the other, then the text may end."""
     tracker = TRACKERS[which]
-    frontier, seen = [living(tracker, pieces)], set()
-    ways = [
-        *"}$)]0x1. \n`", "$$", "\\)", "\\]", "right.", "\\right.", "\\end{cases}", "\\end{list}", "\\end{equation}",
-        "end{list}", "end{cases}", "{cases}", "{list}", "\n```\n", "```\n", "``", "</think>", "begin{list}", "list}",
-        "cases}", "{x}", "\\!", "/think>", "think>", "00", "000", "\\end{align}", "equation}", "align}",
-    ]  # fmt: skip
-    names = [state.top.name.decode() for state in frontier[0] if state.top is not None and state.top.name]
-    ways += [f"\\end{{{name}}}" for name in names] + [f"{name}}}" for name in names] + [f"\n{name}\n" for name in names]
-    for _ in range(4000):
-        states = frontier.pop(0)
+    states = living(tracker, pieces)
+    for _ in range(40):
         if tracker.may_end(states):
             return
-        for way in ways:
-            after = tracker.feed(states, way.encode())
-            if after and after not in seen:
-                seen.add(after)
-                frontier.append(after)
-        frontier.sort(key=lambda states: min(0 if s.top is None else s.top.depth for s in states))
-    raise AssertionError(pieces)
+        ways = [
+            number(tracker, state) if state.control is Control.ANSWER else way_on(state)
+            for state in sorted(states, key=lambda state: 0 if state.top is None else state.top.depth)
+        ]
+        states = next(after for after in (tracker.feed(states, way) for way in ways) if after)
+    raise AssertionError(states)
+
+
+def way_on(state: State) -> bytes:
+    """What ends what has been begun, or closes the innermost frame."""
+    top, detail = state.top, state.detail
+    assert isinstance(detail, bytes)
+    name = b"" if top is None else top.name
+    begun = {
+        Control.BACKSLASH: b" ", Control.NAME: b"z ", Control.DELIMITER: b".", Control.DELIMITER_BACKSLASH: b"|",
+        Control.DELIMITER_NAME: b"z ", Control.BEGIN: b"{x}", Control.BEGIN_NAME: b"x}",
+        Control.END: b"{" + name + b"}",
+        Control.END_NAME: detail + b"}", Control.DOLLARS_END: b"$", Control.INFO: b"\n",
+        Control.CODE: b" " + detail + b" ",
+        Control.CODE_TICKS: b" ", Control.FENCE_TICKS: b" ", Control.MATH_TICKS: b" ", Control.LINE_TICKS: b" \n",
+    }  # fmt: skip
+    if state.control in begun:
+        return begun[state.control]
+    if top is None:
+        return b" x\n\n"
+    closing = {
+        Kind.GROUP: b"}", Kind.TEXT_GROUP: b"}", Kind.DOLLAR: b"$", Kind.DOLLARS: b"$$", Kind.PAREN: b"\\)",
+        Kind.BRACKET: b"\\]",
+        Kind.LEFT: b"\\right.", Kind.MATH_ENV: b"\\end{" + name + b"}", Kind.TEXT_ENV: b"\n\n\\end{" + name + b"}",
+        Kind.FENCE: b"\n" + name + b"\n", Kind.THINK: b"</think>",
+    }  # fmt: skip
+    return closing[top.kind]
+
+
+def number(tracker: BracketTracker, state: State) -> bytes:
+    """Digits and the brace that lead out of a box."""
+    todo, seen = [(b"", state)], {state}
+    while todo:
+        way, place = todo.pop(0)
+        for byte in b"}0123456789!":
+            for after in tracker.step(place, byte):
+                if after.control is not Control.ANSWER:
+                    return way + bytes([byte])
+                if after not in seen:
+                    seen.add(after)
+                    todo.append((way + bytes([byte]), after))
+    raise AssertionError(state)
 
 
 @given(st.binary(max_size=12), PIECES_OF_TEXTS)

@@ -95,7 +95,7 @@ class World:
         offers = [self.source(guesses, self.at) for _ in self.requests]
         trees = [_chain(offer, limit) for offer, limit in zip(offers, limits, strict=True)]
         asked = max(limit.max_depth for limit in limits)
-        propose_s = self.ask_s + self.level_s * max((tree.num_nodes for tree in trees), default=0) if asked else 0.0
+        propose_s = self.ask_s + self.level_s * max(1, max(tree.num_nodes for tree in trees)) if asked else 0.0
         if asked:
             trees = control.prune(self.requests, trees)
         verdicts = tuple(
@@ -114,7 +114,10 @@ class World:
 
 
 def _chain(offer: Sequence[Guess], limit: DraftLimits) -> DraftTree:
-    length = min(len(offer), limit.max_nodes, limit.max_depth)
+    length, most, product = 0, min(len(offer), limit.max_nodes, limit.max_depth), 1.0
+    while length < most and product >= limit.min_probability:
+        product *= offer[length][0]
+        length += 1
     return DraftTree.chain(range(length), [confidence for confidence, _ in offer[:length]]) if length else EMPTY
 
 

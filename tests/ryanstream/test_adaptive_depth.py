@@ -259,23 +259,23 @@ def test_replayed_drafts_are_worth_what_they_are_by_hand(num_requests: int) -> N
         drafts.append(list(itertools.accumulate(chances, lambda a, b: a * b)))
         history.add(PastDraft(DraftTree.chain(range(4), chances), drafts[-1], asked_depth=4))
     step_s = np.array([CPU.at(max(1, rows)) for rows in range(num_requests * 9 + 1)])
-    rates = history.rates(num_requests, step_s, [0.0, 0.001, 0.002, 0.003])
+    rates = history.rates(num_requests, step_s, [0.0, 0.001, 0.002, 0.003, 0.004])
     for depth, rate in enumerate(rates, start=1):
         cut = [draft[:depth] for draft in drafts]
-        assert rate == pytest.approx(best_by_hand(cut, num_requests, step_s.tolist(), 0.001 * (depth - 1)))
+        assert rate == pytest.approx(best_by_hand(cut, num_requests, step_s.tolist(), 0.001 * depth))
 
 
 def test_a_draft_that_was_cut_short_is_continued_as_it_began() -> None:
     history = DraftHistory(max_depth=3)
     history.add(PastDraft(DraftTree.chain([1], [0.9]), [0.9], asked_depth=1))
-    rates = history.rates(1, np.ones(10), [0.0, 0.0, 0.0])
-    assert rates == pytest.approx([1.9, 1.9 + 0.81, 1.9 + 0.81 + 0.729])
+    assert history.rates(1, np.ones(10), [0.0] * 4) == pytest.approx([1.9, 1.9 + 0.81, 1.9 + 0.81 + 0.729])
+    assert history.rates(1, np.ones(10), [0.0] * 4, least=0.85) == pytest.approx([1.9, 1.9 + 0.81, 1.9 + 0.81])
 
 
 def test_a_batch_larger_than_the_history_is_filled_up_with_it() -> None:
     history = DraftHistory(max_depth=1)
     history.add(PastDraft(DraftTree.chain([1], [0.5]), [0.5], asked_depth=1))
-    assert history.rates(4, np.ones(20), [0.0]) == pytest.approx([6.0])
+    assert history.rates(4, np.ones(20), [0.0, 1.0]) == pytest.approx([3.0])
 
 
 def test_the_published_rule() -> None:

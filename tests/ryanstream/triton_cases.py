@@ -215,9 +215,7 @@ PARAMS = (
 )  # fmt: skip
 
 
-def drawn_by_both(
-    logits: Tensor, batch: SamplingBatch, device: torch.device, tile: int = 16
-) -> tuple[Drawn, Drawn]:
+def drawn_by_both(logits: Tensor, batch: SamplingBatch, device: torch.device, tile: int = 16) -> tuple[Drawn, Drawn]:
     logits = logits.to(device)
     parts = [
         getattr(batch, name).to(device) for name in ("temperature", "top_p", "top_k", "min_p", "uniform", "forced")

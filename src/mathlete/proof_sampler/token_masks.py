@@ -73,7 +73,9 @@ class TokenMasks:
         kind = self._kind(state)
         found = self._by_kind.get(kind)
         if found is None:
-            allowed = self._spelt(state) if state.control in _SPELT else self._grouped(state)
+            # A forgiving tracker takes whatever follows a name: there letters do not count.
+            by_letters = state.control in _SPELT and (not self.tracker.forgiving or state.control is Control.ANSWER)
+            allowed = self._spelt(state) if by_letters else self._grouped(state)
             packed = np.packbits(allowed, bitorder="little")
             found = np.zeros(self.vocabulary.num_words, dtype="<u4")
             found.view(np.uint8)[: len(packed)] = packed
@@ -113,11 +115,11 @@ class TokenMasks:
         return allowed
 
 
-_PART_OF_NAME = re.compile(rb"[A-Za-z0-9*]+$")
+_PART_OF_NAME = re.compile(rb"[A-Za-z0-9*]+\Z")
 _SPELT = {
     Control.BEGIN_NAME: re.compile(rb"[A-Za-z0-9*]*\}"),
     Control.END_NAME: re.compile(rb"[A-Za-z0-9*]*\}"),
-    Control.ANSWER: re.compile(rb"[ 0-9,{}\\!-]*?\}|[ 0-9,{}\\!-]+$"),
+    Control.ANSWER: re.compile(rb"[ 0-9,{}\\!-]*?\}|[ 0-9,{}\\!-]+\Z"),
 }
 
 

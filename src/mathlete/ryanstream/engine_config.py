@@ -33,6 +33,7 @@ class EngineConfig:
         device: "cpu", "cuda" or "cuda:N".
         compile_torch: fuse the elementwise paths through `torch.compile` where plain torch runs on the CPU. Off: it
             costs half a minute and saves next to nothing (`benchmarks/compiled_paths.py`).
+        cuda_graphs: on a GPU, replay passes of up to 256 rows as CUDA graphs (`model/graphed_transformer.py`).
         tensor_parallel: processes that hold the model together.
         prompt_cache: keep keys and values of system prompts on disk between runs.
         max_running: requests computed at once.
@@ -57,6 +58,7 @@ class EngineConfig:
     batch_invariant: bool = False
     device: str = "cpu"
     compile_torch: bool = False
+    cuda_graphs: bool = True
     tensor_parallel: int = 1
     prompt_cache: bool = True
     max_running: int = 32

@@ -14,7 +14,6 @@ from mathlete.ryanstream.machine import available_memory_bytes
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.layer_cache import block_bytes
 from mathlete.ryanstream.model.tokenizer import EngineTokenizer
-from mathlete.ryanstream.model.transformer import Transformer
 from mathlete.ryanstream.parallel.layout import rank_devices
 from mathlete.ryanstream.parallel.runner import LeadingTransformer, ParallelRunner
 from mathlete.ryanstream.parallel.sharding import Shard, shard_config
@@ -93,7 +92,7 @@ def _load_engine(task: RankTask, workers: Workers | None, progress: Progress) ->
     whole = rank.checkpoint.config()
     tokenizer = EngineTokenizer.load(rank.checkpoint.path)
     if workers is None:
-        model, make_runner = Transformer(rank.shape, rank.weights, rank.ops), ModelRunner
+        model, make_runner = rank.transformer(), ModelRunner
     else:
         workers.wait_until_loaded(num_blocks)
         shape = replace(rank.shape, vocab_size=whole.vocab_size)  # rank 0's logits are the whole model's

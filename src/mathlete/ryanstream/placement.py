@@ -45,11 +45,15 @@ LARGEST_FIRST = StepCosts({"nf4": (1.0,) * len(CALIBRATION_ROWS), "bf16": (0.0,)
 
 
 class DeviceOps(NamedTuple):
-    """What a model computes with: its operations, what draws its tokens (None: torch), and a name for people."""
+    """What a model computes with: its operations, what draws its tokens (None: torch), and a name for people.
+
+    `can_be_captured`: whether its passes can be CUDA graphs.
+    """
 
     ops: Ops
     sampler: SampleKernel | None
     name: str
+    can_be_captured: bool = False
 
 
 def resolve_device(config: EngineConfig) -> torch.device:
@@ -81,7 +85,7 @@ def gpu_ops(config: ModelConfig, rotary: RotaryTables, device: torch.device) -> 
     """The operations on a GPU: Triton's kernels, or plain torch where Triton is not installed."""
     tables = RotaryTables(rotary.cosines.to(device), rotary.sines.to(device))
     if HAS_TRITON:
-        return DeviceOps(TritonOps(config, tables), TritonSampler(), "triton")
+        return DeviceOps(TritonOps(config, tables), TritonSampler(), "triton", can_be_captured=True)
     return DeviceOps(TorchOps(config, tables), None, "torch (triton is not installed)")
 
 

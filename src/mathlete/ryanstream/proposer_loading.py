@@ -41,7 +41,7 @@ from mathlete.ryanstream.speculative.speculation import Speculation
 from mathlete.ryanstream.speculative.step_cost import StepCostModel, StepCurve, remembered_curve
 from mathlete.ryanstream.speculative.tree_growth import SPEC_A2_TREE, GrowthRule
 
-_CURVE_ROWS = (1, 2, 4, 8, 16, 32)
+_CURVE_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 _REPEATS = 3
 _MAX_MEMORY_PART = 0.3  # for keys and values of a draft, of what is free then
 
@@ -129,18 +129,21 @@ def measure_curve(
     rows: Sequence[int] = _CURVE_ROWS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> StepCurve:
-    """Time a pass of each number of rows, head included; `weights_for(num_rows)` puts the weights for it in place."""
+    """Time a pass of each number of rows, head included; `weights_for(num_rows)` puts the weights for it in place.
+
+    What is done once for a width, kernels compiled or a graph captured, is not part of it.
+    """
     device = model.weights.embedding.device
     blocks = list(range(blocks_for(max(rows))))
     cache = allocate_cache(model.config, len(blocks), kv_dtype, device)
     seconds = []
     for num_rows in rows:
         weights_for(num_rows)
-        batch = draft_batch(known_rows(range(num_rows), 0, blocks, 0, samples=True), [blocks]).to(device)
+        batch = draft_batch(known_rows(range(num_rows), 0, blocks, 0, samples=True), [blocks])
         taken = []
         for _ in range(_REPEATS + 1):  # the first reads the weights from disk
             start = clock()
-            model.logits(model.layers(model.embed(batch.token_ids), batch, cache)).argmax(-1).tolist()
+            model.forward(batch, cache).logits.argmax(-1).tolist()
             taken.append(clock() - start)
         seconds.append(max(min(taken[1:]), 1e-9))
     return StepCurve(tuple(rows), tuple(seconds))
@@ -169,7 +172,7 @@ def _load_draft(target: Target, progress: Progress) -> LoadedProposer:
     whole = target.rank.checkpoint.config()
     require_same_tokens(path, EngineTokenizer.load(rank.checkpoint.path), rank.shape, target.tokenizer, whole)
     proposer = DraftModelProposer(
-        Transformer(rank.shape, rank.weights, rank.ops),
+        rank.transformer(),
         _draft_blocks(target, rank.shape),
         target.draft_kv_dtype,
         rank.kernels if rank.sampler is None else rank.sampler,
@@ -274,7 +277,8 @@ def _calibration(target: Target, what: str) -> Path:
     task, rank = target.task, target.rank
     named = (
         f"{what}:{rank.checkpoint.path.name}:{task.config.precision}:{rank.kv_dtype}:{processor_name()}:"
-        f"{task.config.num_threads or available_cores()}:{rank.kernels.name if rank.kernels else rank.description}"
+        f"{task.config.num_threads or available_cores()}:{rank.kernels.name if rank.kernels else rank.description}:"
+        f"{rank.graph_blocks is not None}"
     )
     return task.cache_dir / "calibration" / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
 

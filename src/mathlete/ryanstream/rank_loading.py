@@ -16,14 +16,17 @@ from mathlete.core.errors import ModelError
 from mathlete.ryanstream.checkpoint.convert import CheckpointFolder, Progress, ensure_checkpoint
 from mathlete.ryanstream.checkpoint.mapped import map_checkpoint
 from mathlete.ryanstream.engine_config import EngineConfig
+from mathlete.ryanstream.kv_cache import blocks_for
 from mathlete.ryanstream.machine import available_cores, available_memory_bytes, memory_in_use, processor_name
 from mathlete.ryanstream.model.config import ModelConfig
+from mathlete.ryanstream.model.graphed_transformer import GraphedTransformer
 from mathlete.ryanstream.model.layer_cache import KV_GROUP
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.model.native.library import KernelsUnavailable, load_kernels
 from mathlete.ryanstream.model.ops import Ops
 from mathlete.ryanstream.model.ops_native import NativeOps, native_supports
 from mathlete.ryanstream.model.rotary import rotary_tables
+from mathlete.ryanstream.model.transformer import Transformer
 from mathlete.ryanstream.model.weights import ModelWeights, Precision, assemble_weights, can_be_packed
 from mathlete.ryanstream.parallel.collectives import RankGroup
 from mathlete.ryanstream.parallel.ops_parallel import ParallelOps
@@ -40,6 +43,7 @@ from mathlete.ryanstream.placement import (
 )
 from mathlete.ryanstream.precision import AutoPrecisionManager, PressureLimits, calibrate, remembered_costs
 from mathlete.ryanstream.sampling import SampleKernel
+from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class RankModel:
         description: "native", "torch (why not native)", or "triton".
         kv_dtype: of the KV cache.
         checkpoint: where the whole model's shape and tokenizer are.
+        graph_blocks: blocks a sequence has at most in a pass that is a CUDA graph; None when none is.
     """
 
     shape: ModelConfig
@@ -76,6 +81,13 @@ class RankModel:
     description: str
     kv_dtype: torch.dtype
     checkpoint: CheckpointFolder
+    graph_blocks: int | None = None
+
+    def transformer(self) -> Transformer:
+        """A transformer on these weights."""
+        if self.graph_blocks is None:
+            return Transformer(self.shape, self.weights, self.ops)
+        return GraphedTransformer(self.shape, self.weights, self.ops, self.graph_blocks)
 
 
 def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> RankModel:
@@ -145,7 +157,13 @@ def load_rank(task: RankTask, group: RankGroup | None, progress: Progress) -> Ra
         description=on_device.name,
         kv_dtype=_kv_dtype(config),
         checkpoint=folders[precisions[0]],
+        graph_blocks=_graph_blocks(config) if on_device.can_be_captured and group is None else None,
     )
+
+
+def _graph_blocks(config: EngineConfig) -> int | None:
+    """Blocks of the longest sequence with the largest draft; None where graphs are switched off."""
+    return blocks_for(config.max_model_len + MAX_DRAFT_NODES) if config.cuda_graphs else None
 
 
 def operations_for(

@@ -76,9 +76,9 @@ class ModelRunner:
         self._row_by_row = row_by_row
         self._kernels = kernels
         self._sampler = kernels if sampler is None else sampler
-        self._eos_token_ids = list(eos_token_ids)
         self._masks = ConstraintMasks(model.config.vocab_size)
         self._device = model.weights.embedding.device
+        self._eos_token_ids = torch.tensor(list(eos_token_ids), dtype=torch.int64, device=self._device)
         self.hidden: Sequence[Tensor] = ()  # of each entry's rows, float32 [rows, hidden], after a plan that keeps them
         self._cache = allocate_cache(model.config, num_blocks, kv_dtype, self._device)
 
@@ -130,8 +130,8 @@ class ModelRunner:
         if self._precisions is not None:
             self._model.weights = self._precisions.weights(len(batch.token_ids))
         if not self._row_by_row:
-            return self._model.forward(batch.to(self._device), self._cache)
-        rows = [self._model.forward(row.to(self._device), self._cache) for row in single_rows(batch)]
+            return self._model.forward(batch, self._cache)
+        rows = [self._model.forward(row, self._cache) for row in single_rows(batch)]
         hidden = [row.hidden for row in rows if row.hidden is not None]
         return ForwardOutput(torch.cat([row.logits for row in rows]), torch.cat(hidden) if hidden else None)
 
@@ -149,7 +149,9 @@ class ModelRunner:
         if guessed is not None:
             guessed = guessed.to(self._device)
         drawn = sample(logits, batch.to(self._device), self._sampler, constrained, guessed)
-        return _read(drawn, logits[:, self._eos_token_ids], [row.request.sampling.num_logprobs for row in rows])
+        return _read(
+            drawn, logits.index_select(1, self._eos_token_ids), [row.request.sampling.num_logprobs for row in rows]
+        )
 
     @property
     def block_bytes(self) -> int:

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.model.native.kernels import NUM_LIKELIEST, NativeKernels
+from mathlete.ryanstream.model.transfer import move_together
 from mathlete.ryanstream.speculative.accept_rule import DrawnRows, accept_or_redraw, rank_at
 
 NOT_FORCED = -1
@@ -84,7 +85,7 @@ class SamplingBatch:
 
     def to(self, device: torch.device) -> SamplingBatch:
         """The same on `device`."""
-        return SamplingBatch(*(part.to(device) for part in self._parts()))
+        return SamplingBatch(*move_together(self._parts(), device))
 
     def _parts(self) -> tuple[Tensor, ...]:
         return self.temperature, self.top_p, self.top_k, self.min_p, self.uniform, self.forced
@@ -99,7 +100,7 @@ class ConstrainedRows(NamedTuple):
 
     def to(self, device: torch.device) -> ConstrainedRows:
         """The same on `device`."""
-        return ConstrainedRows(self.rows.to(device), self.masks.to(device))
+        return ConstrainedRows(*move_together(self, device))
 
 
 def uniform_at(seed: int, place: int) -> float:

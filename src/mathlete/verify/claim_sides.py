@@ -60,7 +60,7 @@ def left_core(tokens: Sequence[MathToken], start: int, stop: int, is_latex: bool
         elif depth == 0 and token.kind in ("word", "other", "separator", "modulus"):
             break
         first -= 1
-    if first == stop:
+    if first == stop or (tokens[first].kind == "operator" and tokens[first].text not in ("-", "|")):
         return range(0)
     if first > start:
         before, head = tokens[first - 1], tokens[first]

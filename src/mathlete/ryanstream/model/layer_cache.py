@@ -95,7 +95,10 @@ def block_bytes(config: ModelConfig, kv_dtype: torch.dtype) -> int:
 
 
 def store_tokens(cache: LayerCache, slots: Tensor, key: Tensor, value: Tensor) -> None:
-    """Write key and value float32 [M, KV, D] at slots int64 [M] (block * 16 + offset)."""
+    """Write key and value float32 [M, KV, D] at slots int64 [M] (block * 16 + offset), nothing where they are -1."""
+    if bool((slots < 0).any()):
+        stored = slots >= 0
+        slots, key, value = slots[stored], key[stored], value[stored]
     block, offset = slots // BLOCK_SIZE, slots % BLOCK_SIZE
     if cache.key_scales is None or cache.value_scales is None:
         cache.keys[block, :, :, offset] = key.to(cache.keys.dtype)

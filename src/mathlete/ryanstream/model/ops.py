@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mathlete.ryanstream.model.layer_cache import LayerCache
+from mathlete.ryanstream.model.transfer import move_together
 from mathlete.ryanstream.model.weights import HeadNorms, LinearWeight
 
 
@@ -26,7 +27,7 @@ class ForwardBatch:
     Attributes:
         token_ids: int64 [M].
         positions: int32 [M], place of each token in its sequence.
-        slots: int64 [M], where its key and value go: block * 16 + offset.
+        slots: int64 [M], where its key and value go: block * 16 + offset; -1 to store none (torch and Triton only).
         row_seq: int32 [M], its row in `tables`.
         lengths: int32 [M], how many cached tokens it sees, itself included (= position + 1).
         tables: int32 [S, max_blocks], the blocks of each sequence.
@@ -50,8 +51,8 @@ class ForwardBatch:
     def to(self, device: torch.device) -> ForwardBatch:
         """The same on `device`."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in parts.items()}
-        return ForwardBatch(**moved)
+        there: dict[str, Any] = {name: part for name, part in parts.items() if part is not None}
+        return ForwardBatch(**dict(zip(there, move_together(list(there.values()), device), strict=True)))
 
 
 class Ops(Protocol):

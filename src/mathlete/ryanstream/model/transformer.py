@@ -36,8 +36,13 @@ class Transformer:
 
     @torch.inference_mode()
     def forward(self, batch: ForwardBatch, cache: Sequence[LayerCache]) -> ForwardOutput:
-        """Compute all rows, writing their keys and values into `cache`."""
-        x = self.layers(self.embed(batch.token_ids), batch, cache)
+        """Compute all rows, writing their keys and values into `cache`; the batch may lie on the CPU."""
+        batch = batch.to(self.weights.embedding.device)
+        return self.outputs(self.layers(self.embed(batch.token_ids), batch, cache), batch)
+
+    @torch.inference_mode()
+    def outputs(self, x: Tensor, batch: ForwardBatch) -> ForwardOutput:
+        """What the batch wants to know of the residual stream x float32 [M, hidden] after all layers."""
         hidden = None
         if batch.hidden_rows is not None:
             hidden = rms_norm(x[batch.hidden_rows], self.weights.norm, self.config.rms_norm_eps)

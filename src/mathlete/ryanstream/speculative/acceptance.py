@@ -70,6 +70,11 @@ class Acceptance:
         found.pop()
         return found
 
+    @property
+    def worth(self) -> float:
+        """What a confidence has turned out to be worth, all together: 1 when they are what they say."""
+        return self._all.value(1.0)
+
     def note(self, verdict: DraftVerdict) -> None:
         """Learn from a draft: every node whose parent was drawn was put to the test."""
         own = self._requests.get(verdict.request) or _Ratio(_REQUEST_MEMORY, _REQUEST_PRIOR)

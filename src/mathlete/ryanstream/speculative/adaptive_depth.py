@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,7 @@ _TRY_SHARE = 0.004  # of all time, for trying again
 _MOST_DEBT, _MOST_CREDIT = 6.0, 10.0  # plain steps
 _FIRST_WAIT, _LONGEST_WAIT = 8, 256  # steps without a draft before a try
 _NUM_GOOD = 16  # drafts that paid after which a failure is the first one again
+_MOST_LEAST = 0.9  # probability of a node at which drafting goes on in any case
 _NUM_ASKS = 16  # of the proposer, whose seconds count
 _DOUBT_STEPS = 500  # without a draft, after which what is known of acceptance counts half
 
@@ -62,8 +64,10 @@ class AdaptiveDepth:
         self._history = DraftHistory(max_depth)
         self._proposer = _ProposerCost()
         self._decided = (0, 0)  # depth, for how many requests
+        self._least = 0.0  # probability of a node below which drafting further does not pay
         self._until_decision = 0
         self._asked = 0  # depth, in this step
+        self._num_levels = 0  # drafted in this step, >= 1 where the proposer was asked
         self._is_try = False
         self._since_plain, self._plain_every = 0, _FIRST_PLAIN_EVERY
         self._since_draft, self._wait, self._num_good = 0, _FIRST_WAIT, 0
@@ -76,11 +80,11 @@ class AdaptiveDepth:
         if self._asked == 0 and self._may_try(0.0):
             self._begin_try()
             self._asked = self._depth(len(requests))
-        self._is_try = len(self._history) < _NUM_FIRST
+        self._is_try, self._num_levels = len(self._history) < _NUM_FIRST, 0
         if self._since_plain >= self._plain_every:
             self._asked, self._plain_every = 0, min(2 * self._plain_every, _PLAIN_EVERY)
         nodes = -(-self._max_nodes * self._asked // self._max_depth)
-        return [DraftLimits(nodes, self._asked)] * len(requests)
+        return [DraftLimits(nodes, self._asked, self._least / self._acceptance.worth)] * len(requests)
 
     def prune(self, requests: Sequence[EngineRequest], trees: Sequence[DraftTree]) -> list[DraftTree]:
         """See `DepthControl.prune`."""
@@ -88,6 +92,7 @@ class AdaptiveDepth:
             self._acceptance.probabilities(request, tree) if tree.num_nodes else []
             for request, tree in zip(requests, trees, strict=True)
         ]
+        self._num_levels = max(1, max(max(tree.depths(), default=0) for tree in trees))
         for tree, probabilities in zip(trees, found, strict=True):
             self._history.add(PastDraft(tree, probabilities, self._asked))
         flat = np.array([probability for probabilities in found for probability in probabilities])
@@ -102,8 +107,8 @@ class AdaptiveDepth:
     def note(self, step: MeasuredStep) -> None:
         """See `DepthControl.note`."""
         self._costs.note(step.num_rows, step.seconds)
-        if self._asked:
-            self._proposer.note(self._asked, step.propose_s)
+        if self._num_levels:
+            self._proposer.note(self._num_levels, step.propose_s)
         num_accepted = 0
         for verdict in step.verdicts:
             self._acceptance.note(verdict)
@@ -113,7 +118,7 @@ class AdaptiveDepth:
         self._since_plain = self._since_plain + 1 if drafted else 0
         self._since_draft = 0 if drafted else self._since_draft + 1
         self._keep_account(step, num_accepted)
-        self._asked = 0
+        self._asked = self._num_levels = 0
 
     def forget(self, request: EngineRequest) -> None:
         """See `DepthControl.forget`."""
@@ -132,16 +137,21 @@ class AdaptiveDepth:
     def _decide(self, num_requests: int) -> int:
         most_rows = num_requests * (1 + self._max_nodes + self._max_depth)
         step_s = self._costs.table(most_rows)
-        draft_s = [self._proposer.seconds(depth) for depth in range(1, self._max_depth + 1)]
+        draft_s = [self._proposer.seconds(depth) for depth in range(self._max_depth + 1)]
+        plain = num_requests / step_s[num_requests]
         if self._proposer.level_s == 0:
+            self._least = 0.0
             if draft_s[0] < _CHEAP * step_s[num_requests]:
                 return self._max_depth
-            rates = [0.0] * (self._max_depth - 1)
-            rates += self._history.rates(num_requests, step_s, draft_s)[-1:]
-        else:
-            rates = self._history.rates(num_requests, step_s, draft_s)
+            rates = self._history.rates(num_requests, step_s, draft_s)[-1:]
+            return self._max_depth if rates[-1] > _MARGIN * plain else 0
+        rates = self._history.rates(num_requests, step_s, draft_s, self._least)
         best = int(np.argmax(rates))
-        return best + 1 if rates[best] > _MARGIN * num_requests / step_s[num_requests] else 0
+        if rates[best] <= _MARGIN * plain:
+            return 0
+        level_s = draft_s[1] + float(step_s[2 * num_requests] - step_s[num_requests])
+        self._least = min(_MOST_LEAST, rates[best] * level_s / num_requests)
+        return best + 1
 
     def _num_worth(self, num_requests: int, probabilities: np.typing.NDArray[np.float64]) -> int:
         """How many of the nodes, likeliest first, to compute."""
@@ -151,7 +161,7 @@ class AdaptiveDepth:
         step_s = self._costs.table(num_requests + most)[num_requests : num_requests + most + 1]
         tokens = np.empty(most + 1)
         tokens[0], tokens[1:] = num_requests, num_requests + np.cumsum(probabilities)
-        rates = tokens / (step_s + self._proposer.seconds(self._asked))
+        rates = tokens / (step_s + self._proposer.seconds(self._num_levels))
         best = int(np.argmax(rates))
         if best > 0:
             return best
@@ -196,25 +206,35 @@ class _ProposerCost:
 
     def __init__(self) -> None:
         self.level_s = 0.0
-        self._seconds: deque[float] = deque(maxlen=_NUM_ASKS)
-        self._shares: deque[float] = deque(maxlen=_NUM_ASKS)  # of what the levels asked for would have taken
+        self._free: deque[_Asked] = deque(maxlen=_NUM_ASKS)
+        self._dear: deque[_Asked] = deque(maxlen=_NUM_ASKS)
 
-    def note(self, depth: int, seconds: float) -> None:
+    def note(self, num_levels: int, seconds: float) -> None:
+        """The proposer was asked, and drafted `num_levels`, at least 1."""
         if self.level_s > 0:
-            self._shares.append(seconds / (depth * self.level_s))
+            self._dear.append(_Asked(seconds, num_levels * self.level_s))
         else:
-            self._seconds.append(seconds)
+            self._free.append(_Asked(seconds, 1.0))
 
     def seconds(self, depth: int) -> float:
-        """For drafts of `depth` levels."""
+        """For drafts of `depth` levels; without a figure for a level, whatever the depth."""
         if self.level_s > 0:
-            return depth * self.level_s * (_mean_without_largest(self._shares) if self._shares else 1.0)
-        return _mean_without_largest(self._seconds) if depth and self._seconds else 0.0
+            return depth * self.level_s * (_without_largest(self._dear) if self._dear else 1.0)
+        return _without_largest(self._free) if self._free else 0.0
 
 
-def _mean_without_largest(values: Collection[float]) -> float:
-    """That a proposer once had to catch up with a request says nothing of what it takes from then on."""
-    return (sum(values) - max(values)) / (len(values) - 1) if len(values) > 1 else sum(values)
+class _Asked(NamedTuple):
+    """One time that the proposer was asked: the seconds it took, and those (or how often) it was expected to."""
+
+    seconds: float
+    expected: float
+
+
+def _without_largest(asked: Collection[_Asked]) -> float:
+    """Seconds over expected ones. That a proposer once had to catch up with a request says nothing of later."""
+    largest = max(asked) if len(asked) > 1 else _Asked(0.0, 0.0)
+    seconds, expected = (sum(column) for column in zip(*asked, strict=True))
+    return (seconds - largest.seconds) / (expected - largest.expected)
 
 
 def _kept(trees: Sequence[DraftTree], is_kept: Sequence[bool]) -> list[DraftTree]:

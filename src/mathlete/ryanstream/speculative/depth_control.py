@@ -11,10 +11,17 @@ from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES, DraftTre
 
 
 class DraftLimits(NamedTuple):
-    """How much may be guessed for a request in this step; nothing when `max_nodes` is 0."""
+    """How much may be guessed for a request in this step; nothing when `max_nodes` is 0.
+
+    Attributes:
+        max_nodes: see `DraftSlot`.
+        max_depth: see `DraftSlot`.
+        min_probability: see `DraftSlot`.
+    """
 
     max_nodes: int
     max_depth: int
+    min_probability: float = 0.0
 
 
 class DraftVerdict(NamedTuple):

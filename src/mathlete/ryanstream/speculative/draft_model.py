@@ -118,4 +118,4 @@ class DraftModelProposer:
         if self._precisions is not None:
             self._model.weights = self._precisions.weights(len(rows))
         batch = draft_batch(rows, [part.twin.block_ids for part in parts])
-        return self._model.forward(batch.to(self._device), self._cache).logits
+        return self._model.forward(batch, self._cache).logits

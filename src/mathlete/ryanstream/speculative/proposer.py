@@ -23,11 +23,14 @@ class DraftSlot:
             beyond those it knows.
         max_nodes: nodes at most, >= 1.
         max_depth: of the tree at most, >= 1.
+        min_probability: what follows a node is not worth the proposer's time where the product of the confidences down
+            to the node is smaller. A proposer without a cost a level need not look at it.
     """
 
     request: EngineRequest
     max_nodes: int
     max_depth: int
+    min_probability: float = 0.0
 
 
 class Proposer(Protocol):

@@ -124,7 +124,7 @@ class Speculation:
             depth = min(limit.max_depth, _room(request, scheduler.config.max_model_len), left)
             nodes = min(limit.max_nodes, left)
             if depth >= 1 and nodes >= 1 and scheduler.reserve_draft(request, nodes):
-                slots.append(DraftSlot(request, nodes, depth))
+                slots.append(DraftSlot(request, nodes, depth, limit.min_probability))
                 left -= nodes
         return slots
 

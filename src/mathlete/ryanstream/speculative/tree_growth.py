@@ -146,7 +146,8 @@ class GrowingDraft:
         deep = bool(best) and len(self.paths[-1]) >= self._slot.max_depth
         full = len(self.token_ids) >= self._max_grown
         grows = () if deep or full else range(first, len(self.token_ids))
-        self.frontier = tuple(node for node in grows if self._products[node] >= self._rule.min_probability)
+        least = max(self._rule.min_probability, self._slot.min_probability)
+        self.frontier = tuple(node for node in grows if self._products[node] >= least)
 
     def tree(self) -> DraftTree:
         """The best of what has grown. A child is never likelier than its parent, so they are connected."""

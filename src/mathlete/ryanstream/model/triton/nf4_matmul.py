@@ -6,6 +6,8 @@ K a block of 64 at a time; the tile is the same for every number of rows. Not me
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -47,6 +49,12 @@ def _nf4_matmul_kernel(
     tl.store(target, total, mask=row_inside[:, None] & column_inside[None, :])
 
 
+@functools.cache
+def _levels_on(device: torch.device) -> Tensor:
+    """The levels float32 [16], made once: a copy from the CPU cannot be part of a CUDA graph."""
+    return torch.tensor(NF4_LEVELS, dtype=torch.float32, device=device)
+
+
 def nf4_matmul(x: Tensor, packed: Tensor, absmax: Tensor) -> Tensor:
     """X [M, K] in bf16 or float32 times NF4 weights, float32 [M, N], without a bias.
 
@@ -57,7 +65,7 @@ def nf4_matmul(x: Tensor, packed: Tensor, absmax: Tensor) -> Tensor:
     """
     (num_rows, width), num_columns = x.shape, packed.shape[0]
     out = torch.empty((num_rows, num_columns), dtype=torch.float32, device=x.device)
-    levels = torch.tensor(NF4_LEVELS, dtype=torch.float32, device=x.device)
+    levels = _levels_on(x.device)
     _nf4_matmul_kernel[(triton.cdiv(num_rows, _ROWS), triton.cdiv(num_columns, _COLUMNS))](
         x, packed, absmax, levels, out, num_rows, num_columns, width,
         ROWS=_ROWS, COLUMNS=_COLUMNS, K_BLOCK=NF4_BLOCK, WIDEN=on_the_cpu(x),

@@ -21,7 +21,7 @@ def _rotate_store_kernel(
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, HALF_BLOCK: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
 ):  # fmt: skip
-    """Program (m, h): h counts query heads, then key heads, then value heads."""
+    """Program (m, h): h counts query heads, then key heads, then value heads. Slot -1 stores nothing."""
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     half: tl.constexpr = DIM // 2
     places = tl.arange(0, HALF_BLOCK)
@@ -31,6 +31,7 @@ def _rotate_store_kernel(
     second = tl.load(start + half + places, mask=inside, other=0.0)
     slot = tl.load(slots_ptr + row)
     block, offset = slot // BLOCK_SIZE, slot % BLOCK_SIZE
+    stored = inside & (slot >= 0)
     if head < HEADS + KV_HEADS:
         position = tl.load(positions_ptr + row).to(tl.int64)
         cosine = tl.load(cosines_ptr + position * half + places, mask=inside, other=0.0)
@@ -42,12 +43,12 @@ def _rotate_store_kernel(
             tl.store(start + half + places, second, mask=inside)
         else:  # keys [blocks, KV, D, 16]
             target = keys_ptr + (block * KV_HEADS + head - HEADS) * DIM * BLOCK_SIZE + offset
-            tl.store(target + places * BLOCK_SIZE, rotated, mask=inside)
-            tl.store(target + (half + places) * BLOCK_SIZE, second, mask=inside)
+            tl.store(target + places * BLOCK_SIZE, rotated, mask=stored)
+            tl.store(target + (half + places) * BLOCK_SIZE, second, mask=stored)
     else:  # values [blocks, KV, 16, D]
         target = values_ptr + ((block * KV_HEADS + head - HEADS - KV_HEADS) * BLOCK_SIZE + offset) * DIM
-        tl.store(target + places, first, mask=inside)
-        tl.store(target + half + places, second, mask=inside)
+        tl.store(target + places, first, mask=stored)
+        tl.store(target + half + places, second, mask=stored)
 
 
 def rotate_and_store(qkv: Tensor, num_heads: int, batch: ForwardBatch, cache: LayerCache, tables: RotaryTables) -> None:

@@ -6,8 +6,8 @@ drawn token is the largest key for which the kept tokens of at least that key ho
 
 Two kernels, and nothing between them that waits for the device:
 
-1. A row is cut into tiles of 1024 logits (`tile`). Each tile is sorted by key, with the mass of its first 1, 2, 3, ... tokens
-   beside it. All tiles of all rows at once: this is where the logits are read, a single time.
+1. A row is cut into tiles of 1024 logits (`tile`). Each tile is sorted by key, with the mass of its first 1, 2, 3,
+   ... tokens beside it. All tiles of all rows at once: this is where the logits are read, a single time.
 2. One program a row looks for keys, 16 candidates at a time, four bits of the key a round. How much lies at or above
    a candidate is found by bisection in every sorted tile; the tiles' shares are added up in order. The likeliest
    tokens come from merging the tiles' heads.
@@ -170,9 +170,7 @@ def _border(
         chosen = tl.max(tl.where(enough, way, 0), axis=0)
         key += chosen.to(tl.int64) * step
         high = tl.sum(tl.where((way == chosen)[:, None], counts, 0), axis=0)
-        low = tl.where(
-            chosen + 1 < ways, tl.sum(tl.where((way == chosen + 1)[:, None], counts, 0), axis=0), low
-        )
+        low = tl.where(chosen + 1 < ways, tl.sum(tl.where((way == chosen + 1)[:, None], counts, 0), axis=0), low)
         step = step >> WAYS_BITS
     return key
 

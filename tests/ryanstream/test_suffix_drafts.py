@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.ryanstream.speculative.draft_tree import EMPTY, MAX_DRAFT_NODES, ROOT, DraftTree
@@ -61,6 +61,7 @@ def reaches_of(tree: DraftTree) -> dict[tuple[int, ...], float]:
     return reaches
 
 
+@settings(deadline=None)
 @given(OCCURRENCES, st.integers(1, MAX_DRAFT_NODES), st.integers(1, 8))
 def test_the_tree_is_the_best_there_is(occurrences: list[Occurrence], max_nodes: int, max_depth: int) -> None:
     tree = draft_tree(occurrences, max_nodes, max_depth)
@@ -74,6 +75,7 @@ def test_the_tree_is_the_best_there_is(occurrences: list[Occurrence], max_nodes:
     assert sorted(found.values(), reverse=True) == pytest.approx(best)
 
 
+@settings(deadline=None)
 @given(OCCURRENCES)
 def test_estimates_of_siblings_leave_room_for_something_new(occurrences: list[Occurrence]) -> None:
     tree = draft_tree(occurrences, MAX_DRAFT_NODES, 8)

@@ -233,6 +233,7 @@ def test_time_does_not_grow_with_what_was_said() -> None:
     assert index.occurrences(index.add([7] * 32), 1)[0].num_matched == MAX_MATCH
 
 
+@settings(deadline=None)
 @given(st.lists(TOKENS), st.lists(TOKENS), st.lists(TOKENS))
 def test_num_equal(common: list[int], first: list[int], second: list[int]) -> None:
     first, second = common + first, common + second

@@ -168,6 +168,20 @@ def test_rotary_and_attention(
     torch.testing.assert_close(got, expected, **tolerance)
 
 
+def test_a_row_without_a_slot_stores_nothing(rng: torch.Generator, device: torch.device) -> None:
+    config, tables = shape(), tables_on(device, 32)
+    batch = batch_of([(3, 4), (1, 2)], device)
+    batch.slots[1] = -1
+    qkv = torch.randn((2, 10 * 32), generator=rng).to(device)
+    ours, theirs, before = (filled_cache(config, 2, FP32, device) for _ in range(3))
+    TorchOps(config, tables).attention(qkv.clone(), batch, theirs)
+    rotate_and_store(qkv, 6, batch, ours, tables)
+    torch.testing.assert_close(ours.keys, theirs.keys, **CLOSE[FP32])
+    torch.testing.assert_close(ours.values, theirs.values, **CLOSE[FP32])
+    changed = (ours.keys != before.keys).any(dim=2).any(dim=1)  # [blocks, places]
+    assert int(changed.sum()) == 1
+
+
 def test_attention_of_a_row_does_not_depend_on_the_batch(rng: torch.Generator, device: torch.device) -> None:
     config, tables = shape(), tables_on(device, 32)
     batch = batch_of([(69, 70), (30, 34), (0, 2)], device)

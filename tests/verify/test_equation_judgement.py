@@ -136,12 +136,12 @@ def test_without_algebra_it_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("text", ANCIENT)
 def test_ceilings_come_before_work(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
 
     judgements = [judge(claim, ALGEBRA) for claim in claims_in(text)]
 
     assert all(found.verdict == "UNKNOWN" for found in judgements)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_factorials_that_differ_are_told_apart() -> None:

@@ -131,12 +131,12 @@ def test_zones_are_in_order_and_do_not_overlap(pieces: list[str]) -> None:
 )
 def test_hostile_repetition_takes_no_time(piece: str) -> None:
     text = (piece * MAX_TEXT_CHARS)[:MAX_TEXT_CHARS]
-    started = time.monotonic()
+    started = time.process_time()
 
     claims = claims_in(text)
 
     assert len(claims) <= MAX_CLAIMS
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_longer_text_is_not_read() -> None:

@@ -96,10 +96,7 @@ def test_the_engine_document_names_each_setting_with_its_default() -> None:
 @pytest.mark.model
 def test_the_python_blocks_of_the_engine_document_run(small_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ModelStore, "ensure", lambda store, name: LocalModel(name, small_model_path, None))
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "engine.md").read_text(), re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, "docs/engine.md", "exec"), names)
+    names = run_blocks("engine.md")
     assert len(names["texts"]) == 4 and any("7" in text for text in names["texts"].values())
     assert len(names["confident"].top_logprobs) == 4 and len(names["first_place"]) == 3
     assert all(value > 0 for value in names["confidence"])
@@ -108,6 +105,26 @@ def test_the_python_blocks_of_the_engine_document_run(small_model_path: Path, mo
     assert names["num_free"] == names["num_blocks"]
     assert names["alone"] == names["in_company"] or names["loaded"].kernels != "native"
     assert "takes fewer than 512" in names["refusal"]
+
+
+def run_blocks(name: str) -> dict[str, Any]:
+    """The names that the Python blocks of a document leave behind."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / name).read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, f"docs/{name}", "exec"), names)
+    return names
+
+
+@pytest.mark.model
+def test_the_python_blocks_of_the_other_documents_run(small_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ModelStore, "ensure", lambda store, name: LocalModel(name, small_model_path, None))
+    names = run_blocks("speculation.md")
+    assert names["guessed"] == names["plain"] or names["loaded"].kernels != "native"
+    assert names["counts"].num_tokens == 160
+    names = run_blocks("proof-sampler.md")
+    assert names["right"] and names["wrong"] == (False, False)
+    assert sorted(verdict for _, verdict in names["verdicts"]) == ["PROVED", "REFUTED"]
 
 
 def test_the_help_in_the_documents_is_the_programs() -> None:

@@ -219,6 +219,17 @@ def test_probabilities_fall_along_paths_whatever_the_confidences() -> None:
         acceptance.settle()
 
 
+def test_a_draft_with_a_price_ends_where_going_on_does_not_pay() -> None:
+    """A level takes 0.4 of a step here: what follows a token that is likely to be wrong is not worth it."""
+    world, control = World(CPU, GOOD["good"], level_s=0.4 * CPU.at(1)), adaptive(CPU)
+    world.run(control, 60)
+    (limits,) = control.limits(world.requests, world.level_s)
+    assert limits.max_depth > 1 and 0.3 < limits.min_probability < 0.9
+    free = adaptive(CPU)
+    World(CPU, GOOD["good"]).run(free, 60)
+    assert free.limits([new_request(0)], 0.0)[0].min_probability == 0.0
+
+
 def test_nothing_is_kept_of_requests_that_ended() -> None:
     control, request = adaptive(CPU), new_request(0)
     published = PublishedDepth()
@@ -292,6 +303,8 @@ def test_the_published_rule() -> None:
     assert after(0, times=2) == 4 and after(0) == 3 and after(0, times=3) == 2 and after(0, times=9) == 2
     assert after(8) == 3 and after(8, times=9) == 8
     assert after(4) == 8 and after(0, times=2) == 8 and after(4) == 8 and after(0, times=2) == 8, "not in a row"
+    control.note(MeasuredStep(1.0, 0.0, 1, 1, (DraftVerdict(request, EMPTY, ()),)))
+    assert control.limits([request], 0.0) == [DraftLimits(8, 8)], "nothing was computed of the draft"
     control.forget(request)
     assert control.limits([request], 0.0) == [DraftLimits(4, 4)]
     for first_depth in (1, 9):

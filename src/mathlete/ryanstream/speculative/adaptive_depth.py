@@ -11,7 +11,8 @@ What is sought is the most tokens a second of the whole batch: with the nodes S 
 P falls along every path, so the best S of a given size are the likeliest nodes, and their ancestors are among them. T
 has steps (a product of 5 rows may cost what one of 8 does), so all sizes are looked at and not only up to the first
 that does not pay. Before anything is drafted nothing is known of the nodes to come; then the last drafts stand for
-them. While nothing pays it is tried now and then: after a wait that doubles with each try that fails, and only when an
+them. Where a level of drafting has a price, drafts also end at nodes so unlikely that what follows them is not worth
+one. While nothing pays it is tried now and then: after a wait that doubles with each try that fails, and only when an
 account allows it, which holds what speculation has gained and lost so far and a small share of all time.
 """
 
@@ -233,7 +234,7 @@ class _Asked(NamedTuple):
 def _without_largest(asked: Collection[_Asked]) -> float:
     """Seconds over expected ones. That a proposer once had to catch up with a request says nothing of later."""
     largest = max(asked) if len(asked) > 1 else _Asked(0.0, 0.0)
-    seconds, expected = (sum(column) for column in zip(*asked, strict=True))
+    seconds, expected = sum(one.seconds for one in asked), sum(one.expected for one in asked)
     return (seconds - largest.seconds) / (expected - largest.expected)
 
 

@@ -44,7 +44,7 @@ class PublishedDepth:
     def note(self, step: MeasuredStep) -> None:
         """See `DepthControl.note`."""
         for verdict in step.verdicts:
-            if verdict.request.status is Status.FINISHED:
+            if verdict.request.status is Status.FINISHED or not verdict.tree.num_nodes:
                 continue
             record = self._record(verdict.request)
             acceptance = len(verdict.accepted) / verdict.tree.num_nodes

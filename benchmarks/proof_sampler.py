@@ -1,7 +1,7 @@
 """Is ProofSampler worth its tokens? The same problems with it off, with constraints, going back too, and in a beam.
 
 usage: proof_sampler.py RESULTS.jsonl [--problems FILE ...] [--num-problems 60] [--attempts 4] [--seeds 0]
-                        [--arms off,constraints,backtracking,beam] [--model NAME] [--max-tokens 640] [--minutes M]
+                        [--arms off,constraints,backtracking,beam] [--model NAME] [--max-tokens 640] [--minutes M] [--device cpu] [--precision w8a8]
        proof_sampler.py RESULTS.jsonl --analyse
 
 Every arm runs through the driver that `mathlete evaluate` runs, on one loaded engine, w8a8. The beam has one attempt
@@ -154,6 +154,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     base = RunConfig(
         command="evaluate", source=None, model=args.model, budget_s=12 * 3600.0, attempts=args.attempts,
         max_tokens=args.max_tokens, max_in_flight=args.max_in_flight, threads=args.threads,
+        device=args.device, precision=args.precision,
     )  # fmt: skip
     start_s, num_before = time.monotonic(), len(done)
     num_all = len(tasks) * len(args.arms) * len(args.seeds)
@@ -220,6 +221,8 @@ def main() -> None:
     parser.add_argument("--arms", type=lambda text: text.split(","), default=list(ARMS))
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--max-tokens", type=int, default=640)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="w8a8")
     parser.add_argument("--max-in-flight", type=int, default=64)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--block", type=int, default=15, help="problems a block")

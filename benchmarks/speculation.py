@@ -1,7 +1,7 @@
 """Is guessing ahead worth it? Real prompts with it and without it, back to back, for each way of guessing.
 
 usage: speculation.py RESULTS.jsonl [--problems FILE.jsonl] [--rows 40] [--attempts 1,4] [--new 256]
-                      [--methods ngram,suffix,draft,early_exit] [--draft-model NAME] [--model NAME] [--precision auto]
+                      [--methods ngram,suffix,draft,early_exit] [--draft-model NAME] [--model NAME] [--precision auto] [--device cpu]
                       [--tokens 8] [--threads N] [--minutes M]
        speculation.py RESULTS.jsonl --summary
 A method is ngram, suffix, draft, early_exit or eagle, with these after a plus, as in draft+fixed:
@@ -101,7 +101,7 @@ class Engines:
             draft_path = store.ensure(args.draft_model).path if method.name == "draft" else Path(args.draft_model)
         most = max(args.attempts)
         config = EngineConfig(
-            precision=args.precision, max_running=most, max_model_len=_PROMPT_ROOM + args.new,
+            precision=args.precision, device=args.device, max_running=most, max_model_len=_PROMPT_ROOM + args.new,
             num_threads=args.threads, speculative=method.name, num_speculative_tokens=args.tokens,
             draft_width=method.width, draft_model=draft_path, adaptive_depth=method.control == "adaptive",
             kv_cache_bytes=args.kv_mib << 20,
@@ -138,6 +138,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--draft-model", default="0.5b")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--kv-mib", type=int, default=512, help="of keys and values, each engine")

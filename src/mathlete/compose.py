@@ -309,8 +309,10 @@ def isolation_warnings(layers: Collection[str]) -> tuple[str, ...]:
 
 
 def build_sandbox() -> SandboxPool:
-    """Where programs run."""
-    return SandboxPool(num_workers=2)
+    """Where programs run: two at once on a small machine, more where there are more cores."""
+    from mathlete.ryanstream.machine import available_cores
+
+    return SandboxPool(num_workers=max(2, available_cores() // 2))
 
 
 def build_policy(config: RunConfig) -> Policy:

@@ -2,7 +2,7 @@
 
 Importing it imports Triton, so only `placement.py` does, and only where there is CUDA. A row's result does not
 depend on the batch as far as the kernels go; torch's dense products pick their algorithm by the number of
-rows, so with `DenseWeight` it may change in the last bits. Not measured on a GPU.
+rows, so with `DenseWeight` it may change in the last bits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Product with NF4 weights: dequantised tile by tile on the way into the dot product, never stored.
 
 Twin: `nf4_linear`, below. Layout of the weights: `nf4.py`. One program makes 32 rows x 64 columns, going through
-K a block of 64 at a time; the tile is the same for every number of rows. Not measured on a GPU.
+K a block of 64 at a time; the tile is the same for every number of rows.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ Twin: `ops_torch.TorchOps.attention`, its second half. One program takes one row
 head through the row's blocks, 64 tokens at a time from the start (Milakov & Gimelshein 2018; Dao et al. 2022).
 So a row's result is the same whether it came alone, in a batch or in a prompt's chunk; the price is that the
 rows of one prompt each read its blocks (from L2), and that a few long rows leave a big GPU idle.
-Not measured on a GPU.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """RMSNorm (Zhang & Sennrich 2019), of whole rows or of heads inside rows. Twin: `ops_torch.rms_norm`.
 
-One program normalises one row, which it holds whole. Not measured on a GPU.
+One program normalises one row, which it holds whole.
 """
 
 from __future__ import annotations

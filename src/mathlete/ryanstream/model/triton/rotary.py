@@ -1,7 +1,6 @@
 """Rotary embedding (Su et al. 2021) of queries and keys, and the way of keys and values into the paged cache.
 
 Twin: `ops_torch.TorchOps.attention`, its first half. One program takes one head of one row.
-Not measured on a GPU.
 """
 
 from __future__ import annotations

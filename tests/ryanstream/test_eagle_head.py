@@ -212,6 +212,27 @@ def test_little_room(engine: Engine, head: EagleTensors) -> None:
     assert proposer.num_free_blocks == 7
 
 
+@pytest.mark.parametrize("num_blocks", [5, 6, 7, 8])
+def test_going_back_to_before_where_the_twin_began(engine: Engine, head: EagleTensors, num_blocks: int) -> None:
+    """With little room a twin is given up and begins anew in the middle of the output."""
+    proposer = watch(engine, head, num_blocks=num_blocks)
+    for i, prompt in enumerate(prompts(3)):
+        engine.add(str(i), prompt, plain(60))
+    step = 0
+    while engine.has_work:
+        engine.step()
+        step += 1
+        for request in list(engine._scheduler.running):
+            if step % 9 == 0 and step < 60 and len(request.output_ids) > 12:
+                engine.rewind(request.request_id, rng_place(step, len(request.output_ids)), plain(60))
+    assert proposer.num_free_blocks == num_blocks
+
+
+def rng_place(step: int, num_output: int) -> int:
+    """How many tokens stand: few or many, as the step has it."""
+    return (1, num_output // 3, num_output // 2)[step % 27 // 9]
+
+
 def test_catching_up_in_parts(tiny: TinyModel, engine: Engine, head: EagleTensors) -> None:
     proposer = watch(engine, head, catch_up_tokens=12)
     engine.add("long", prompts(1, 60)[0], plain(30))

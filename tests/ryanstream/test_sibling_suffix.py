@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Sequence
 
@@ -224,3 +225,32 @@ def test_one_token_over_and_over_takes_no_longer_than_any_other(kind: type[Ngram
         tree = draft(proposer, request, 16, 8)
     assert tree.token_ids == (7,) * 8 and min(tree.confidences) > 0.9
     assert time.process_time() - start_s < 10
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**6))
+def test_the_count_of_tokens_is_right_whatever_happens(seed: int) -> None:
+    """Forks, rewinds and ends under a ceiling that is always in the way."""
+    rng = random.Random(seed)
+    proposer = SiblingSuffixProposer(max_tokens=120)
+    running: list[EngineRequest] = []
+    for _ in range(60):
+        choice = rng.random()
+        if not running or choice < 0.2:
+            running.append(asked(rng.choice("ab"), [rng.randrange(3) for _ in range(rng.randint(1, 40))]))
+        elif choice < 0.3:
+            parent = rng.choice(running)
+            number = next(ARRIVALS)
+            running.append(parent.forked(f"r{number}", parent.sampling, number))
+        elif choice < 0.45:
+            go_back(rng.choice(running), rng.randint(0, 30))
+        elif choice < 0.6:
+            proposer.forget(running.pop(rng.randrange(len(running))))
+        else:
+            request = rng.choice(running)
+            request.output_ids += [rng.randrange(3) for _ in range(rng.randint(0, 12))]
+            draft(proposer, request)
+        proposer.check_integrity()
+    for request in running:
+        proposer.forget(request)
+        proposer.check_integrity()

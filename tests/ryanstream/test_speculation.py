@@ -19,10 +19,12 @@ from token_walk import TokenWalk, looping
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.engine import Engine
 from mathlete.ryanstream.hidden_states import HiddenPositions
+from mathlete.ryanstream.kv_manager import KVCacheManager
 from mathlete.ryanstream.request import EngineRequest
-from mathlete.ryanstream.scheduler import SchedulerConfig
+from mathlete.ryanstream.scheduler import Scheduler, SchedulerConfig
 from mathlete.ryanstream.speculative.depth_control import FixedDepth
 from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
+from mathlete.ryanstream.speculative.proposer import DraftSlot
 from mathlete.ryanstream.speculative.speculation import Speculation
 from mathlete.ryanstream.thinking import ThinkingTokens
 
@@ -82,6 +84,56 @@ def test_drafts_take_only_what_is_left_of_a_step() -> None:
         engine.step()
         if engine.last_plan is not None:
             assert engine.last_plan.num_rows <= 48
+
+
+def test_guesses_that_are_all_right_and_one_more_token() -> None:
+    """Depth d gives exactly d + 1 tokens a step: the last row's draw is not thrown away."""
+    for depth in range(1, 6):
+        speculation = Speculation(Oracular(), FixedDepth(depth))
+        engine = ledger_engine(60, speculation)
+        engine.add("a", [1, 2, 3], SamplingParams(max_tokens=3 * (depth + 1) + 1, seed=1, ignore_eos=True))
+        given = [len(engine.step()) for _ in range(4)]
+        assert given == [1, *[depth + 1] * 3] and not engine.has_work
+        counts = speculation.statistics
+        assert (counts.num_steps, counts.num_tokens, counts.num_draws) == (4, 3 * depth + 4, 4)
+        assert counts.num_drafted == counts.num_accepted == 3 * depth
+
+
+class Oracular(GuessingProposer):
+    """Always guesses right and as much as it may."""
+
+    def __init__(self) -> None:
+        super().__init__(ledger_oracle, VOCAB, 1.0, False)
+
+    def _tree(self, slot: DraftSlot) -> DraftTree:
+        tokens: tuple[int, ...] = ()
+        for _ in range(slot.max_depth):
+            tokens = (*tokens, ledger_oracle(slot.request, tokens))
+        return DraftTree.chain(tokens, [0.9] * len(tokens))
+
+
+def test_drafts_take_the_blocks_that_are_left() -> None:
+    """Fewer nodes where there is less room, and at most one block of what might be asked for again."""
+    pool = KVCacheManager(6)
+    scheduler = Scheduler(SchedulerConfig(6, 48, 120), pool)
+    request = EngineRequest("a", tuple(range(20)), SamplingParams(), None, 0)
+    scheduler.add(request)
+    scheduler.schedule()
+    assert pool.num_free == 4 and len(request.block_ids) == 2
+    others = pool.allocate(2)
+    assert others is not None
+    assert scheduler.reserve_draft(request, 64) == 12 + 2 * 16, "the rest of its block, and the two that are free"
+    assert scheduler.reserve_draft(request, 64) == 12 + 2 * 16 and pool.num_free == 0
+    pool.release(request.block_ids[2:])
+    del request.block_ids[2:]
+    full = pool.allocate(2)
+    assert full is not None
+    full[0] = pool.register(full, 0, range(16))
+    full[1] = pool.register(full, 1, range(16))
+    pool.release(full)
+    assert pool.num_free == pool.num_idle == 2
+    assert scheduler.reserve_draft(request, 64) == 12 + 16 and pool.num_idle == 1
+    assert scheduler.reserve_draft(request, 5) == 5 and pool.num_idle == 1
 
 
 def test_forks_of_a_request_with_room_for_drafts() -> None:
@@ -196,20 +248,67 @@ def test_constrained_and_thinking_requests_say_the_same(tiny: TinyModel, engine_
         assert walk.accept(told[f"walk{i}"])
 
 
-def test_a_constraint_that_breaks_on_a_guess_ends_its_own_request(tiny: TinyModel, engine_cache: Path) -> None:
-    class Breaking(TokenWalk):
-        def copy(self) -> TokenWalk:
-            raise RuntimeError("no copies today")
+class Breaking(TokenWalk):
+    """Raises when it is copied, when it is told of token 25, or when it is asked what may follow that."""
 
-    engine = load(tiny.folder, engine_cache).engine
-    engine.speculation = Speculation(GuessingProposer(lambda request, path: 16, 40, 1.0, False), FixedDepth(3))
-    params = SamplingParams(1.0, max_tokens=20, ignore_eos=True)
-    engine.add("bad", [40, 41], params, constraint=Breaking(looping(range(15, 25))))
-    engine.add("good", [40, 41], params, constraint=TokenWalk(looping(range(15, 25))))
-    ended = drive(engine)
-    bad, good = ended.outputs["bad"].end, ended.outputs["good"]
-    assert bad is not None and bad.reason == "error" and "no copies today" in str(bad.message)
-    assert good.end is not None and good.end.reason == "length" and len(good.request.output_ids) == 20
+    def __init__(self, breaks_in: str) -> None:
+        super().__init__({0: dict.fromkeys(range(15, 25), 0) | {25: 1}, 1: {}})
+        self.breaks_in = breaks_in
+
+    @property
+    def terminated(self) -> bool:
+        return False
+
+    def copy(self) -> TokenWalk:
+        if self.breaks_in == "copy":
+            raise RuntimeError("no copies today")
+        twin = Breaking(self.breaks_in)
+        twin.states, twin.accepted = [*self.states], [*self.accepted]
+        return twin
+
+    def accept(self, token_ids: Sequence[int]) -> bool:
+        if self.breaks_in == "accept" and 25 in token_ids:
+            raise RuntimeError("no 25 today")
+        return super().accept(token_ids)
+
+    def fill_mask(self, mask: memoryview) -> None:
+        if self.breaks_in == "fill_mask" and self.states[-1] == 1:
+            mask[0] = 1 << 3  # what it wrote before it raised does not count
+            raise RuntimeError("nothing after 25")
+        super().fill_mask(mask)
+
+
+@pytest.mark.parametrize("guess", [25, None], ids=["wrong and right guesses", "right guesses"])
+@pytest.mark.parametrize("breaks_in", ["copy", "accept", "fill_mask"])
+def test_a_constraint_that_breaks_on_a_guess_ends_its_request_as_without_guesses(
+    tiny: TinyModel, engine_cache: Path, breaks_in: str, guess: int | None
+) -> None:
+    """A guess may lead where the text never goes; where it does go there, its end says the same."""
+    told: dict[str, list[int]] = {}
+
+    def oracle(request: EngineRequest, path: tuple[int, ...]) -> int:
+        at = len(request.output_ids) + len(path)
+        if guess is not None and at % 3 == 2:
+            return guess
+        return told[request.request_id][at] if at < len(told[request.request_id]) else 25
+
+    runs = []
+    for speculation in (None, Speculation(GuessingProposer(oracle, 40, 1.0, False), FixedDepth(3))):
+        engine = load(tiny.folder, engine_cache).engine
+        engine.speculation = speculation
+        for seed in range(16):
+            params = SamplingParams(1.5, 1.0, max_tokens=12, seed=seed, ignore_eos=True)
+            engine.add(str(seed), [40, 41], params, constraint=Breaking(breaks_in))
+        ended = drive(engine)
+        told = {name: output.request.output_ids for name, output in ended.outputs.items()}
+        runs.append({name: (output.request.output_ids, output.end) for name, output in ended.outputs.items()})
+    assert runs[0] == runs[1]
+    ends = Counter(end.reason for _, end in runs[0].values() if end is not None)
+    assert ends == {"length": 16} if breaks_in == "copy" else (ends["length"] and ends["error"])
+    assert speculation is not None
+    counts = speculation.statistics
+    print(counts, ends)
+    assert counts.num_drafted == 0 if breaks_in == "copy" else counts.num_accepted > 10
 
 
 class Cutting(FixedDepth):

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mathlete.core.code import ToolResult
+from mathlete.core.selection import Verdict
 
 AnswerSource = Literal["boxed", "stdout", "text"]
 Failure = Literal[
     "no_answer", "length", "tool_error", "out_of_range", "generator_error", "out_of_time", "interrupted", "stopped"
 ]
+Fate = Literal["kept", "refuted", "repeated", "outscored", "lost"]
 
 # Ended from outside: by the clock, by a person, because the vote was settled. When the run is resumed, one that had
 # no answer yet is made again.
@@ -64,6 +66,38 @@ class Rewinding:
     reason: str
     detail: str = ""
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BeamCandidate:
+    """One candidate of a level of a beam search, and what became of it.
+
+    Attributes:
+        name: `<level>.<parent's place>.<child>`, unique in the attempt.
+        parent: name of the candidate that it continues; None on the first level.
+        num_tokens: sampled for its step, those that were taken back included.
+        score: of its whole text, higher is better; None when its step could not be written.
+        verdict: of a checker on its step.
+        detail: the claim that the verdict is about, for a person.
+        fate: whether it stays in the beam, finished or not ("kept"), or why it does not: its step is "refuted", it says
+            what a better one says ("repeated"), others are better ("outscored"), or its step was never written ("lost").
+    """
+
+    name: str
+    parent: str | None
+    num_tokens: int
+    score: float | None
+    verdict: Verdict
+    detail: str
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class BeamLevel:
+    """A level of a beam search that is decided: all its candidates, parent by parent."""
+
+    level: int
+    candidates: tuple[BeamCandidate, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,8 +106,14 @@ class StepChecked:
 class StepChecker(Protocol):
     """Looks for wrong steps in running text, in processes that can be killed; never blocks the driving thread."""
 
-    def submit(self, check_id: str, text: str) -> None:
-        """Start judging the claims of `text`, or queue it."""
+    def submit(self, check_id: str, text: str, context: str = "") -> None:
+        """Start judging the claims of `text`, or queue it.
+
+        Args:
+            check_id: the caller's name for it.
+            text: what is judged.
+            context: what stands directly before it and tells how it is meant; nothing is told of its own claims.
+        """
         ...
 
     def poll(self) -> Sequence[StepChecked]:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mathlete.core.attempt import Attempt, Rewinding, Turn
+from mathlete.core.attempt import Attempt, BeamLevel, Rewinding, Turn
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Selection
 from mathlete.core.trace import (
     TraceEvent,
     decode_attempt,
+    decode_beam_level,
     decode_problem,
     decode_rewinding,
     decode_selection,
@@ -34,6 +35,7 @@ class ProblemRecord:
         gold: the label, when one was revealed after the end.
         group: unit of resampling.
         rewindings: how often attempts went back, by attempt id, in order; those that never did are not in it.
+        beam_levels: what was decided in attempts' beams, by attempt id, in order; attempts without one are not in it.
     """
 
     problem: Problem
@@ -46,6 +48,7 @@ class ProblemRecord:
     gold: str | None = None
     group: str | None = None
     rewindings: Mapping[str, tuple[Rewinding, ...]] = field(default_factory=dict)
+    beam_levels: Mapping[str, tuple[BeamLevel, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +102,16 @@ def _fold_problem(record: ProblemRecord, event: TraceEvent) -> ProblemRecord:
     if event.kind == "problem_opened":
         return replace(record, opened_at_s=event.at_s)
     if event.kind == "attempt_started" and event.attempt_id is not None:
-        before = {key: value for key, value in record.rewindings.items() if key != event.attempt_id}  # made again
-        return replace(record, unfinished={**record.unfinished, event.attempt_id: ()}, rewindings=before)
+        rewindings = {key: value for key, value in record.rewindings.items() if key != event.attempt_id}  # made again
+        levels = {key: value for key, value in record.beam_levels.items() if key != event.attempt_id}
+        unfinished = {**record.unfinished, event.attempt_id: ()}
+        return replace(record, unfinished=unfinished, rewindings=rewindings, beam_levels=levels)
     if event.kind == "rewound" and event.attempt_id is not None:
         told = (*record.rewindings.get(event.attempt_id, ()), decode_rewinding(data["rewinding"]))
         return replace(record, rewindings={**record.rewindings, event.attempt_id: told})
+    if event.kind == "beam_level" and event.attempt_id is not None:
+        decided = (*record.beam_levels.get(event.attempt_id, ()), decode_beam_level(data["level"]))
+        return replace(record, beam_levels={**record.beam_levels, event.attempt_id: decided})
     if event.kind == "turn_finished" and event.attempt_id is not None:
         turns = (*record.unfinished.get(event.attempt_id, ()), decode_turn(data["turn"]))
         return replace(record, unfinished={**record.unfinished, event.attempt_id: turns})

@@ -11,6 +11,7 @@ Kinds and their `data`:
     turn_finished     {"turn": {...}}            one model turn with its tool result, if any
     attempt_finished  {"attempt": {...}}         without its turns, which are recorded already
     rewound           {"rewinding": {...}}       an attempt went back, within a turn or in its beam
+    beam_level        {"level": {...}}           an attempt's beam chose among the candidates of a level
     decision          {"action": "launch" | "stop", ...}
     problem_finished  {"selection": {...}, "reason": str}
     gold_revealed     {"gold": str, "group": str}   written after the problem is finished
@@ -24,13 +25,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from mathlete.core.attempt import Attempt, Rewinding, Turn
+from mathlete.core.attempt import Attempt, BeamCandidate, BeamLevel, Rewinding, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.selection import AnswerCluster, Selection
 
-# Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there is "rewound". What was written
-# before is read without them.
+# Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there are "rewound" and
+# "beam_level". What was written before is read without them.
 SCHEMA_VERSION = 3
 
 EventKind = Literal[
@@ -41,6 +42,7 @@ EventKind = Literal[
     "turn_finished",
     "attempt_finished",
     "rewound",
+    "beam_level",
     "decision",
     "problem_finished",
     "gold_revealed",
@@ -72,7 +74,7 @@ class TraceEvent:
     version: int = SCHEMA_VERSION
 
 
-def encode(value: Attempt | Turn | Rewinding | Selection) -> dict[str, Any]:
+def encode(value: Attempt | Turn | Rewinding | BeamLevel | Selection) -> dict[str, Any]:
     """A JSON-able dictionary; `decode_attempt`, `decode_turn`, `decode_selection` are its inverses."""
     return asdict(value)
 
@@ -110,6 +112,11 @@ def decode_turn(data: Mapping[str, Any]) -> Turn:
 def decode_rewinding(data: Mapping[str, Any]) -> Rewinding:
     """The inverse of `encode` for a `Rewinding`."""
     return Rewinding(**data)
+
+
+def decode_beam_level(data: Mapping[str, Any]) -> BeamLevel:
+    """The inverse of `encode` for a `BeamLevel`."""
+    return BeamLevel(data["level"], tuple(BeamCandidate(**candidate) for candidate in data["candidates"]))
 
 
 def encode_ending(attempt: Attempt) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mathlete.core.attempt import BeamCandidate, BeamLevel, Fate
 from mathlete.core.selection import Verdict
 
 
@@ -73,6 +74,7 @@ class BeamStep:
         num_tokens: sampled.
         ends: whether the text is over with it.
         verdict: of a checker, on what it claims.
+        detail: the claim that the verdict is about, for a person.
         reward: added to the score.
     """
 
@@ -82,6 +84,7 @@ class BeamStep:
     num_tokens: int
     ends: bool = False
     verdict: Verdict = "UNKNOWN"
+    detail: str = ""
     reward: float = 0.0
 
 
@@ -101,6 +104,11 @@ class Expansion(NamedTuple):
     child: int
     steps: tuple[BeamStep, ...]
     max_tokens: int
+
+    @property
+    def name(self) -> str:
+        """Unique in the search."""
+        return f"{self.level}.{self.parent}.{self.child}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,14 @@ class Beam:
         return logprob / math.pow((5 + self.num_tokens) / 6, length_penalty) + reward
 
 
+class _Told(NamedTuple):
+    """What was told of an expansion: the beam with its step, or None when that could not be written; and its cost."""
+
+    expansion: Expansion
+    beam: Beam | None
+    num_tokens: int
+
+
 class ProofBeamSearch:
     """One search, from an empty text to its finished beams.
 
@@ -144,8 +160,7 @@ class ProofBeamSearch:
         live: beams to be expanded.
         finished: beams whose text is over, or that have all the tokens or steps they may have, in order of ending.
         num_tokens: sampled so far, by all candidates.
-        num_refuted: candidates that a checker took out.
-        num_merged: candidates that said what a better one said.
+        levels: what was decided, one for each level that is complete.
     """
 
     def __init__(self, config: BeamConfig) -> None:
@@ -153,20 +168,19 @@ class ProofBeamSearch:
         self.config = config
         self.live: list[Beam] = [Beam()]
         self.finished: list[Beam] = []
-        self.num_tokens = self.num_refuted = self.num_merged = 0
-        self._level = 0
+        self.num_tokens = 0
+        self.levels: list[BeamLevel] = []
         self._open: dict[tuple[int, int], Expansion] = {}
-        self._candidates: list[tuple[int, Beam]] = []  # with the number of the beam that each continues
+        self._told: list[_Told] = []  # of this level
 
     @property
     def done(self) -> bool:
         """Whether there is nothing left to expand."""
         return not self.live and not self._open
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether candidates of this level are still to be told of."""
-        return bool(self._open)
+    def count(self, fate: Fate) -> int:
+        """Candidates of all complete levels that ended so."""
+        return sum(candidate.fate == fate for level in self.levels for candidate in level.candidates)
 
     def expansions(self) -> list[Expansion]:
         """The candidates of the next level; to be asked when none is open.
@@ -178,29 +192,24 @@ class ProofBeamSearch:
         config = self.config
         left = config.max_total_tokens - self.num_tokens
         num = min(config.width - len(self.finished), left // config.min_step_tokens)
+        if not num and left > 0 and not self.finished and not any(beam.steps for beam in self.live):
+            num = 1  # nothing is written yet: a short answer is better than none
         self.live.sort(key=self.score, reverse=True)
         self.finished += [beam for beam in self.live[max(0, num) :] if beam.steps]
         self.live = self.live[: max(0, num)]
         for parent, beam in enumerate(self.live):
             max_tokens = min(config.max_step_tokens, config.max_tokens - beam.num_tokens, left // num)
             for child in range(num // len(self.live) + (parent < num % len(self.live))):
-                self._open[parent, child] = Expansion(self._level, parent, child, beam.steps, max_tokens)
+                self._open[parent, child] = Expansion(len(self.levels), parent, child, beam.steps, max_tokens)
         return list(self._open.values())
 
     def add(self, expansion: Expansion, step: BeamStep) -> None:
         """The step of an expansion was written; with the last of a level the best survive."""
-        del self._open[expansion.parent, expansion.child]
-        self.num_tokens += step.num_tokens
-        self._candidates.append((expansion.parent, Beam((*expansion.steps, step))))
-        if not self._open:
-            self._select()
+        self._take(_Told(expansion, Beam((*expansion.steps, step)), step.num_tokens))
 
     def drop(self, expansion: Expansion, num_tokens: int) -> None:
         """The step of an expansion cannot be written, and cost this much; a beam with no other is finished as it is."""
-        del self._open[expansion.parent, expansion.child]
-        self.num_tokens += num_tokens
-        if not self._open:
-            self._select()
+        self._take(_Told(expansion, None, num_tokens))
 
     def ranked(self) -> list[Beam]:
         """All beams there are, the best first: finished ones whose text is over, then the others."""
@@ -211,20 +220,51 @@ class ProofBeamSearch:
         """Of a beam, with this search's length penalty."""
         return beam.score(self.config.length_penalty)
 
+    def _take(self, told: _Told) -> None:
+        del self._open[told.expansion.parent, told.expansion.child]
+        self.num_tokens += told.num_tokens
+        self._told.append(told)
+        if not self._open:
+            self._select()
+
     def _select(self) -> None:
-        """Keep the best candidates of a complete level."""
-        continued = {parent for parent, _ in self._candidates}
+        """Keep the best candidates of a complete level, and note what became of each."""
+        told, self._told = self._told, []
+        continued = {item.expansion.parent for item in told if item.beam is not None}
         self.finished += [beam for parent, beam in enumerate(self.live) if parent not in continued and beam.steps]
-        candidates = sorted((beam for _, beam in self._candidates), key=self.score, reverse=True)
-        self._candidates, self._level = [], self._level + 1
-        sound = [beam for beam in candidates if not beam.refuted]
-        self.num_refuted += len(candidates) - len(sound)
-        distinct = _without_repeats(sound or candidates[:1])
-        self.num_merged += len(sound or candidates[:1]) - len(distinct)
+        candidates = sorted((item.beam for item in told if item.beam is not None), key=self.score, reverse=True)
+        sound = [beam for beam in candidates if not beam.refuted] or candidates[:1]
+        distinct = _without_repeats(sound)
         over = [beam for beam in distinct if self._is_over(beam)]
         self.finished += over
         room = max(0, self.config.width - len(self.finished))
         self.live = [beam for beam in distinct if not self._is_over(beam)][: -(-room // self.config.expand)]
+        kept = [*over, *self.live]
+
+        def fate(beam: Beam) -> Fate:
+            if beam in kept:
+                return "kept"
+            if beam not in sound:
+                return "refuted"
+            return "outscored" if beam in distinct else "repeated"
+
+        decided = tuple(
+            self._candidate(item, "lost" if item.beam is None else fate(item.beam))
+            for item in sorted(told, key=lambda item: item.expansion[:3])
+        )
+        self.levels.append(BeamLevel(len(self.levels), decided))
+
+    def _candidate(self, told: _Told, fate: Fate) -> BeamCandidate:
+        steps = told.expansion.steps
+        return BeamCandidate(
+            name=told.expansion.name,
+            parent=steps[-1].name if steps else None,
+            num_tokens=told.num_tokens,
+            score=None if told.beam is None else self.score(told.beam),
+            verdict="UNKNOWN" if told.beam is None else told.beam.steps[-1].verdict,
+            detail="" if told.beam is None else told.beam.steps[-1].detail,
+            fate=fate,
+        )
 
     def _is_over(self, beam: Beam) -> bool:
         config = self.config

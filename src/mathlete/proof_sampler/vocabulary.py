@@ -28,7 +28,7 @@ _PIECE = re.compile(
     rb"[A-Za-z]+|[0-9]+|[ \t\r]+|\n+|[.,]+|[\\{}$`^_<>/()\[\]|]|[^A-Za-z0-9 \t\r\n.,\\{}$`^_<>/()\[\]|]+"
 )
 # What stands in braces behind a command, or behind the rest of one: perhaps an environment's name or an answer.
-_ARGUMENT = re.compile(rb"(?:.*\\)?[A-Za-z]*[ \t\r\n]*\{[A-Za-z0-9* -]", re.DOTALL)
+_ARGUMENT = re.compile(rb"(?:.*\\)?[A-Za-z]*[ \t\r\n]*\{[A-Za-z0-9* \t\r-]", re.DOTALL)
 
 
 def canonical(token: bytes) -> bytes:

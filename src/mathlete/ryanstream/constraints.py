@@ -28,7 +28,8 @@ class ConstraintMasks:
     def fill(self, rows: Sequence[DrawRow]) -> ConstrainedRows | None:
         """Ask the constraint of each row that has one and is free to draw; None when there is none.
 
-        Where a constraint raises, its request's `constraint_failure` says so and nothing is allowed.
+        Where a constraint raises, nothing is allowed, and where it was asked about the request's own text, not about
+        guesses, `constraint_failure` says why.
         """
         constrained = [i for i, row in enumerate(rows) if row.constraint is not None and row.forced_id is None]
         if not constrained:
@@ -38,13 +39,12 @@ class ConstraintMasks:
         for view, i in zip(self._views, constrained, strict=False):
             constraint, request = rows[i].constraint, rows[i].request
             assert constraint is not None
-            if request.constraint_failure is not None:
-                continue
             try:
                 constraint.fill_mask(view)
             except Exception as error:
                 view[:] = memoryview(bytes(view.nbytes)).cast("I")
-                request.constraint_failure = what_went_wrong(error)
+                if rows[i].place == len(request.output_ids):
+                    request.constraint_failure = what_went_wrong(error)
         return ConstrainedRows(torch.tensor(constrained), self._words[: len(constrained)])
 
     def _make_room(self, num_rows: int) -> None:

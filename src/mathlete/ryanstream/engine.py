@@ -54,7 +54,7 @@ class Engine:
             block_bytes: memory of one block, for messages.
             prompt_cache: where prefixes are kept between runs; see `add`.
             policy: the order of service; fair over groups when None.
-            speculation: guesses tokens ahead; may be taken away or put back between two steps.
+            speculation: guesses tokens ahead; the attribute may be changed while no request is unfinished.
         """
         config = config or SchedulerConfig()
         self._runner = runner
@@ -306,6 +306,9 @@ class Engine:
         while True:
             node = right[-1] if right else ROOT
             token = tokens[node + 1]
+            if right and token.token_id < 0:  # computed again as the request's own text: only there does that end it
+                right.pop()
+                break
             outputs.append(self._accept(request, token))
             child = None if draft is None else draft.tree.child(node, token.token_id)
             if child is not None:

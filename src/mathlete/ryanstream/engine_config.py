@@ -9,11 +9,9 @@ from typing import Literal, get_args
 
 from mathlete.ryanstream.model.weights import PRECISIONS, Precision
 from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
-from mathlete.ryanstream.speculative.proposer import Method
+from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MODEL, Method
 
 KVCacheDtype = Literal["bf16", "int8"]
-_WITH_DRAFT_MODEL = ("draft", "eagle")
-_RUN_A_MODEL = ("draft", "early_exit", "eagle")
 _AT_LEAST_ONE = (
     *("tensor_parallel", "max_running", "max_step_tokens", "max_model_len", "kv_cache_bytes", "num_threads"),
     *("num_speculative_tokens", "draft_width", "exit_layer"),
@@ -42,9 +40,12 @@ class EngineConfig:
         kv_cache_bytes: memory for keys and values; None sizes it for `max_running` requests. What a draft model or
             an EAGLE head keeps comes on top.
         num_threads: CPU threads; None for all cores this process may use.
-        speculative: how tokens are guessed, one of `speculative.proposer.Method`; "off" guesses nothing.
+        speculative: how tokens are guessed, one of `speculative.methods.Method`; "off" guesses nothing.
         num_speculative_tokens: how deep a guess may reach.
         draft_width: guesses side by side in a level; 1 guesses chains, more guess trees.
+        draft_drawn: draw guesses from the distribution of what guesses, and keep each with probability min(1, p / q)
+            (`speculative/accept_rule.py`): the output's distribution stays as it is, its tokens for a seed do not. Without
+            it guesses are made with the request's own noise. Chains only.
         draft_model: with "draft", the file of a smaller model with the same tokenizer; with "eagle", the folder of a
             head (`speculative/eagle_head.py`); with "early_exit", a trained exit (`speculative/exit_adapter.py`), or
             None for the model's own head.
@@ -69,6 +70,7 @@ class EngineConfig:
     speculative: Method = "off"
     num_speculative_tokens: int = 8
     draft_width: int = 1
+    draft_drawn: bool = False
     draft_model: Path | None = None
     exit_layer: int | None = None
     adaptive_depth: bool = True
@@ -98,16 +100,16 @@ class EngineConfig:
         for name in ("num_speculative_tokens", "draft_width"):
             if getattr(self, name) > MAX_DRAFT_NODES:
                 raise ValueError(f"{name} must be <= {MAX_DRAFT_NODES}, not {getattr(self, name)}")
-        if method in _WITH_DRAFT_MODEL and self.draft_model is None:
-            what = "the file of a smaller model" if method == "draft" else "the folder of an EAGLE head"
-            raise ValueError(f'speculative "{method}" needs draft_model: {what}')
-        if method not in _RUN_A_MODEL and self.draft_model is not None:
-            raise ValueError(f'draft_model is for speculative {", ".join(_RUN_A_MODEL)}, and speculative is "{method}"')
-        if method not in _RUN_A_MODEL and self.draft_width > 1:
-            raise ValueError(f'draft_width is for speculative {", ".join(_RUN_A_MODEL)}, and speculative is "{method}"')
+        if method in NEED_A_DRAFT_MODEL and self.draft_model is None:
+            raise ValueError(f'speculative "{method}" needs draft_model: {NEED_A_DRAFT_MODEL[method]}')
+        given = {"draft_model": self.draft_model, "draft_width": self.draft_width > 1, "draft_drawn": self.draft_drawn}
+        for name in [name for name, is_given in given.items() if is_given and method not in RUN_A_MODEL]:
+            raise ValueError(f'{name} is for speculative {", ".join(RUN_A_MODEL)}, and speculative is "{method}"')
+        if self.draft_drawn and self.draft_width > 1:
+            raise ValueError(f"draft_drawn needs draft_width 1, not {self.draft_width}: guesses that are drawn form chains")
         if method != "early_exit" and self.exit_layer is not None:
             raise ValueError(f'exit_layer is for speculative "early_exit", and speculative is "{method}"')
-        if method in _RUN_A_MODEL and self.tensor_parallel > 1:
+        if method in RUN_A_MODEL and self.tensor_parallel > 1:
             raise ValueError(
                 f'speculative "{method}" runs in one process, and tensor_parallel is {self.tensor_parallel}; '
                 'use speculative "ngram" or "suffix"'

@@ -34,6 +34,7 @@ from mathlete.ryanstream.speculative.eagle_head import load_eagle_head, place_ea
 from mathlete.ryanstream.speculative.early_exit import EarlyExitProposer
 from mathlete.ryanstream.speculative.exit_adapter import load_exit_adapter
 from mathlete.ryanstream.speculative.exit_choice import MEASURED_TEXT, ExitChoice, choose_exit_layer, remembered_choice
+from mathlete.ryanstream.speculative.methods import RUN_A_MODEL
 from mathlete.ryanstream.speculative.ngram import NgramProposer
 from mathlete.ryanstream.speculative.proposer import Proposer
 from mathlete.ryanstream.speculative.sibling_suffix import SiblingSuffixProposer
@@ -43,6 +44,7 @@ from mathlete.ryanstream.speculative.tree_growth import SPEC_A2_TREE, GrowthRule
 
 _CURVE_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 _REPEATS = 3
+_MOST_LOOKED_UP = 24  # nodes of a tree that costs nothing to guess, but rows to look at
 _MAX_MEMORY_PART = 0.3  # for keys and values of a draft, of what is free then
 
 
@@ -167,7 +169,7 @@ def _load_proposer(target: Target, progress: Progress) -> LoadedProposer:
 
 def _load_draft(target: Target, progress: Progress) -> LoadedProposer:
     config, path = target.task.config, _given_path(target)
-    alone = replace(config, speculative="off", draft_model=None, draft_width=1, kv_cache_dtype="bf16")
+    alone = replace(config, speculative="off", draft_model=None, draft_width=1, draft_drawn=False, kv_cache_dtype="bf16")
     rank = load_rank(RankTask(path, target.task.cache_dir, alone), None, progress)
     whole = target.rank.checkpoint.config()
     require_same_tokens(path, EngineTokenizer.load(rank.checkpoint.path), rank.shape, target.tokenizer, whole)
@@ -235,16 +237,26 @@ def _given_path(target: Target) -> Path:
 
 
 def _rule(config: EngineConfig) -> GrowthRule:
-    return GrowthRule() if config.draft_width == 1 else replace(SPEC_A2_TREE, width=config.draft_width)
+    if config.draft_width > 1:
+        return replace(SPEC_A2_TREE, width=config.draft_width)
+    return GrowthRule(drawn=config.draft_drawn)
 
 
 def _depth_control(target: Target) -> DepthControl:
     config = target.task.config
     depth = config.num_speculative_tokens
-    nodes = min(MAX_DRAFT_NODES, depth * config.draft_width)
+    nodes = _most_nodes(config)
     if not config.adaptive_depth:
         return FixedDepth(depth, nodes)
     return AdaptiveDepth(StepCostModel(_step_curve(target)), depth, nodes)
+
+
+def _most_nodes(config: EngineConfig) -> int:
+    """Of a request's tree. Guesses from what was said before branch where it went on in more than one way."""
+    depth = config.num_speculative_tokens
+    if config.speculative in RUN_A_MODEL:
+        return min(MAX_DRAFT_NODES, depth * config.draft_width)
+    return max(depth, min(2 * depth, _MOST_LOOKED_UP))
 
 
 def _step_curve(target: Target) -> StepCurve | None:

@@ -175,23 +175,24 @@ def sample(
     had probability zero. A row with a draft takes it or not by the accept rule; one that is also forced takes its
     forced token. Everything that is told of a row is still of the model's own distribution.
 
-    The native kernel does it where there is one and the vocabulary fits it, else the twin.
+    The native kernel does it where there is one and the vocabulary fits it, else the twin. Native kernels draw under
+    the masks in the pass that takes the model's own distribution; the others draw the constrained rows twice.
     """
     if logits.shape[1] % 16:
         kernels = None
-    if constrained is not None:
-        batch = _drawn_under_masks(logits, batch, constrained, kernels, drawn)
-    return _draw(logits, batch, kernels, drawn)
+    if constrained is not None and not isinstance(kernels, NativeKernels):
+        batch, constrained = drawn_under_masks(logits, batch, constrained, kernels, drawn), None
+    return _draw(logits, batch, kernels, drawn, constrained)
 
 
-def _drawn_under_masks(
+def drawn_under_masks(
     logits: Tensor,
     batch: SamplingBatch,
     constrained: ConstrainedRows,
     kernels: SampleKernel | None,
     drawn: DrawnRows | None,
 ) -> SamplingBatch:
-    """The batch with the constrained rows' tokens drawn, and forced from here on."""
+    """The batch with the constrained rows' tokens drawn from masked copies, and forced from here on."""
     allowed = logits[constrained.rows]
     if kernels is None:
         apply_mask_torch(allowed, constrained.masks)
@@ -208,7 +209,13 @@ def _drawn_under_masks(
     return replace(batch, forced=forced)
 
 
-def _draw(logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None, drawn: DrawnRows | None) -> Drawn:
+def _draw(
+    logits: Tensor,
+    batch: SamplingBatch,
+    kernels: SampleKernel | None,
+    drawn: DrawnRows | None,
+    constrained: ConstrainedRows | None = None,
+) -> Drawn:
     if drawn is not None:
         drawn = drawn.at(batch.forced[drawn.rows] == NOT_FORCED)
     if drawn is not None and not isinstance(kernels, NativeKernels):
@@ -219,7 +226,7 @@ def _draw(logits: Tensor, batch: SamplingBatch, kernels: SampleKernel | None, dr
         return sample_torch(logits, batch)
     parts = batch.temperature, batch.top_p, batch.top_k, batch.min_p, batch.uniform, batch.forced
     if isinstance(kernels, NativeKernels):
-        return Drawn(*kernels.sample(logits, *parts, drawn))
+        return Drawn(*kernels.sample(logits, *parts, drawn, constrained))
     return Drawn(*kernels.sample(logits, *parts))
 
 

@@ -184,13 +184,21 @@ class Scheduler:
         copies, self._copies = tuple(self._copies), []
         return copies
 
-    def reserve_draft(self, request: EngineRequest, num_nodes: int) -> bool:
-        """Blocks for guesses beyond a running request's tokens; False, and no change, when none are free for it."""
-        copies = self._pool.reserve(request.block_ids, request.num_tokens, request.num_tokens + num_nodes)
-        if copies is None:
-            return False
-        self._copies += copies
-        return True
+    def reserve_draft(self, request: EngineRequest, num_nodes: int) -> int:
+        """Blocks for guesses beyond a running request's tokens: for how many of `num_nodes` there was room.
+
+        Of the blocks that hold what might be asked for again it takes one at most, which the request's own tokens
+        would take soon: no guess is worth more.
+        """
+        start, num_empty = request.num_tokens, self._pool.num_free - self._pool.num_idle
+        end = min(start + num_nodes, (len(request.block_ids) + max(1, num_empty)) * BLOCK_SIZE)
+        while end > start:
+            copies = self._pool.reserve(request.block_ids, start, end)
+            if copies is not None:
+                self._copies += copies
+                return end - start
+            end = (end - 1) // BLOCK_SIZE * BLOCK_SIZE  # without its last block
+        return 0
 
     def rewind(self, request: EngineRequest, go_back: Callable[[], None]) -> None:
         """Let `go_back` take output tokens from an unfinished request, and give back the blocks that held them.

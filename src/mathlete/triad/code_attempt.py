@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
+from mathlete.core.attempt import BeamLevel, Failure, Turn
 from mathlete.core.code import ToolResult
-from mathlete.core.confidence import confidence_features
 from mathlete.core.generation import Completion, Finished, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
 from mathlete.core.seeds import derive_seed
+from mathlete.triad.attempt_ending import NOT_LOOKED_FOR, answer_in, ending, features_of
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
 from mathlete.triad.pillar import Continue, Done, RunProgram, Step, turn_of
-from mathlete.verify.extraction import extract_answer
-from mathlete.verify.integers import Extraction
 
 PILLAR = "code"
 
@@ -129,6 +127,10 @@ class CodeAttempt:
         self._num_recorded = len(self.turns)
         return turns
 
+    def take_beam_levels(self) -> Sequence[BeamLevel]:
+        """It has no beam."""
+        return ()
+
     def next_request(self) -> GenerateRequest:
         """The request of the next turn."""
         sampling = SamplingParams(
@@ -191,54 +193,13 @@ class CodeAttempt:
 
         An attempt "stopped" because the vote was settled without it gets no answer.
         """
-        found = Extraction(None, "", "missing") if failure == "stopped" else self._extract()
-        if failure in CUT_OFF:
-            reason: Failure | None = failure
-        elif found.value is not None:
-            reason = None
-        elif found.problem == "out_of_range":
-            reason = "out_of_range"
-        elif failure == "no_answer" and self._last_program_failed():
-            reason = "tool_error"
-        else:
-            reason = failure
-        return Done(
-            Attempt(
-                id=self.attempt_id,
-                problem_id=self.problem.id,
-                index=self.index,
-                pillar=PILLAR,
-                seed=self.seed,
-                temperature=self.temperature,
-                answer=None if found.value is None else str(found.value),
-                answer_source=found.source,
-                turns=tuple(self.turns),
-                num_tokens=self.num_tokens,
-                elapsed_s=now_s - self.started_s,
-                features=self._features(),
-                failure=reason,
-                num_discarded=sum(turn.num_discarded for turn in self.turns),
-            )
-        )
-
-    def _extract(self) -> Extraction:
-        ran = [i for i, turn in enumerate(self.turns) if turn.result is not None]
-        after = "".join(turn.text for turn in self.turns[ran[-1] + 1 if ran else 0 :])
-        last = self.turns[ran[-1]].result if ran else None
-        stdout = last.stdout if last is not None and last.status == "ok" else None
-        return extract_answer(after, stdout, self.problem.answer_kind, complete=not self._cut)
+        kind = self.problem.answer_kind
+        found = NOT_LOOKED_FOR if failure == "stopped" else answer_in(self.turns, kind, complete=not self._cut)
+        return ending(self, PILLAR, self.turns, found, failure, now_s, features_of(self.turns))
 
     def _written(self) -> str:
         """The assistant's turn so far, what programs printed included."""
         return "".join(span.text for span in self._spans)
-
-    def _features(self) -> dict[str, float]:
-        """Of the tokens of all turns that stand."""
-        return confidence_features(
-            [value for turn in self.turns for value in turn.logprobs],
-            [value for turn in self.turns for value in turn.entropies],
-            [value for turn in self.turns for value in turn.top_means],
-        )
 
     def _open_turns(self) -> Sequence[Turn]:
         """Turns since the last program was run: a block may be opened in one and closed in the next."""
@@ -247,10 +208,6 @@ class CodeAttempt:
 
     def _num_programs(self) -> int:
         return sum(turn.result is not None for turn in self.turns)
-
-    def _last_program_failed(self) -> bool:
-        results = [turn.result for turn in self.turns if turn.result is not None]
-        return bool(results) and results[-1].status != "ok"
 
     def _out_of_tokens(self, completion: Completion) -> bool:
         return completion.finish_reason == "length" or self.num_tokens >= self.config.max_tokens

@@ -124,7 +124,7 @@ class InFlight:
             for event in partial.get(attempt.attempt_id, ()):
                 attempt.take(event, self._trace.at_s())
             done = attempt.end(self._trace.at_s(), failure)
-            self._record_turns(attempt)
+            self._record(attempt)
             self._keep(done.attempt)
 
     def _take_partial_completions(self, problem_ids: Collection[str]) -> dict[str, list[Finished]]:
@@ -177,9 +177,9 @@ class InFlight:
             assert self._checker is not None, "an attempt asks for checks only where there is a checker"
             check_id = f"{attempt.attempt_id}/{step.name}"
             self._checks[check_id] = attempt
-            self._checker.submit(check_id, step.text)
+            self._checker.submit(check_id, step.text, step.context)
             return
-        self._record_turns(attempt)
+        self._record(attempt)
         if isinstance(step, Continue):
             self._submit(attempt)
         elif isinstance(step, Done):
@@ -199,7 +199,9 @@ class InFlight:
         for request_id in refused:
             self._advance(attempt, attempt.refuse(request_id, self._trace.at_s()))
 
-    def _record_turns(self, attempt: PillarAttempt) -> None:
+    def _record(self, attempt: PillarAttempt) -> None:
+        for level in attempt.take_beam_levels():
+            self._trace.append("beam_level", {"level": encode(level)}, attempt.problem.id, attempt.attempt_id)
         for turn in attempt.take_turns():
             self._trace.append("turn_finished", {"turn": encode(turn)}, attempt.problem.id, attempt.attempt_id)
 

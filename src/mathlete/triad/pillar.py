@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mathlete.core.attempt import Attempt, Failure, Turn
+from mathlete.core.attempt import Attempt, BeamLevel, Failure, Turn
 from mathlete.core.generation import Finished, GenerateRequest
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, StepChecked
@@ -26,10 +26,17 @@ class RunProgram:
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """Have the claims of `text` judged, then call `take_checked`. `name` tells the attempt's checks apart."""
+    """Have the claims of `text` judged, then call `take_checked`.
+
+    Attributes:
+        text: the step.
+        name: tells the attempt's checks apart.
+        context: what stands before the step and tells how it is meant; its own claims are not judged.
+    """
 
     text: str
     name: str
+    context: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class PillarAttempt(Protocol):
     problem: Problem
     index: int
     temperature: float
+    started_s: float
 
     @property
     def attempt_id(self) -> str:
@@ -101,6 +109,10 @@ class PillarAttempt(Protocol):
 
     def take_turns(self) -> Sequence[Turn]:
         """The turns closed since the last call, for the trace; asked after each step but `RunProgram`."""
+        ...
+
+    def take_beam_levels(self) -> Sequence[BeamLevel]:
+        """What its beam decided since the last call, for the trace; asked when `take_turns` is."""
         ...
 
     def end(self, now_s: float, failure: Failure) -> Done:

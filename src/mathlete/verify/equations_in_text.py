@@ -13,7 +13,7 @@ and behind the right side of a claim, nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
@@ -61,12 +61,23 @@ class Claim:
     has_unit: bool = False
 
 
-def claims_in(text: str) -> tuple[Claim, ...]:
-    """The claims of a text, in order of their relation signs; none of one longer than `MAX_TEXT_CHARS`."""
-    if len(text) > MAX_TEXT_CHARS:
+def claims_in(text: str, context: str = "") -> tuple[Claim, ...]:
+    """The claims of a text, in order of their relation signs; none of one longer than `MAX_TEXT_CHARS`.
+
+    Args:
+        text: whose claims are taken; their places are places in it.
+        context: what stands directly before it: claims in it are not taken, but it tells how those of `text` are meant.
+    """
+    if len(context) + len(text) > MAX_TEXT_CHARS:
         return ()
-    claims = list(islice(_all_claims(text), MAX_CLAIMS))
+    own = (claim for claim in _all_claims(context + text) if claim.start >= len(context))
+    claims = [_moved(claim, -len(context)) for claim in islice(own, MAX_CLAIMS)]
     return tuple(sorted(claims, key=lambda claim: (claim.right[0].start, claim.start)))
+
+
+def _moved(claim: Claim, by: int) -> Claim:
+    """The claim with its place moved; its tokens keep theirs, which only tell what stands beside what."""
+    return replace(claim, start=claim.start + by, end=claim.end + by)
 
 
 def _all_claims(text: str) -> Iterator[Claim]:

@@ -30,16 +30,18 @@ class _Check:
         check_id: the caller's name for it.
         job: our own number for it; names of checks may come again.
         text: what is judged.
+        context: what stands before it.
         claims: (start, end, text) of each claim, once the worker has told.
         evidence: of the claims so far, in order.
         started_s: when a worker first got it, on the monotonic clock; None before.
         is_cancelled: nobody wants to hear of it.
     """
 
-    def __init__(self, check_id: str, job: int, text: str) -> None:
+    def __init__(self, check_id: str, job: int, text: str, context: str) -> None:
         self.check_id = check_id
         self.job = job
         self.text = text
+        self.context = context
         self.claims: list[tuple[int, int, str]] | None = None
         self.evidence: list[Evidence] = []
         self.started_s: float | None = None
@@ -105,8 +107,15 @@ class SymbolicVerifier:
         """Process ids of the workers."""
         return tuple(worker.process.pid for worker in self._workers)
 
-    def submit(self, check_id: str, text: str) -> None:
-        """Start judging the claims of `text`, or queue it."""
+    def submit(self, check_id: str, text: str, context: str = "") -> None:
+        """Start judging the claims of `text`, or queue it.
+
+        Args:
+            check_id: the caller's name for it.
+            text: what is judged.
+            context: what stands directly before it and tells how it is meant; nothing is told of its own claims. Only
+                as much of its end is read as `equations_in_text.MAX_TEXT_CHARS` leaves room for.
+        """
         if self._is_closed:
             raise ValueError("submit() after close()")
         if len(text) > MAX_TEXT_CHARS:
@@ -115,7 +124,8 @@ class SymbolicVerifier:
             self._done.append(StepChecked(check_id, (unread,), ((0, len(text)),)))
             return
         self._num_jobs += 1
-        self._waiting.append(_Check(check_id, self._num_jobs, text))
+        room = MAX_TEXT_CHARS - len(text)
+        self._waiting.append(_Check(check_id, self._num_jobs, text, context[max(0, len(context) - room) :]))
         self._advance()
 
     def poll(self) -> Sequence[StepChecked]:
@@ -174,7 +184,7 @@ class SymbolicVerifier:
         now = time.monotonic()
         check.started_s = check.started_s or now
         worker.check, worker.since_s = check, now
-        worker.process.send({"job": check.job, "text": check.text, "first": len(check.evidence)})
+        worker.process.send({"job": check.job, "context": check.context, "text": check.text, "first": len(check.evidence)})
         self._finish_if_done(worker)
 
     def _is_late(self, worker: _Worker) -> bool:

@@ -1,6 +1,6 @@
 """The program that judges equations for `SymbolicVerifier`, in a process that is killed when it takes too long.
 
-Reads one JSON object a line, {"job": 3, "text": "...", "first": 0}, and answers with lines as well: first
+Reads one JSON object a line, {"job": 3, "context": "", "text": "...", "first": 0}, and answers with lines as well: first
 {"job": 3, "claims": [[start, end, "2 + 3 = 5"], ...]}, then, from claim `first` on, one
 {"job": 3, "index": 0, "verdict": ..., "failure": ..., "detail": ..., "elapsed_s": ...} each. So whoever reads knows at
 any moment which claim is under way. Says {"ready": true} once SymPy is loaded, or was not found. Ends with its input.
@@ -35,13 +35,13 @@ def main() -> None:
     _tell({"ready": True})
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        for answer in answers(job["text"], job["first"], algebra):
+        for answer in answers(job["text"], job["first"], algebra, job["context"]):
             _tell({"job": job["job"], **answer})
 
 
-def answers(text: str, first: int, algebra: Algebra | None) -> Iterator[dict[str, Any]]:
+def answers(text: str, first: int, algebra: Algebra | None, context: str = "") -> Iterator[dict[str, Any]]:
     """What is told of one text: its claims, then one judgement after another."""
-    claims = claims_in(text)
+    claims = claims_in(text, context)
     yield {"claims": [(claim.start, claim.end, claim.text[:MAX_CLAIM_CHARS]) for claim in claims]}
     for index in range(first, len(claims)):
         started = time.monotonic()

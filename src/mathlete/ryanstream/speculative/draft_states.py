@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mathlete.core.generation import TokenConstraint
-from mathlete.ryanstream.request import EngineRequest, what_went_wrong
-from mathlete.ryanstream.speculative.draft_tree import ROOT, DraftTree, DrawnFrom
+from mathlete.ryanstream.request import EngineRequest
+from mathlete.ryanstream.speculative.draft_tree import EMPTY, ROOT, DraftTree, DrawnFrom
 from mathlete.ryanstream.thinking import ThinkingBudget
 
 
@@ -66,7 +66,8 @@ class PlannedDraft:
 def allowed_draft(request: EngineRequest, tree: DraftTree) -> PlannedDraft:
     """The part of a tree that the request's constraint and think block would let be drawn.
 
-    Where the constraint raises, nothing is, and `constraint_failure` says why: the request ends with its next token.
+    Where the constraint raises on a guess, nothing is: it may never be asked about that text, and says the same again
+    when it is.
     """
     root = PathState(request.constraint, request.thinking)
     if request.constraint is None and request.thinking is None:
@@ -76,8 +77,7 @@ def allowed_draft(request: EngineRequest, tree: DraftTree) -> PlannedDraft:
         for node, parent in enumerate(tree.parents):
             if parent in states and (state := states[parent].after(tree.token_ids[node])) is not None:
                 states[node] = state
-    except Exception as error:
-        request.constraint_failure = what_went_wrong(error)
-        states = {}
+    except Exception:
+        return PlannedDraft(EMPTY, ())
     kept = [node for node in states if node != ROOT]
     return PlannedDraft(tree.keep(kept), tuple(states[node] for node in kept))

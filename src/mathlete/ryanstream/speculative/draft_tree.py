@@ -35,7 +35,7 @@ class DraftTree:
         token_ids: of each node.
         parents: of each node, an earlier node or `ROOT`.
         confidences: of each node, the proposer's own estimate in [0, 1] that it is what the model draws, given that
-            its parent was; how good such estimates are is measured (`depth.py`).
+            its parent was; how good such estimates are is measured (`acceptance.py`).
         drawn_from: of each node, the distribution it was drawn from; empty when all nodes are point masses. Nodes that
             were drawn form a chain.
     """

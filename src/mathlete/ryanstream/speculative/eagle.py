@@ -180,6 +180,8 @@ class EagleProposer:
         num_known = request.num_tokens
         if states is None or states.end != num_known - 1 or not states.rows:
             return None
+        if states.first < states.origin:  # it went back to before the twin's first place
+            self._drafting.twins.forget(request)
         if not self._drafting.twins.holds(request):
             states.origin = 0
         token_ids = request.token_slice(states.origin + 1, num_known)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from mathlete.ryanstream.request import EngineRequest
 from mathlete.ryanstream.speculative.draft_tree import DraftTree
-
-Method = Literal["off", "ngram", "suffix", "draft", "early_exit", "eagle"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,10 @@ class SiblingSuffixProposer:
             return
         self._read(request)
         reading = self._readings.pop(request)
-        reading.group.index.end(reading.sequence)
-        reading.group.num_running -= 1
+        group, before = reading.group, reading.group.index.num_tokens
+        group.index.end(reading.sequence)
+        group.num_running -= 1
+        self._note_shrunk(key, group, before)
 
     def check_integrity(self) -> None:
         """Raise `AssertionError` unless groups, their indices and the readings agree."""
@@ -149,13 +151,17 @@ class SiblingSuffixProposer:
 
     def _make_room(self) -> None:
         for key, group in [*self._groups.items()]:
-            num = min(self._num_tokens - self._max_tokens, group.index.num_tokens)
-            group.index.forget_oldest(num)
-            self._num_tokens -= num
-            if not group.num_running and not group.index.num_tokens:
-                del self._groups[key]
+            before = group.index.num_tokens
+            group.index.forget_oldest(min(self._num_tokens - self._max_tokens, before))
+            self._note_shrunk(key, group, before)
             if self._num_tokens <= self._max_tokens:
                 return
+
+    def _note_shrunk(self, key: _Key, group: _Group, before: int) -> None:
+        """A group's index held `before` tokens, and may hold fewer now; a group of nothing goes."""
+        self._num_tokens -= before - group.index.num_tokens
+        if not group.num_running and not group.index.num_tokens:
+            del self._groups[key]
 
     def _draft(self, slot: DraftSlot) -> DraftTree:
         reading = self._readings[slot.request]

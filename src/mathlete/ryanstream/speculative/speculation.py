@@ -1,7 +1,7 @@
 """Joins proposer and depth control to the engine's steps: gives a plan its drafts, and learns what became of them.
 
 Knows plans, requests and constraints; never touches the target's tensors. A draft costs nobody a place: it takes what
-a step's token limit and the free blocks leave.
+a step's token limit and the free blocks leave (`Scheduler.reserve_draft`).
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class Speculation:
         for request, limit in zip(requests, limits, strict=True):
             depth = min(limit.max_depth, _room(request, scheduler.config.max_model_len), left)
             nodes = min(limit.max_nodes, left)
-            if depth >= 1 and nodes >= 1 and scheduler.reserve_draft(request, nodes):
-                slots.append(DraftSlot(request, nodes, depth, limit.min_probability))
+            if depth >= 1 and nodes >= 1 and (nodes := scheduler.reserve_draft(request, nodes)):
+                slots.append(DraftSlot(request, nodes, min(depth, nodes), limit.min_probability))
                 left -= nodes
         return slots
 

@@ -85,13 +85,21 @@ class FrontierNode(NamedTuple):
 
 
 class _Child(NamedTuple):
-    """A candidate for a node; `product` is that of the small model's probabilities, from the root to it."""
+    """A candidate for a node.
+
+    Attributes:
+        product: of the small model's probabilities, from the root to it.
+        parent: a node or `ROOT`.
+        token_id: its token.
+        probability: its confidence.
+        drawn_from: the distribution it was drawn from; empty for a point mass.
+    """
 
     product: float
     parent: int
     token_id: int
     probability: float
-    drawn: DrawnFrom | None
+    drawn_from: tuple[DrawnFrom, ...] = ()
 
 
 class GrowingDraft:
@@ -122,7 +130,7 @@ class GrowingDraft:
         self.paths: list[tuple[int, ...]] = []
         self._confidences: list[float] = []
         self._products: list[float] = []
-        self._drawn_from: list[DrawnFrom] = []
+        self._drawn_from: tuple[DrawnFrom, ...] = ()
 
     @property
     def request(self) -> EngineRequest:
@@ -152,7 +160,7 @@ class GrowingDraft:
     def tree(self) -> DraftTree:
         """The best of what has grown. A child is never likelier than its parent, so they are connected."""
         nodes = sorted(range(len(self.token_ids)), key=lambda node: -self._products[node])[: self._slot.max_nodes]
-        whole = DraftTree(tuple(self.token_ids), tuple(self.parents), tuple(self._confidences), tuple(self._drawn_from))
+        whole = DraftTree(tuple(self.token_ids), tuple(self.parents), tuple(self._confidences), self._drawn_from)
         return whole.keep(sorted(nodes))
 
     def _add(self, child: _Child) -> None:
@@ -162,8 +170,7 @@ class GrowingDraft:
         self.parents.append(child.parent)
         self._confidences.append(child.probability)
         self._products.append(child.product)
-        if child.drawn is not None:
-            self._drawn_from.append(child.drawn)
+        self._drawn_from += child.drawn_from
 
     def _of(self, node: int, after: NextToken) -> list[_Child]:
         """The candidates that follow a node."""
@@ -174,15 +181,15 @@ class GrowingDraft:
         known = dict(zip(q.token_ids, q.probs, strict=True))
         if self._draws:
             token_id = _draw(q, self.request.sampling, self.place(node))
-            return [_Child(above * known[token_id], node, token_id, max(q.probs), q)]
+            return [_Child(above * known[token_id], node, token_id, max(q.probs), (q,))]
         if after.token_id >= self._vocab_size:
             return []
         own = known.pop(after.token_id, 0.0)  # outside the likeliest: nothing is known but that it is unlikely
         if self._rule.width == 1:
-            children = [_Child(above * own, node, after.token_id, own, None)]
+            children = [_Child(above * own, node, after.token_id, own)]
         else:  # in a tree it stands beside the likeliest
-            children = [_Child(above * max(q.probs), node, after.token_id, own, None)]
-            children += [_Child(above * p, node, token_id, p, None) for token_id, p in known.items()]
+            children = [_Child(above * max(q.probs), node, after.token_id, own)]
+            children += [_Child(above * p, node, token_id, p) for token_id, p in known.items()]
         return [child for child in children if child.product >= self._rule.min_probability]
 
 

@@ -180,21 +180,29 @@ class NativeKernels:
         return out
 
     def sample(self, logits: Tensor, temperature: Tensor, top_p: Tensor, top_k: Tensor, min_p: Tensor,
-               uniform: Tensor, forced: Tensor,
-               drawn: DrawnRows | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        """Draw one token a row of logits float32 [M, V]; see `sampling.Drawn`, `sample_torch` and `accept_torch`."""
+               uniform: Tensor, forced: Tensor, drawn: DrawnRows | None = None,
+               constrained: tuple[Tensor, Tensor] | None = None,
+               ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        """Draw one token a row of logits float32 [M, V]; see `sampling.Drawn`, `sample_torch` and `accept_torch`.
+
+        A row of `constrained` (a `sampling.ConstrainedRows`) is drawn under its mask in the same pass.
+        """
         rows, vocab = logits.shape
+        mask_of, masks = None, None
+        if constrained is not None:
+            masks = constrained[1]
+            _check_masks(masks, len(constrained[0]), vocab)
+            mask_of = _numbers(constrained[0], rows)
         token, top_ids = torch.empty(rows, dtype=torch.int32), torch.empty((rows, NUM_LIKELIEST), dtype=torch.int32)
         logprob, entropy, log_normalizer = torch.empty(rows), torch.empty(rows), torch.empty(rows)
         top_logprobs = torch.empty((rows, NUM_LIKELIEST))
-        draft_of = None
-        if drawn is not None:
-            draft_of = torch.full((rows,), -1, dtype=torch.int32)
-            draft_of[drawn.rows] = torch.arange(len(drawn.rows), dtype=torch.int32)
+        draft_of = None if drawn is None else _numbers(drawn.rows, rows)
         self._lib.mlt_sample(
             _pointer(logits, torch.float32), rows, vocab, _pointer(temperature, torch.float32),
             _pointer(top_p, torch.float32), _pointer(top_k, torch.int32), _pointer(min_p, torch.float32),
-            _pointer(uniform, torch.float64), _pointer(forced, torch.int32), *_draft_arguments(drawn, draft_of),
+            _pointer(uniform, torch.float64), _pointer(forced, torch.int32),
+            None if mask_of is None else _pointer(mask_of, torch.int32),
+            None if masks is None else _pointer(masks, torch.int32), *_draft_arguments(drawn, draft_of),
             _pointer(token, torch.int32),
             _pointer(logprob, torch.float32), _pointer(entropy, torch.float32),
             _pointer(log_normalizer, torch.float32), _pointer(top_ids, torch.int32),
@@ -205,9 +213,20 @@ class NativeKernels:
     def apply_mask(self, logits: Tensor, masks: Tensor) -> None:
         """Set logits float32 [M, V] to minus infinity, in place, where masks int32 [M, ceil(V / 32)] have a 0 bit."""
         rows, vocab = logits.shape
-        if tuple(masks.shape) != (rows, -(-vocab // 32)):
-            raise ValueError(f"masks of {rows} rows of {vocab} tokens cannot be {tuple(masks.shape)}")
+        _check_masks(masks, rows, vocab)
         self._lib.mlt_apply_mask(_pointer(logits, torch.float32), rows, vocab, _pointer(masks, torch.int32))
+
+
+def _check_masks(masks: Tensor, num_rows: int, vocab: int) -> None:
+    if tuple(masks.shape) != (num_rows, -(-vocab // 32)):
+        raise ValueError(f"masks of {num_rows} rows of {vocab} tokens cannot be {tuple(masks.shape)}")
+
+
+def _numbers(rows: Tensor, num_rows: int) -> Tensor:
+    """Of each of the rows, which entry of `rows` int64 [C] names it: int32 [num_rows], -1 where none does."""
+    numbers = torch.full((num_rows,), -1, dtype=torch.int32)
+    numbers[rows] = torch.arange(len(rows), dtype=torch.int32)
+    return numbers
 
 
 def _cache_pointers(cache: LayerCache) -> tuple[ctypes.c_void_p | None, ...]:

@@ -1,7 +1,8 @@
 """Is ProofSampler worth its tokens? The same problems with it off, with constraints, going back too, and in a beam.
 
 usage: proof_sampler.py RESULTS.jsonl [--problems FILE ...] [--num-problems 60] [--attempts 4] [--seeds 0]
-                        [--arms off,constraints,backtracking,beam] [--model NAME] [--max-tokens 640] [--minutes M] [--device cpu] [--precision w8a8]
+                        [--arms off,constraints,backtracking,beam,beam+soft]
+                        [--model NAME] [--max-tokens 640] [--minutes M] [--device cpu] [--precision w8a8]
        proof_sampler.py RESULTS.jsonl --analyse
 
 Every arm runs through the driver that `mathlete evaluate` runs, on one loaded engine, w8a8. The beam has one attempt
@@ -45,6 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "constraints": {"constraints": True},
     "backtracking": {"constraints": True, "backtracking": "on"},
     "beam": {"constraints": True, "beam_width": 4},
+    "beam+soft": {"constraints": True, "beam_width": 4, "beam_soft_terms": True},
 }
 PASS_RATE = 0.3  # of an attempt, expected beforehand, for the power calculation
 

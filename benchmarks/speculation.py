@@ -8,9 +8,10 @@ A method is ngram, suffix, draft, early_exit or eagle, with these after a plus, 
 fixed      as many guesses as --tokens allows, always
 published  the depth follows the published rule instead of measured cost
 wN         trees of width N (methods that run a model)
+drawn      guesses are drawn, and kept by the accept rule of speculative sampling (methods that run a model)
 An attempt is what `mathlete solve` asks the model first: the prompt of the code pillar, temperature 0.8, top-p 0.95.
 Each problem is run with every method and number of attempts, with guessing and without on the same engine with the same
-seeds, and which of the two comes first alternates. All methods get a problem before the next one begins. A line is
+seeds, and which of the two comes first alternates; on a GPU each engine is warmed up on another problem before its first pair. All methods get a problem before the next one begins. A line is
 written for each pair as it ends; started again, what is there is not done again. A table and a line of JSON end it.
 """
 
@@ -36,12 +37,16 @@ from mathlete.ryanstream.engine_config import EngineConfig
 from mathlete.ryanstream.loading import LoadedEngine, load_engine
 from mathlete.ryanstream.model.math_tokenizer import MathTokenizer
 from mathlete.ryanstream.speculation_measuring import SpeculationPair, SpeculationRun, run_pair, summarise_pairs
+from mathlete.ryanstream.speculative.depth_control import FixedDepth
+from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
+from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL
 from mathlete.ryanstream.speculative.published_depth import PublishedDepth
 from mathlete.triad.chat import opening_messages
 
 PROBLEMS = Path(__file__).parents[2] / "shared" / "problems" / "math500.jsonl"
 _PROMPT_ROOM = 1536
-_MODEL_GUESSES = ("draft", "eagle")
+_WARM_UP = Problem("warm-up", "How many primes are there below 100?")
+_WARM_UP_TOKENS = 32
 
 
 class Job(NamedTuple):
@@ -60,11 +65,13 @@ class Method:
         name: as the engine knows it.
         control: "adaptive", "fixed" or "published".
         width: of a draft's tree.
+        drawn: whether guesses are drawn and judged by the accept rule.
     """
 
     name: str
     control: str = "adaptive"
     width: int = 1
+    drawn: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Method:
@@ -76,8 +83,10 @@ class Method:
                 given["control"] = option
             elif re.fullmatch(r"w\d+", option):
                 given["width"] = int(option[1:])
+            elif option == "drawn":
+                given["drawn"] = True
             else:
-                raise SystemExit(f"{text}: {option!r} is none of fixed, published, wN")
+                raise SystemExit(f"{text}: {option!r} is none of fixed, published, drawn, wN")
         return cls(name, **given)
 
 
@@ -97,13 +106,13 @@ class Engines:
     def _load(self, text: str) -> LoadedEngine | None:
         args, method, store = self.args, Method.parse(text), ModelStore()
         draft_path = None
-        if method.name in _MODEL_GUESSES:
+        if method.name in NEED_A_DRAFT_MODEL:
             draft_path = store.ensure(args.draft_model).path if method.name == "draft" else Path(args.draft_model)
         most = max(args.attempts)
         config = EngineConfig(
             precision=args.precision, device=args.device, max_running=most, max_model_len=_PROMPT_ROOM + args.new,
             num_threads=args.threads, speculative=method.name, num_speculative_tokens=args.tokens,
-            draft_width=method.width, draft_model=draft_path, adaptive_depth=method.control == "adaptive",
+            draft_width=method.width, draft_drawn=method.drawn, draft_model=draft_path, adaptive_depth=method.control == "adaptive",
             kv_cache_bytes=args.kv_mib << 20,
         )  # fmt: skip
         loaded = load_engine(store.ensure(args.model).path, store.cache_dir, config, lambda what, done, total: None)
@@ -112,8 +121,27 @@ class Engines:
             return None
         if method.control == "published":
             loaded.engine.speculation.depth = PublishedDepth()
+        if args.device != "cpu":
+            warm_up(loaded, method, args.attempts, args.tokens)
         print(f"{text}: {loaded.speculation}, {loaded.kernels} kernels", flush=True)
         return loaded
+
+
+def warm_up(loaded: LoadedEngine, method: Method, attempts: Sequence[int], most: int) -> None:
+    """Have kernels compiled and graphs captured for what pairs run, with guesses of several depths and without any.
+
+    What decides the depth is left out: it learns nothing of steps that took so long.
+    """
+    speculation = loaded.engine.speculation
+    assert speculation is not None
+    control = speculation.depth
+    try:
+        for job in (Job(_WARM_UP.id, method.name, number) for number in attempts):
+            for depth in (most >> shift for shift in range(most.bit_length())):
+                speculation.depth = FixedDepth(depth, min(MAX_DRAFT_NODES, depth * method.width))
+                _run(loaded, _WARM_UP, job, _WARM_UP_TOKENS, off_first=True)
+    finally:
+        speculation.depth = control
 
 
 def main() -> None:

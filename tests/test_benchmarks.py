@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -182,9 +182,26 @@ def test_pairs_are_read_back_and_a_line_that_was_cut_off_is_left_out(speculation
         speculation.read_pairs(path)
 
 
+def test_engines_are_warmed_up_without_what_decides_the_depth(
+    speculation: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    loaded = SimpleNamespace(engine=SimpleNamespace(speculation=SimpleNamespace(depth="adaptive")))
+
+    def run(given: Any, problem: Any, job: Any, new: int, *, off_first: bool) -> None:
+        limits = given.engine.speculation.depth.limits([None], 0.0)[0]
+        seen.append((job.attempts, limits.max_depth, limits.max_nodes))
+
+    monkeypatch.setattr(speculation, "_run", run)
+    speculation.warm_up(loaded, speculation.Method("early_exit", width=3), [1, 4], 6)
+    assert seen == [(n, depth, 3 * depth) for n in (1, 4) for depth in (6, 3, 1)]
+    assert loaded.engine.speculation.depth == "adaptive"
+
+
 def test_methods_of_guessing_and_their_options(speculation: ModuleType) -> None:
     method = speculation.Method.parse
     assert method("draft+w4+fixed") == speculation.Method("draft", "fixed", 4)
+    assert method("draft+drawn") == speculation.Method("draft", drawn=True)
     assert method("suffix+published").control == "published" and method("ngram").control == "adaptive"
-    with pytest.raises(SystemExit, match="'often' is none of fixed, published, wN"):
+    with pytest.raises(SystemExit, match="'often' is none of fixed, published, drawn, wN"):
         method("ngram+often")

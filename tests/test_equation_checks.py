@@ -29,17 +29,17 @@ def program() -> ModuleType:
 
 def test_reads_all_kinds_of_rows(program: ModuleType) -> None:
     kinds = [
-        {"solution": ["1+1 = <<1+1=2>>2", "b"]},
+        {"problem": "p", "solution": ["1+1 = <<1+1=2>>2", "b"]},
         {"attempts": [{"text": "c", "correct": True}, {"tail": "d", "correct": False}, {"correct": True}]},
         {"samples": [{"steps": ["e", "f"], "correct": False}]},
         {"question": "q", "6b": {"solution": "g", "is_correct": True}},
     ]
 
     assert [[tuple(text) for text in program.texts_of(row, "solution")] for row in kinds] == [
-        [("gold", "1+1 = 2"), ("gold", "b")],
-        [("correct", "c"), ("wrong", "d")],
-        [("wrong", "e\nf")],
-        [("correct", "g")],
+        [("gold", "1+1 = 2", "p"), ("gold", "b", "p")],
+        [("correct", "c", ""), ("wrong", "d", "")],
+        [("wrong", "e\nf", "")],
+        [("correct", "g", "q")],
     ]
 
 
@@ -47,15 +47,22 @@ def test_counts(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "texts.jsonl"
-    attempts = [{"text": "2 + 2 = 5; x", "correct": False}, {"text": "2 + 2 = 4 and $x^2 = x + 1$", "correct": True}]
-    path.write_text(json.dumps({"attempts": attempts}))
+    attempts = [
+        {"text": "2 + 2 = 5; x", "correct": False},
+        {"text": "We add.\n\n2 + 2 = 5\n\nDone.", "correct": False},
+        {"text": "2 + 2 = 4 and $x^2 = x + 1$", "correct": True},
+    ]
+    modular = {"problem": "We work modulo 7.", "attempts": [{"text": "3 * 5 = 1.\n\nDone.", "correct": True}]}
+    path.write_text(json.dumps({"attempts": attempts}) + "\n" + json.dumps(modular))
     monkeypatch.setattr(sys, "argv", ["equation_checks.py", str(path), "--show"])
 
     program.main()
 
     correct, wrong = (json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{"))
-    assert (correct["kind"], correct["texts_refuted"], correct["claims_judged_share"]) == ("correct", 0, 0.5)
-    assert (wrong["kind"], wrong["texts_refuted"], wrong["texts_contradicting"]) == ("wrong", 1, 1)
+    assert (correct["kind"], correct["texts_refuted"], correct["claims_judged_share"]) == ("correct", 1, 0.6667)
+    assert (correct["steps_texts_refuted"], correct["whole_only"], correct["steps_claims"]) == (0, 1, 1)
+    assert (wrong["kind"], wrong["texts_refuted"], wrong["texts_contradicting"]) == ("wrong", 2, 2)
+    assert (wrong["steps_texts_refuted"], wrong["steps_only"], wrong["whole_only"]) == (1, 0, 1)
 
 
 @pytest.mark.shared
@@ -72,7 +79,7 @@ def test_problem_statements_are_never_called_wrong(shared_dir: Path) -> None:
 def test_right_attempts_are_seldom_called_wrong(program: ModuleType, shared_dir: Path) -> None:
     counts = {"correct": [0, 0], "wrong": [0, 0]}
     for row in program.rows(shared_dir / "traces" / "process_birm_math.jsonl"):
-        for kind, text in program.texts_of(row, "solution"):
+        for kind, text, _ in program.texts_of(row, "solution"):
             counts[kind][0] += 1
             counts[kind][1] += any(judge(claim, None).verdict == "REFUTED" for claim in claims_in(text))
 

@@ -9,6 +9,7 @@ import math
 import random
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -109,6 +110,12 @@ def test_arms_are_compared_on_what_they_share(analysis: ModuleType) -> None:
         analysis.analyse([], ["off"])
 
 
+def test_the_arm_with_soft_terms_is_the_beam_otherwise(benchmark: ModuleType) -> None:
+    base = RunConfig(command="evaluate", source=None, model="m", budget_s=1.0, attempts=8)
+    beam, soft = (benchmark.arm_config(base, arm, 3) for arm in ("beam", "beam+soft"))
+    assert not beam.beam_soft_terms and soft == replace(beam, beam_soft_terms=True) and soft.attempts == 2
+
+
 def script(request: GenerateRequest) -> str:
     return "So the answer is \\boxed{42}." if request.continuation else "Run it:\n```python\nprint(6 * 7\n```\n"
 
@@ -131,7 +138,7 @@ def test_it_runs_all_arms_and_goes_on_where_it_was(
     args = argparse.Namespace(
         results=tmp_path / "r.jsonl", problems=[tmp_path / "small.jsonl", tmp_path / "large.jsonl"], num_problems=6,
         attempts=2, seeds=[0], arms=["off", "beam"], model="m", max_tokens=64, max_in_flight=8, threads=None, block=4,
-        minutes=None,
+        minutes=None, device="cpu", precision="w8a8",
     )  # fmt: skip
     benchmark.run(args, Console(quiet=True))
     rows = benchmark.read_lines(args.results)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -21,6 +21,8 @@ from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, StepChecker, TraceSink
 from mathlete.proof_sampler.beam import BeamConfig
 from mathlete.proof_sampler.soft_terms import soft_terms
+from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
+from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MODEL, Method
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
@@ -29,9 +31,6 @@ from mathlete.triad.progress import RunProgress
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
-SpeculativeMethod = Literal["off", "ngram", "suffix", "draft", "early_exit", "eagle"]
-
-_MODEL_GUESSES = ("draft", "early_exit", "eagle")
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -65,11 +64,13 @@ class RunConfig:
         code_timeout_s: seconds a program may run.
         speculative_method: how tokens are guessed ahead; what is drawn keeps its distribution.
         num_speculative_tokens: how many of them in a row at most; how many is decided by what pays.
+        draft_width: guesses side by side at most, where a model guesses; 1 for one after the other.
         draft_model: name or path of what guesses: a smaller model with the same tokenizer ("draft"), the folder of a
             head ("eagle") or of a trained exit ("early_exit", where it may be left out).
         constraints: whether attempts may only write what can still become balanced, with an answer of the right kind.
         backtracking: whether attempts go back from dead ends; "strict" sooner and more often.
         beam_width: partial solutions that an attempt keeps in a beam over steps; 0 for an attempt that writes one.
+        beam_soft_terms: whether the soft terms' published points count in a beam's score.
     """
 
     command: str
@@ -93,12 +94,14 @@ class RunConfig:
     thinking_budget: int | None = None
     normalize_math: bool = False
     code_timeout_s: float = 10.0
-    speculative_method: SpeculativeMethod = "off"
+    speculative_method: Method = "off"
     num_speculative_tokens: int = 8
+    draft_width: int = 1
     draft_model: str | None = None
     constraints: bool = False
     backtracking: Backtracking = "off"
     beam_width: int = 0
+    beam_soft_terms: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -106,7 +109,7 @@ class RunConfig:
             ("precision", get_args(Precision)),
             ("kv_cache_dtype", get_args(KVCacheDtype)),
             ("backtracking", get_args(Backtracking)),
-            ("speculative_method", get_args(SpeculativeMethod)),
+            ("speculative_method", get_args(Method)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -125,6 +128,8 @@ class RunConfig:
             raise ValueError(f"beam_width must be >= 0, not {self.beam_width}")
         if self.beam_width and self.backtracking != "off":
             raise ValueError("beam_width leaves no use for --backtracking: a beam gives up whole branches")
+        if self.beam_soft_terms and not self.beam_width:
+            raise ValueError("beam_soft_terms counts in the score of a beam: give --beam-width too")
         if not math.isfinite(self.temperature):
             raise ValueError(f"temperature must be a number, not {self.temperature}")
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -135,16 +140,19 @@ class RunConfig:
 
     def _check_speculation(self) -> None:
         method, model = self.speculative_method, self.draft_model
-        if not 1 <= self.num_speculative_tokens <= 64:
-            raise ValueError(f"num_speculative_tokens must be from 1 to 64, not {self.num_speculative_tokens}")
-        if method in ("draft", "eagle") and model is None:
-            what = "a smaller model with the same tokenizer" if method == "draft" else "the folder of an EAGLE head"
-            raise ValueError(f"speculative_method {method} guesses with a model: give --draft-model, {what}")
-        if method not in _MODEL_GUESSES and model is not None:
+        for name in ("num_speculative_tokens", "draft_width"):
+            if not 1 <= getattr(self, name) <= MAX_DRAFT_NODES:
+                raise ValueError(f"{name} must be from 1 to {MAX_DRAFT_NODES}, not {getattr(self, name)}")
+        if method in NEED_A_DRAFT_MODEL and model is None:
             raise ValueError(
-                f"draft_model is for --speculative-method {', '.join(_MODEL_GUESSES)}, and the method is {method}"
+                f"speculative_method {method} guesses with a model: give --draft-model, {NEED_A_DRAFT_MODEL[method]}"
             )
-        if method in _MODEL_GUESSES and self.tensor_parallel > 1:
+        for name, is_given in (("draft_model", model is not None), ("draft_width", self.draft_width > 1)):
+            if is_given and method not in RUN_A_MODEL:
+                raise ValueError(
+                    f"{name} is for --speculative-method {', '.join(RUN_A_MODEL)}, and the method is {method}"
+                )
+        if method in RUN_A_MODEL and self.tensor_parallel > 1:
             raise ValueError(
                 f"speculative_method {method} runs in one process, and --tensor-parallel is {self.tensor_parallel}: "
                 "leave one of them out, or guess by ngram or suffix"
@@ -161,8 +169,10 @@ class LoadedGenerator:
         tokens_per_s: of many attempts together, where it was measured.
         warnings: what a person should know about it.
         take_warnings: what a person should know of what happened since the last call.
+        guesses: what became of the tokens guessed so far; None where none are guessed.
         vocabulary: the bytes of each of its token ids, where constraints can be had.
         eos_token_ids: those of them that end a text.
+        turn_start: what an assistant's turn begins with before the model writes.
         checker: judges the steps of beams.
     """
 
@@ -171,8 +181,10 @@ class LoadedGenerator:
     warnings: tuple[str, ...] = ()
     tokens_per_s: float | None = None
     take_warnings: Callable[[], tuple[str, ...]] = tuple
+    guesses: Callable[[], Mapping[str, float] | None] = lambda: None
     vocabulary: Sequence[bytes] = ()
     eos_token_ids: tuple[int, ...] = ()
+    turn_start: str = ""
     checker: StepChecker | None = None
 
     def close(self) -> None:
@@ -212,6 +224,7 @@ def build_generator(
         num_threads=config.threads,
         speculative=config.speculative_method,
         num_speculative_tokens=config.num_speculative_tokens,
+        draft_width=config.draft_width,
         draft_model=draft_path,
     )
     loaded = load_engine(model_path, cache_dir, engine, progress)
@@ -228,8 +241,10 @@ def build_generator(
         warnings,
         speed,
         generator.take_warnings,
+        generator.guesses,
         generator.token_bytes,
         generator.eos_token_ids,
+        generator.chat_format.turn_start,
     )
 
 
@@ -242,13 +257,13 @@ def add_step_checks(config: RunConfig, loaded: LoadedGenerator) -> LoadedGenerat
     if config.backtracking == "off":
         return loaded
     from mathlete.proof_sampler.backtracking import STRICT, BacktrackingConfig, BacktrackingGenerator
-    from mathlete.proof_sampler.equations import contradictions_in
+    from mathlete.proof_sampler.equations import EquationTracker
     from mathlete.verify.symbolic import SymbolicVerifier
 
     limits = STRICT if config.backtracking == "strict" else BacktrackingConfig()
     limits = replace(limits, wait=config.command == "evaluate")  # so that a run repeats to the token
     checker = SymbolicVerifier()
-    return replace(loaded, generator=BacktrackingGenerator(loaded.generator, checker, limits, contradictions_in))
+    return replace(loaded, generator=BacktrackingGenerator(loaded.generator, checker, limits, EquationTracker()))
 
 
 def build_constraints(config: RunConfig, loaded: LoadedGenerator) -> ConstraintFactory | None:
@@ -269,7 +284,7 @@ def build_constraints(config: RunConfig, loaded: LoadedGenerator) -> ConstraintF
     spec = ConstraintSpec()
 
     def constraint(problem: Problem, written: str) -> TokenConstraint | None:
-        return build_constraint(spec, vocabulary, problem.answer_kind, written)
+        return build_constraint(spec, vocabulary, problem.answer_kind, loaded.turn_start + written)
 
     return constraint
 
@@ -360,7 +375,7 @@ def build_driver(
         limits,
         constraints=build_constraints(config, loaded),
         checker=loaded.checker,
-        step_reward=_soft_reward if config.beam_width else None,
+        step_reward=_soft_reward if config.beam_soft_terms else None,
         on_progress=on_progress,
     )
 

@@ -104,6 +104,8 @@ CASES = [
     (["solve", *GOOD, "--speculative-method", "draft", "--draft-model", "0.5b", "--tensor-parallel", "2"],
      ["--speculative-method draft runs in one process, and --tensor-parallel is 2"]),
     (["solve", *GOOD, "--num-speculative-tokens", "65"], ["--num-speculative-tokens"]),
+    (["solve", *GOOD, "--draft-width", "4"], ["--draft-width is for --speculative-method draft, early_exit, eagle"]),
+    (["solve", *GOOD, "--speculative-method", "early_exit", "--draft-width", "65"], ["--draft-width"]),
     (["solve", *GOOD, "--temperature", "nan"], ["--temperature"]),
     (["solve", *GOOD, "--top-p", "0"], ["--top-p must be in (0, 1]"]),
     (["solve", *GOOD, "--out", "a_file"], ["cannot keep runs in a_file", "in the way"]),

@@ -61,15 +61,39 @@ def test_a_beam_from_problems_to_answers(mathlete: Mathlete, problems: Path, onl
     called = mathlete("evaluate", problems, "--attempts", 2, "--beam-width", 3, "--max-tokens", 100)
     assert called.code == 0, called.err
     record = stored(only_run())
-    assert record.finished == "complete" and record.config["beam_width"] == 3
+    assert record.finished == "complete" and record.config["beam_width"] == 3 and not record.config["beam_soft_terms"]
     for problem in record.problems.values():
         for attempt in problem.attempts:
             assert (attempt.pillar, attempt.answer, len(attempt.turns)) == ("beam", "42", 2)
             assert attempt.features["beams_finished"] >= 1 and attempt.num_discarded > 0
-    assert (only_run() / "report.html").read_text().count("Let me compute it.") >= 6
+            assert len(problem.beam_levels[attempt.id]) == 2
+    page = (only_run() / "report.html").read_text()
+    assert page.count("Let me compute it.") >= 6 and page.count("Beam: 2 levels, ") == 6
     assert record.stats["num_tokens"] == sum(a.num_tokens for p in record.problems.values() for a in p.attempts)
     again = mathlete("evaluate", "--resume", only_run())
     assert again.code == 0 and "the run is complete" in again.err + again.out
+
+
+def test_soft_terms_count_in_a_beam_only_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, mathlete: Mathlete, problems: Path, tmp_path: Path
+) -> None:
+    def sure_or_wordy(request: GenerateRequest) -> Reply:
+        """The first of two says it plainly and is surer; the other concludes with a sign that the proof is complete."""
+        wordy = request.request_id.split("/")[1].split(".")[2] == "1"
+        said = "Therefore, since it is so, \\boxed{2}. Q.E.D." if wordy else "It is \\boxed{1}."
+        return Reply(Reply.saying(said).pieces, logprobs=(-0.2 if wordy else -0.1,))
+
+    def load(config: RunConfig, console: Console) -> LoadedGenerator:
+        return LoadedGenerator(ScriptedGenerator(sure_or_wordy), "scripted")
+
+    monkeypatch.setattr(session, "load_generator", load)
+    for number, flags in (("1", ()), ("2", ("--beam-soft-terms",))):
+        out = tmp_path / number
+        called = mathlete("evaluate", problems, "--attempts", 1, "--beam-width", 2, *flags, "--out", out)
+        assert called.code == 0, called.err
+        (folder,) = (path.parent for path in out.glob("*/submission.csv"))
+        assert (folder / "submission.csv").read_text() == f"id,answer\na,{number}\nb,{number}\nc,{number}\n"
+        assert stored(folder).config["beam_soft_terms"] is bool(flags)
 
 
 def test_constraints_of_a_generator_that_cannot_have_them(mathlete: Mathlete, problems: Path) -> None:

@@ -148,6 +148,23 @@ def test_warnings_are_shown_once_and_kept(
     assert "the engine is slow" in (only_run() / "report.html").read_text()
 
 
+def test_what_became_of_guessed_tokens_is_told_and_kept(
+    mathlete: Mathlete, problems: Path, only_run: Find, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {"steps": 500, "tokens": 1200, "drafted": 1000, "accepted": 700, "tokens_per_draw": 2.4}
+
+    def load(config: RunConfig, console: Console) -> LoadedGenerator:
+        return LoadedGenerator(ScriptedGenerator(scripted_cli.script), "scripted", guesses=lambda: counts)
+
+    monkeypatch.setattr(session, "load_generator", load)
+    called = mathlete("solve", problems, "--attempts", "1")
+    told = "guessed ahead: 700 of 1,000 guesses were right; 1,200 tokens in 500 steps, 2.40 an attempt and step"
+    assert told in called.out.splitlines()
+    assert stored(only_run()).stats["guesses"] == counts
+    again = mathlete("solve", "--resume", only_run(), "--json")
+    assert json.loads(again.out)["guesses"] == counts
+
+
 def test_warnings_of_the_run_itself_are_told_at_its_end(
     mathlete: Mathlete, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from mathlete import compose
 from mathlete.cli.session import find_draft_model
-from mathlete.compose import RunConfig, SpeculativeMethod, build_generator, decode_config, speculation_warnings
+from mathlete.compose import RunConfig, build_generator, decode_config, speculation_warnings
 from mathlete.core.errors import EngineError, InputError
 from mathlete.model_store.progress import ignore_progress
 from mathlete.model_store.store import ModelStore
@@ -20,15 +20,10 @@ def config(**given: Any) -> RunConfig:
     return RunConfig(command="solve", source=None, model="m", budget_s=10.0, **given)
 
 
-def test_the_methods_are_the_engines() -> None:
-    from mathlete.ryanstream.speculative.proposer import Method
-
-    assert get_args(SpeculativeMethod) == get_args(Method)
-
-
 def test_old_runs_had_no_speculation() -> None:
     old = decode_config({"command": "solve", "source": None, "model": "m", "budget_s": 1.0})
     assert (old.speculative_method, old.num_speculative_tokens, old.draft_model) == ("off", 8, None)
+    assert old.draft_width == 1
 
 
 def test_the_engine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -41,10 +36,10 @@ def test_the_engine_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         raise EngineError("far enough")
 
     monkeypatch.setattr(loading, "load_engine", load)
-    given = config(speculative_method="draft", draft_model="0.5b", num_speculative_tokens=5)
+    given = config(speculative_method="draft", draft_model="0.5b", num_speculative_tokens=5, draft_width=3)
     with pytest.raises(EngineError, match="far enough"):
         build_generator(given, tmp_path, tmp_path, lambda what, done, total: None, tmp_path / "draft.gguf")
-    assert (told[0].speculative, told[0].num_speculative_tokens) == ("draft", 5)
+    assert (told[0].speculative, told[0].num_speculative_tokens, told[0].draft_width) == ("draft", 5, 3)
     assert told[0].draft_model == tmp_path / "draft.gguf"
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.core.attempt import Attempt, Failure, Turn
+from mathlete.core.attempt import Attempt, BeamCandidate, BeamLevel, Failure, Fate, Turn
 from mathlete.core.code import RunStatus, ToolResult
 from mathlete.core.problem import AnswerKind, AnswerType, Problem
-from mathlete.core.selection import AnswerCluster, Selection
+from mathlete.core.selection import AnswerCluster, Selection, Verdict
 from mathlete.core.trace import (
     decode_attempt,
+    decode_beam_level,
     decode_problem,
     decode_selection,
     decode_turn,
@@ -64,6 +65,17 @@ attempts = st.builds(
     failure=st.sampled_from([None, *get_args(Failure)]),
     parent_id=st.none() | names,
 )
+candidates = st.builds(
+    BeamCandidate,
+    name=names,
+    parent=st.none() | names,
+    num_tokens=st.integers(0, 9999),
+    score=st.none() | numbers,
+    verdict=st.sampled_from(get_args(Verdict)),
+    detail=texts,
+    fate=st.sampled_from(get_args(Fate)),
+)
+levels = st.builds(BeamLevel, level=st.integers(0, 99), candidates=st.lists(candidates, max_size=3).map(tuple))
 clusters = st.builds(AnswerCluster, answer=texts, weight=numbers, attempt_ids=st.lists(names, max_size=3).map(tuple))
 selections = st.builds(
     Selection,
@@ -95,6 +107,11 @@ def through_json(data: dict[str, Any]) -> dict[str, Any]:
 @given(turns)
 def test_turns(turn: Turn) -> None:
     assert decode_turn(through_json(encode(turn))) == turn
+
+
+@given(levels)
+def test_beam_levels(level: BeamLevel) -> None:
+    assert decode_beam_level(through_json(encode(level))) == level
 
 
 @given(attempts)

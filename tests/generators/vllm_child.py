@@ -1,7 +1,7 @@
 """Runs vLLM's CPU build on a folder, in a process of its own: `python vllm_child.py FOLDER < jobs.json`.
 
-Jobs: [{"prompt": [ids], "max_tokens": n, "extra_args": {...} or null}]. Prints, as the last line, the output ids of
-each, and what vLLM says of arguments that cannot be read. Needs vLLM and Mathlete's `src` on the path.
+Jobs: [{"prompt": [ids], "max_tokens": n, "temperature": t, "text_so_far": text}], under constraints where the text is
+not null. Prints, as the last line, the output ids of each, and what vLLM says of arguments that cannot be read. Needs vLLM and Mathlete's `src` on the path.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ def main() -> None:
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
+    from mathlete.core.problem import AnswerKind
+    from mathlete.generators.vllm_constraints import constraint_args
+    from mathlete.proof_sampler.config import ConstraintSpec
+
     jobs = json.load(sys.stdin)
     processor = "mathlete.generators.vllm_constraints:ConstraintLogitsProcessor"
     llm = LLM(
@@ -32,7 +36,13 @@ def main() -> None:
         logits_processors=[processor],
     )
     params = [
-        SamplingParams(temperature=job["temperature"], max_tokens=job["max_tokens"], extra_args=job["extra_args"])
+        SamplingParams(
+            temperature=job["temperature"],
+            max_tokens=job["max_tokens"],
+            extra_args=None
+            if job["text_so_far"] is None
+            else constraint_args(ConstraintSpec(), AnswerKind("integer", 0, 999), job["text_so_far"]),
+        )
         for job in jobs
     ]
     prompts = [TokensPrompt(prompt_token_ids=job["prompt"]) for job in jobs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,6 +21,9 @@ from mathlete.core.protocols import StepChecked
 from mathlete.core.selection import Evidence
 from mathlete.generators.scripted import Reply, Script, ScriptedGenerator
 from mathlete.proof_sampler.backtracking import STRICT, BacktrackingConfig, BacktrackingGenerator
+from mathlete.proof_sampler.dead_ends import DeadEnd
+from mathlete.proof_sampler.equations import EquationTracker
+from mathlete.verify.symbolic import SymbolicVerifier
 
 GOOD = "We add: 2 + 2 = 4.\n\nSo it holds for all of them.\n\nThe answer is 4, and that is all there is to say."
 BAD = "We add: 2 + 2 = 5.\n\nSo it holds for all of them.\n\nThe answer is 5, and that is all there is to say."
@@ -35,11 +38,13 @@ class ScriptedChecker:
 
     delay: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
+    contexts: list[str] = field(default_factory=list)
     waiting: list[tuple[int, str, str]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     closed: int = 0
 
-    def submit(self, check_id: str, text: str) -> None:
+    def submit(self, check_id: str, text: str, context: str = "") -> None:
+        self.contexts.append(context)
         self.asked.append((check_id, text))
         self.waiting.append((self.delay, check_id, text))
 
@@ -87,12 +92,12 @@ def run(
     script: Script,
     checker: ScriptedChecker | None,
     config: BacktrackingConfig | None = None,
-    contradictions: Callable[[str], Sequence[str]] | None = None,
+    equations: EquationTracker | None = None,
     continuation: tuple[Span, ...] = (),
     max_tokens: int = 200,
 ) -> Heard:
     inner = ScriptedGenerator(script)
-    generator = BacktrackingGenerator(inner, checker, config, contradictions)
+    generator = BacktrackingGenerator(inner, checker, config, equations)
     sampling = SamplingParams(max_tokens=max_tokens, seed=7)
     generator.submit(GenerateRequest("a", (Message("user", "?"),), sampling, continuation))
     rewound: list[Rewound] = []
@@ -203,14 +208,11 @@ def test_what_was_thrown_away_counts_towards_max_tokens() -> None:
 
 
 def test_contradictions_loops_and_entropy_lead_back() -> None:
-    def contradicts(text: str) -> list[str]:
-        return ["x is 1 and 2"] if "x = 1" in text and "x = 2" in text else []
-
-    bad = "Let x = 1 here.\n\nThen x = 2 there.\n\nDone with it."
-    good = "Let x = 1 here.\n\nThen y = 2 there.\n\nDone with it."
-    heard = run(bad_until(2, bad, good), None, contradictions=contradicts)
-    assert [(back.reason, back.detail) for back in heard.rewound] == [("contradiction", "x is 1 and 2")]
-    assert heard.completion.text == good and heard.rewound[0].text.startswith("\n\nThen x = 2")
+    bad = "We see it, so x = 1. Hence x = 2.\n\nDone with it."
+    good = "We see it, so x = 1. Hence y = 2.\n\nDone with it."
+    heard = run(bad_until(2, bad, good), None, equations=EquationTracker())
+    assert [(back.reason, back.detail) for back in heard.rewound] == [("contradiction", "x = 2, but x = 1 before")]
+    assert heard.completion.text == good and heard.rewound[0].text.startswith(" Hence x = 2")
 
     loop = "A first step.\n\n" + "and so on and so forth; " * 30
     heard = run(bad_until(2, loop, good), None)
@@ -221,6 +223,54 @@ def test_contradictions_loops_and_entropy_lead_back() -> None:
 
     heard = run(lost, None)
     assert [back.reason for back in heard.rewound] == ["entropy"] and heard.rewound[0].num_kept == 0
+
+
+@pytest.mark.parametrize("script", [bad_until(3), bad_until(9)])
+def test_equations_are_followed_piece_by_piece(script: Script) -> None:
+    """What is told stays told once, however often it goes back, and text before the request counts but is not told."""
+    before = (Span("We begin: 3 + 3 = 7. So n = 1.\n\n"),)
+    told = run(script, None, equations=EquationTracker(), continuation=before).rewound
+    assert {back.detail.split(" (")[0] for back in told} == {"2 + 2 = 5, but it is 4"}
+    assert [bool(back.num_dropped) for back in told] in ([True, True], [True, True, True, False])
+    hence = run(
+        lambda asked: "Hence n = 2.\n\nSo it is.", None, equations=EquationTracker(), continuation=(Span("so n = 1. "),)
+    )
+    assert {back.detail.split(" (")[0] for back in hence.rewound} == {"n = 2, but n = 1 before"}
+
+
+def test_a_step_is_judged_with_all_that_stands_before_it() -> None:
+    checker = ScriptedChecker()
+    text = "We look at x = 1.\n\nThen y = 2.\n\nDone."
+    run(lambda asked: text, checker, continuation=(Span("As before. "),))
+    assert [context + asked for context, (_, asked) in zip(checker.contexts, checker.asked, strict=True)] == [
+        "?\n\nAs before. We look at x = 1.",
+        "?\n\nAs before. We look at x = 1.\n\nThen y = 2.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "text", "num_rewound"),
+    [
+        ("What is it?", "We add and so $5\\cdot3=1$.\n\nThat is all.", 1),
+        ("What is it modulo 7?", "We add and so $5\\cdot3=1$.\n\nThat is all.", 0),
+        ("Let $a * b = a+b+ab$. Find $2 * 3$.", "We put them in: $2 * 3 = 11$.\n\nThat is all.", 0),
+        ("What is it?", "In base 8 we compute. Then $5+4=11$.\n\nThat is all.", 0),
+        ("What is it?", "Suppose, for contradiction, it is.\n\nThen $2+2=5$.\n\nThat is all.", 0),
+        ("What is it?", "A student claims:\n\n$$3+4=8.$$\n\nThat is all.", 0),
+        ("What is it?", "We compute:\n\n$$3+4=8.$$\n\nThat is all.", 1),
+    ],
+)
+def test_what_is_right_where_it_stands_is_let_alone(asked: str, text: str, num_rewound: int) -> None:
+    config = BacktrackingConfig(wait=True, wait_s=60.0, max_rewinds=1)
+    generator = BacktrackingGenerator(
+        ScriptedGenerator(lambda request: text), SymbolicVerifier(deadline_s=30.0), config, EquationTracker()
+    )
+    generator.submit(GenerateRequest("a", (Message("user", asked),), SamplingParams(max_tokens=200, seed=7)))
+    told: list[Rewound | Finished] = []
+    while not any(isinstance(event, Finished) for event in told):
+        told += [event for event in generator.events(0.0) if not isinstance(event, TokenChunk)]
+    generator.close()
+    assert sum(isinstance(event, Rewound) and event.num_dropped > 0 for event in told) == num_rewound
 
 
 def test_the_same_script_gives_the_same_run() -> None:
@@ -235,6 +285,7 @@ def test_others_abort_and_go_back_as_before() -> None:
         generator.submit(GenerateRequest(name, (Message("user", "?"),), SamplingParams(seed=1), group=group))
     for _ in range(10):
         list(generator.events(0.0))
+    generator._followed["b"].dead_end = DeadEnd("refuted", 0, "found before its owner takes it back")
     generator.rewind("b", 3, SamplingParams(seed=2))
     generator.abort(group="x")
     assert len(checker.cancelled) == 2

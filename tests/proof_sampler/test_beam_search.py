@@ -33,17 +33,13 @@ def drive(search: ProofBeamSearch, write: Write, max_levels: int = 100) -> list[
     return levels
 
 
-def name_of(expansion: Expansion) -> str:
-    return f"{expansion.level}.{expansion.parent}.{expansion.child}"
-
-
 def test_the_best_survive_and_share_the_next_level() -> None:
     search = ProofBeamSearch(BeamConfig(width=5, expand=2))
     first = search.expansions()
     assert [(item.parent, item.child, item.steps) for item in first] == [(0, child, ()) for child in range(5)]
     for item, logprob in zip(first, (-4.0, -1.0, -5.0, -2.0, -3.0), strict=True):
-        assert search.is_waiting
-        search.add(item, step(name_of(item), logprob))
+        assert not search.levels
+        search.add(item, step(item.name, logprob))
     assert [beam.steps[0].name for beam in search.live] == ["0.0.1", "0.0.3", "0.0.4"]
     second = search.expansions()
     assert [(item.steps[0].name, item.child) for item in second] == [
@@ -61,7 +57,7 @@ def test_the_score_is_gnmt_s() -> None:
 def test_finished_beams_keep_their_place() -> None:
     def write(expansion: Expansion) -> BeamStep:
         ends = expansion.child == 0 and expansion.parent == 0
-        return step(name_of(expansion), -1.0 - expansion.child - expansion.parent, ends=ends)
+        return step(expansion.name, -1.0 - expansion.child - expansion.parent, ends=ends)
 
     search = ProofBeamSearch(BeamConfig(width=4, expand=2))
     levels = drive(search, write)
@@ -73,36 +69,36 @@ def test_finished_beams_keep_their_place() -> None:
 
 def test_a_refuted_step_goes_unless_there_is_no_other() -> None:
     def write(verdicts: dict[int, Verdict]) -> Write:
-        return lambda item: step(name_of(item), -1.0 - item.child, verdict=verdicts.get(item.child, "UNKNOWN"))
+        return lambda item: step(item.name, -1.0 - item.child, verdict=verdicts.get(item.child, "UNKNOWN"))
 
     search = ProofBeamSearch(BeamConfig(width=3, expand=1))
     for item in search.expansions():
         search.add(item, write({0: "REFUTED"})(item))
-    assert [beam.steps[0].name for beam in search.live] == ["0.0.1", "0.0.2"] and search.num_refuted == 1
+    assert [beam.steps[0].name for beam in search.live] == ["0.0.1", "0.0.2"] and search.count("refuted") == 1
     search = ProofBeamSearch(BeamConfig(width=3, expand=1))
     for item in search.expansions():
         search.add(item, write(dict.fromkeys(range(3), "REFUTED"))(item))
-    assert [beam.steps[0].name for beam in search.live] == ["0.0.0"]
+    assert [beam.steps[0].name for beam in search.live] == ["0.0.0"] and search.count("refuted") == 2
 
 
 def test_what_says_the_same_is_one() -> None:
     search = ProofBeamSearch(BeamConfig(width=4, expand=1))
     for item, text in zip(search.expansions(), ("x = 1\n\n", "x = 1 \n\n", "x = 2\n\n", "x =  1"), strict=True):
-        search.add(item, BeamStep(name_of(item), text, -1.0 - item.child, 20))
-    assert [beam.text for beam in search.live] == ["x = 1\n\n", "x = 2\n\n"] and search.num_merged == 2
+        search.add(item, BeamStep(item.name, text, -1.0 - item.child, 20))
+    assert [beam.text for beam in search.live] == ["x = 1\n\n", "x = 2\n\n"] and search.count("repeated") == 2
 
 
 def test_reward_decides_among_equals() -> None:
     search = ProofBeamSearch(BeamConfig(width=4, expand=4))
     for item in search.expansions():
-        search.add(item, step(name_of(item), reward=float(item.child == 2)))
+        search.add(item, step(item.name, reward=float(item.child == 2)))
     assert [beam.steps[0].name for beam in search.live] == ["0.0.2"]
 
 
 def test_what_cannot_be_written_leaves_its_beam_as_it_is() -> None:
     search = ProofBeamSearch(BeamConfig(width=2, expand=1))
     for item in search.expansions():
-        search.add(item, step(name_of(item)))
+        search.add(item, step(item.name))
     for item in search.expansions():
         search.drop(item, 3)
     assert search.done and [len(beam.steps) for beam in search.finished] == [1, 1] and search.num_tokens == 46
@@ -110,6 +106,40 @@ def test_what_cannot_be_written_leaves_its_beam_as_it_is() -> None:
     for item in empty.expansions():
         empty.drop(item, 0)
     assert empty.done and empty.ranked() == []
+
+
+def test_each_level_is_told_with_what_became_of_its_candidates() -> None:
+    search = ProofBeamSearch(BeamConfig(width=5, expand=5))
+    first = search.expansions()
+    for item, logprob, text, verdict in zip(
+        first, (-2.0, -1.0, -3.0, -0.5), ("a", "b", "b ", "c"), ("UNKNOWN", "SUPPORTED", "UNKNOWN", "REFUTED"),
+        strict=False,
+    ):  # fmt: skip
+        search.add(item, BeamStep(item.name, text, logprob, 20, verdict=verdict, detail=text * 2))  # type: ignore[arg-type]
+    search.drop(first[4], 3)
+    for item in search.expansions():
+        search.add(item, step(item.name))
+    level, second = search.levels
+    assert (level.level, second.level) == (0, 1)
+    assert [
+        (item.name, item.parent, item.num_tokens, item.verdict, item.detail, item.fate) for item in level.candidates
+    ] == [
+        ("0.0.0", None, 20, "UNKNOWN", "aa", "outscored"),
+        ("0.0.1", None, 20, "SUPPORTED", "bb", "kept"),
+        ("0.0.2", None, 20, "UNKNOWN", "b b ", "repeated"),
+        ("0.0.3", None, 20, "REFUTED", "cc", "refuted"),
+        ("0.0.4", None, 3, "UNKNOWN", "", "lost"),
+    ]
+    assert level.candidates[0].score == pytest.approx(-2.0 / (25 / 6) ** 0.6) and level.candidates[4].score is None
+    assert [item.parent for item in second.candidates] == ["0.0.1"] * 5
+
+
+def test_the_first_step_is_written_however_few_tokens_there_are() -> None:
+    search = ProofBeamSearch(BeamConfig(width=4, max_total_tokens=3))
+    (only,) = search.expansions()
+    assert only.max_tokens == 3
+    search.add(only, step(only.name, num_tokens=3))
+    assert search.expansions() == [] and [beam.num_tokens for beam in search.ranked()] == [3]
 
 
 @given(
@@ -135,13 +165,14 @@ def test_it_ends_within_its_limits(seed: int, config: BeamConfig) -> None:
         num = noise.randint(1, item.max_tokens)
         spent += num
         verdict: Verdict = noise.choice(["UNKNOWN", "UNKNOWN", "REFUTED", "SUPPORTED"])
-        return BeamStep(
-            name_of(item), noise.choice("abcdef"), -noise.random() * num, num, noise.random() < 0.1, verdict
-        )
+        return BeamStep(item.name, noise.choice("abcdef"), -noise.random() * num, num, noise.random() < 0.1, verdict)
 
     levels = drive(search, write)
     assert search.num_tokens == spent <= config.max_total_tokens
-    assert all(len(level) <= config.width for level in levels) and not search.is_waiting
+    assert all(len(level) <= config.width for level in levels)
+    assert [len(level.candidates) for level in search.levels] == list(map(len, levels))
+    assert sum(item.num_tokens for level in search.levels for item in level.candidates) == spent
+    assert all(any(item.fate == "kept" for item in level.candidates) for level in search.levels)
     for beam in search.ranked():
         assert beam.num_tokens <= config.max_tokens and len(beam.steps) <= config.max_steps
         assert math.isfinite(search.score(beam))

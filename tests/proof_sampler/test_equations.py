@@ -53,6 +53,10 @@ RIGHT_OR_OPEN = [
     "```\n2 + 2 = 5\n```\n",
     "2 ** 3 = 9.",
     "2^3 XOR 1, 2 + 3 = 1.",
+    "Let $a * b = a+b+ab$.\n\nThen $2 * 3 = 11$.",
+    "Suppose for contradiction that it holds.\n\nThen $2+2=5$.",
+    "A student claims:\n\n$$3+4=8.$$",
+    "In $\\mathbb Z_{11}$ all is well.\n\n$6\\cdot2=1$",
 ]
 
 
@@ -102,17 +106,6 @@ def test_values_that_contradict_each_other(text: str, num_contradictions: int) -
     found = TRACKER.finish(final(text)).contradictions
 
     assert [contradiction.kind for contradiction in found] == ["value"] * num_contradictions
-
-
-def test_keeps_letters_and_equations() -> None:
-    state = TRACKER.finish(final("Let $x = 2y$.\nSo z = x + 1 = 7."))
-
-    assert state.symbols == ("x", "z")
-    assert [(equation.left, equation.right) for equation in state.equations] == [
-        ("Let $x", "2y$"),
-        ("So z", "x + 1"),
-        ("x + 1", "7"),
-    ]
 
 
 def test_words_stay_when_the_text_goes_on() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -43,9 +45,11 @@ TRACKERS = [
     BracketTracker(max_depth=4),
     BracketTracker(max_depth=6, answer=AnswerFormat(0, 99_999)),
     BracketTracker(max_depth=6, answer=AnswerFormat(-7, 123), forgiving=True),
+    BracketTracker(max_depth=6, ends_after_answer=True),
+    BracketTracker(max_depth=6, answer=AnswerFormat(0, 9), forgiving=True, ends_after_answer=True),
 ]
 MASKS = [TokenMasks(VOCABULARY, tracker) for tracker in TRACKERS]
-STARTS = ["\\boxed{", "\\boxed{1", "\\begin{", "\\begin{ca", "\\begin{cases}\\end{", "1"]
+STARTS = ["\\boxed{5}", "\\boxed{", "\\boxed{1", "\\begin{", "\\begin{ca", "\\begin{cases}\\end{", "1"]
 PIECES_OF_TEXTS = st.lists(st.sampled_from([*PIECES, *MORE, *STARTS, *STARTS]), max_size=12)
 
 
@@ -61,7 +65,7 @@ def living(tracker: BracketTracker, pieces: list[str]) -> States:
     return states
 
 
-@given(PIECES_OF_TEXTS, st.sampled_from([0, 1, 2]))
+@given(PIECES_OF_TEXTS, st.sampled_from(range(len(TRACKERS))))
 @settings(max_examples=150)
 def test_a_token_is_allowed_exactly_when_its_bytes_are_accepted(pieces: list[str], which: int) -> None:
     tracker, masks = TRACKERS[which], MASKS[which]
@@ -74,7 +78,7 @@ def test_a_token_is_allowed_exactly_when_its_bytes_are_accepted(pieces: list[str
     assert not wrong, (states, wrong)
 
 
-@given(PIECES_OF_TEXTS, st.sampled_from([0, 1, 2]))
+@given(PIECES_OF_TEXTS, st.sampled_from(range(len(TRACKERS))))
 @settings(max_examples=300)
 def test_every_text_can_be_finished(pieces: list[str], which: int) -> None:
     """From wherever a model has got to: what is open is closed one after the other, then the text may end."""
@@ -221,6 +225,104 @@ def test_copies_go_their_own_ways() -> None:
     assert allowed(twin)[256] and not allowed(text)[256]
     twin.rollback(10)
     assert twin.states == constraint().states
+
+
+def test_a_copy_of_a_long_text_costs_no_more_than_one_of_a_short_one() -> None:
+    text = constraint()
+    assert text.accept(list(b"word " * 4_000))
+    tracemalloc.start()
+    try:
+        twins = [text.copy() for _ in range(10)]
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert taken < 10_000
+    twins[0].rollback(20_000)
+    assert twins[0].states == constraint().states and twins[1].states == text.states
+    del text, twins  # a chain of 20,000 places goes without recursion
+
+
+def test_the_text_may_be_made_to_end_with_the_line_of_its_answer() -> None:
+    spec = ConstraintSpec(ends_after_answer=True)
+    for written in (
+        "so \\boxed{5}", "so $x = \\boxed{5}$.", "\\[ x = \\boxed{5} \\]", "$$\nx = \\boxed{5}\n$$ (as claimed).",
+        "<think>\\boxed{1}\n</think>\n\\boxed{5}", "`\\boxed{1}` \\boxed{5}", "$3 is \\boxed{5} dollars",
+    ):  # fmt: skip
+        text = constraint(spec=spec)
+        assert text.accept(list(written.encode())) and not text.terminated
+        assert text.validate(list(b" and more")) == len(b" and more")
+        assert text.accept(list(b"\n")) and text.terminated
+        assert [i for i, can in enumerate(allowed(text)) if can] == list(EOS)
+        text.rollback(1)
+        assert not text.terminated and text.accept(list(b"z"))
+    several = VOCABULARY.token_bytes.index(b" \n\n \n")
+    assert constraint("\\boxed{5}", spec).accept((several,))
+    assert constraint("\\boxed{5}\n", spec).terminated
+
+
+def test_programs_their_output_empty_boxes_and_thinking_end_nothing() -> None:
+    spec = ConstraintSpec(answer_format=False, ends_after_answer=True)
+    program = "```python\nprint(r'\\boxed{5}')\n```\n"
+    output = "```output\n\\boxed{5}\n```\n"
+    for written in (
+        program,
+        program + output,
+        "In \\boxed{} or \\boxed{ }.\n",
+        "<think>\n\\boxed{5}\n",
+        "`\\boxed{5}`\n",
+    ):
+        text = constraint(spec=spec)
+        assert text.accept(list(written.encode())) and not text.terminated, written
+        for followed in (text, constraint(written, spec)):
+            assert not followed.terminated and followed.validate(list(b"so on")) == len(b"so on"), written
+    assert constraint(program + output, spec).accept(list(b"so $\\boxed{\\frac12}$\n"))
+    alone = ConstraintSpec(brackets=False, answer_format=False, ends_after_answer=True)
+    text = constraint(spec=alone)
+    assert text.accept(list(b"} \\right) \\boxed{x} } \\right)\n")) and text.terminated
+    off = constraint()
+    assert off.accept(list(b"\\boxed{5}\n and more\n"))
+
+
+SOLUTION = """Let $x_1 = \\frac{{{a}}}{{{b}}}$ and $y = \\left( {a} + \\sqrt{{{b}}} \\right)$. Then, by Vieta,
+\\[ \\sum_{{i=1}}^{{{a}}} i^2 = \\begin{{cases}} {b} & \\text{{if $n$ is even}} \\\\ {a} \\end{{cases}} \\]
+
+1) In the interval [0, {a}) this costs $5 and `x = {b}`:
+```python
+total = {{i: i**2 for i in range({a})}}
+print(total)
+```
+\\begin{{align*}}
+x &= {a}x^{{2}} + {b} \\\\
+\\end{{align*}}
+So the answer is $\\boxed{{{a}}}$.
+"""
+
+
+def test_few_masks_are_worked_out_over_a_vocabulary_of_realistic_size() -> None:
+    """150,000 tokens: a loop over them in each step would take as long as the step. Masks are found again."""
+    noise = random.Random(3)
+    words = ["".join(noise.choices("abcdefghijklmnopqrstuvwxyz", k=noise.randint(3, 9))) for _ in range(70_000)]
+    texts = [SOLUTION.format(a=noise.randint(1, 99), b=noise.randint(1, 99)) for _ in range(30)]
+    texts = [text.replace("Vieta", " ".join(noise.choices(words, k=40))) for text in texts]
+    pieces = re.compile(r"\\[A-Za-z]+|[A-Za-z]+\{?| ?[A-Za-z]+|[0-9]|[^A-Za-z0-9]{1,2}")
+    cut = [pieces.findall(text) for text in texts]
+    spelt = dict.fromkeys([*words, *(" " + word for word in words), *(piece for text in cut for piece in text)])
+    tokens = [*VOCABULARY.token_bytes, *(piece.encode() for piece in spelt)]
+    ids = {token: i for i, token in enumerate(tokens)}
+    masks = TokenMasks(Vocabulary(tokens, EOS), BracketTracker(answer=AnswerFormat(0, 99_999)))
+    assert masks.vocabulary.size > 130_000 and len(masks.vocabulary.groups) < 2_000
+    mask = memoryview(bytearray(4 * masks.vocabulary.num_words)).cast("I")
+    num_tokens, kinds = 0, []
+    for _ in range(2):
+        for text in cut:
+            walk = TextConstraint(masks)
+            for piece in text:
+                walk.fill_mask(mask)
+                assert walk.accept((ids[piece.encode()],)), piece
+                num_tokens += 1
+        kinds.append(masks.num_kinds)
+    assert num_tokens > 10_000
+    assert kinds[1] == kinds[0] < 200
 
 
 def test_a_character_cut_in_two_is_no_obstacle() -> None:

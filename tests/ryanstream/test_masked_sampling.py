@@ -14,15 +14,19 @@ from torch import Tensor
 from mathlete.core.generation import SamplingParams
 from mathlete.ryanstream.model.native.kernels import NativeKernels
 from mathlete.ryanstream.sampling import (
+    NOT_FORCED,
     NOTHING_ALLOWED,
     ConstrainedRows,
     Drawn,
     SamplingBatch,
     apply_mask_torch,
+    drawn_under_masks,
     sample,
     sample_torch,
     sampling_batch,
 )
+from mathlete.ryanstream.speculative.accept_rule import drawn_rows
+from mathlete.ryanstream.speculative.draft_tree import DrawnFrom
 
 Sampler = Callable[[Tensor, SamplingBatch, ConstrainedRows | None], Drawn]
 
@@ -69,8 +73,11 @@ def test_apply_mask(kernels: NativeKernels, rng: torch.Generator, vocab: int) ->
 
 
 def test_a_mask_of_the_wrong_width_is_refused(kernels: NativeKernels) -> None:
+    logits, masks = torch.zeros((2, 64)), torch.zeros((2, 3), dtype=torch.int32)
     with pytest.raises(ValueError, match="masks of 2 rows of 64 tokens"):
-        kernels.apply_mask(torch.zeros((2, 64)), torch.zeros((2, 3), dtype=torch.int32))
+        kernels.apply_mask(logits, masks)
+    with pytest.raises(ValueError, match="masks of 2 rows of 64 tokens"):
+        sample(logits, sampling_batch(SETTINGS[:2], [0, 0]), kernels, ConstrainedRows(torch.arange(2), masks))
 
 
 @pytest.mark.parametrize("params", SETTINGS[1:], ids=_name)
@@ -122,6 +129,39 @@ def test_both_draw_the_same_under_masks(kernels: NativeKernels, rng: torch.Gener
     assert torch.equal(
         sample(logits, batch, kernels, constrained).token, sample(logits, batch, None, constrained).token
     )
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0, 4.0, 30.0])
+def test_a_draw_under_a_mask_is_the_draw_from_a_masked_row(
+    kernels: NativeKernels, rng: torch.Generator, spread: float
+) -> None:
+    """In one pass, or from masked copies first: with and without guesses, masks that leave much, little and nothing."""
+    num_rows, vocab = 90, 4096
+    logits = torch.randn((num_rows, vocab), generator=rng) * spread
+    logits[7, 3] = torch.nan
+    forced = [5 if i % 17 == 1 else NOT_FORCED for i in range(num_rows)]
+    batch = sampling_batch([SETTINGS[i % len(SETTINGS)] for i in range(num_rows)], range(num_rows), forced)
+    batch.uniform[::4] = 0.99
+    share = torch.tensor([0.999, 0.5, 0.01, 0.0])[torch.arange(60) % 4]
+    rows = torch.randperm(num_rows, generator=rng)[:60]
+    allowed = torch.rand((60, vocab), generator=rng) < share[:, None]
+    allowed[::3] &= logits[rows[::3]] < logits[rows[::3]].nan_to_num(0.0).amax(-1, keepdim=True)  # not the likeliest
+    constrained = ConstrainedRows(rows, pack(allowed))
+    guessed = list(range(0, num_rows, 2))
+    named = [logits[row].nan_to_num(0.0).topk(3).indices.tolist() for row in guessed]
+    noise = torch.rand(len(guessed), generator=rng).tolist()
+    drawn = drawn_rows(
+        guessed,
+        [ids[i % 3] for i, ids in enumerate(named)],
+        [DrawnFrom(tuple(ids), (0.5, 0.3, 0.2)) for ids in named],
+        noise,
+    )
+    for guesses in (None, drawn):
+        fast = sample(logits, batch, kernels, constrained, guesses)
+        slow = sample(logits, drawn_under_masks(logits, batch, constrained, kernels, guesses), kernels, None, guesses)
+        assert NOTHING_ALLOWED in fast.token and len(set(fast.token.tolist())) > 20
+        for name, a, b in zip(Drawn._fields, fast, slow, strict=True):
+            assert torch.equal(a.nan_to_num(9), b.nan_to_num(9)), name
 
 
 def test_a_row_that_may_draw_nothing_says_so_alone(sampler: Sampler, rng: torch.Generator) -> None:

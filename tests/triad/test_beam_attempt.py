@@ -13,15 +13,16 @@ from scripted_run import Session as ScriptedSession
 from mathlete.contest.policy import FixedPolicy
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import EngineError
-from mathlete.core.generation import GenerateRequest
+from mathlete.core.generation import GenerateRequest, Span
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import StepChecked
 from mathlete.core.record import fold_run
-from mathlete.core.selection import Evidence
+from mathlete.core.selection import Evidence, Verdict
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, Script
-from mathlete.proof_sampler.beam import BeamConfig
+from mathlete.proof_sampler.beam import BeamConfig, ProofBeamSearch
 from mathlete.triad.beam_attempt import BeamAttempt
+from mathlete.triad.beam_candidate import Candidate, judgement_of
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.progress import RunProgress
@@ -32,20 +33,21 @@ FIRST = "We think about it for a while and then we are done.\n\n"
 
 @dataclass
 class EqualsFiveIsWrong:
-    """A checker that answers at the second poll."""
+    """A checker that answers at the second poll; of what is not wrong it has `otherwise` to say."""
 
     waiting: list[tuple[int, str, str]] = field(default_factory=list)
-    num_asked: int = 0
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    otherwise: Evidence = Evidence("scripted", "2 + 2 = 4", "SUPPORTED")
 
-    def submit(self, check_id: str, text: str) -> None:
-        self.num_asked += 1
+    def submit(self, check_id: str, text: str, context: str = "") -> None:
+        self.asked.append((check_id, text, context))
         self.waiting.append((1, check_id, text))
 
     def poll(self) -> Sequence[StepChecked]:
         due = [item for item in self.waiting if item[0] <= 0]
         self.waiting = [(left - 1, check_id, text) for left, check_id, text in self.waiting if left > 0]
         return [
-            StepChecked(check_id, (Evidence("scripted", text, "REFUTED" if "= 5" in text else "SUPPORTED"),))
+            StepChecked(check_id, (Evidence("scripted", text, "REFUTED") if "= 5" in text else self.otherwise,))
             for _, check_id, text in due
         ]
 
@@ -156,18 +158,91 @@ def test_siblings_ask_for_the_same_continuation() -> None:
         assert {r.group for r in asked} == {"p"}
 
 
-def test_a_refuted_step_does_not_survive() -> None:
-    def script(request: GenerateRequest) -> str:
-        child = int(request.request_id.split("/")[1].split(".")[2])
-        wrong = f"We find for certain and without any doubt at all that 2 + 2 = 5 ({child}).\n\nx"
-        if not request.continuation:
-            return wrong if child != 2 else wrong.replace("5", "4")
-        return f"So it is \\boxed{{4}} {child}" if "= 4" in written(request) else f"So it is \\boxed{{5}} {child}"
+def mostly_wrong(request: GenerateRequest) -> str:
+    """Three of four first steps err."""
+    child = int(request.request_id.split("/")[1].split(".")[2])
+    wrong = f"We find for certain and without any doubt at all that 2 + 2 = 5 ({child}).\n\nx"
+    if not request.continuation:
+        return wrong if child != 2 else wrong.replace("5", "4")
+    return f"So it is \\boxed{{4}} {child}" if "= 4" in written(request) else f"So it is \\boxed{{5}} {child}"
 
-    assert only(run(script)).answer == "5", "nobody checks"
+
+def test_a_refuted_step_does_not_survive() -> None:
+    assert only(run(mostly_wrong)).answer == "5", "nobody checks"
     checker = EqualsFiveIsWrong()
-    attempt = only(run(script, checker=checker))
-    assert attempt.answer == "4" and attempt.features["beam_refuted"] == 3.0 and checker.num_asked == 4
+    attempt = only(run(mostly_wrong, checker=checker))
+    assert attempt.answer == "4" and attempt.features["beam_refuted"] == 3.0 and len(checker.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict", "detail"),
+    [
+        ((), "UNKNOWN", ""),
+        (("UNKNOWN", "UNKNOWN"), "UNKNOWN", "claim 0: timeout"),
+        (("UNKNOWN", "SUPPORTED"), "SUPPORTED", "claim 1: why"),
+        (("UNKNOWN", "PROVED", "UNKNOWN"), "SUPPORTED", "claim 1: why"),
+        (("PROVED", "UNKNOWN", "REFUTED"), "REFUTED", "claim 2: why"),
+    ],
+)
+def test_what_evidence_comes_to(verdicts: Sequence[Verdict], verdict: Verdict, detail: str) -> None:
+    evidence = [
+        Evidence("scripted", f"claim {i}", item, *(("timeout",) if item == "UNKNOWN" else (None, 0.0, "why")))
+        for i, item in enumerate(verdicts)
+    ]
+    assert judgement_of(evidence) == (verdict, detail)
+
+
+def test_a_step_whose_claims_could_not_be_judged_is_not_supported() -> None:
+    checker = EqualsFiveIsWrong(otherwise=Evidence("scripted", "2 + 2 = 4", "UNKNOWN", "timeout"))
+    session = run(mostly_wrong, checker=checker)
+    first = session.record.problems["p"].beam_levels["p#0"][0]
+    assert [(item.verdict, item.fate) for item in first.candidates] == [
+        ("REFUTED", "refuted"), ("REFUTED", "refuted"), ("UNKNOWN", "kept"), ("REFUTED", "refuted"),
+    ]  # fmt: skip
+    assert first.candidates[2].detail == "2 + 2 = 4: timeout" and "2 + 2 = 5" in first.candidates[0].detail
+
+
+def test_a_checker_is_told_what_stands_before_the_step() -> None:
+    steps = [f"{(letter * 39 + ' ') * 15}and so on, step {letter} = 1 it is.\n\n" for letter in "abc"]
+
+    def script(request: GenerateRequest) -> str:
+        return [*(f"{text}x" for text in steps), "So it is \\boxed{1}."][written(request).count("it is")]
+
+    checker = EqualsFiveIsWrong()
+    limits = AttemptConfig(max_tokens=1000)
+    run(script, width=1, checker=checker, config=limits)
+    assert [text for _, text, _ in checker.asked] == steps
+    contexts = [context for _, _, context in checker.asked]
+    assert contexts == [f"How many?\n\n{before}" for before in ("", steps[0], steps[0] + steps[1])]
+    beam = ProofBeamSearch(BeamConfig(width=1))
+    path = tuple(Candidate(beam.expansions()[0], spans=[Span(text)]) for text in [*steps[:1]])
+    path += tuple(Candidate(path[0].expansion, path, [Span(text)]) for text in steps[1:])
+    last = Candidate(path[0].expansion, path, [Span("d = 1")])
+    assert last.context(Problem("p", " How many? ")) == f"How many?\n\n{steps[1]}{steps[2]}", "whole steps, no more"
+
+
+def test_what_each_level_decided_is_in_the_trace() -> None:
+    session = run(three_steps, attempts=2)
+    for attempt in session.attempts():
+        levels = session.record.problems["p"].beam_levels[attempt.id]
+        assert [level.level for level in levels] == [0, 1, 2]
+        assert [len(level.candidates) for level in levels] == [4, 4, 4]
+        kept = [{item.name for item in level.candidates if item.fate == "kept"} for level in levels]
+        assert kept[0] == {"0.0.0", "0.0.1"} == {item.parent for item in levels[1].candidates}
+        assert all(item.score is not None for level in levels for item in level.candidates)
+        told = sum(item.num_tokens for level in levels for item in level.candidates)
+        assert told == attempt.num_tokens, "every token that was sampled is some candidate's"
+    kinds = [event.kind for event in session.events if event.attempt_id == "p#0"]
+    assert kinds == ["attempt_started", *["beam_level"] * 3, *["turn_finished"] * 3, "attempt_finished"]
+
+
+def test_one_that_is_made_again_has_its_own_levels_only() -> None:
+    events = run(three_steps, attempts=2).events
+    crashed = events[: [i for i, event in enumerate(events) if event.kind == "beam_level"][2] + 1]
+    begun = fold_run(crashed).problems["p"].beam_levels
+    assert sum(map(len, begun.values())) == 3
+    record = run(three_steps, attempts=2, before=crashed).record.problems["p"]
+    assert [len(record.beam_levels[attempt.id]) for attempt in record.attempts] == [3, 3]
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 5, 12, 20, 30, 45])
@@ -177,7 +252,9 @@ def test_it_can_be_stopped_at_any_time_and_resumed(stop_at: int) -> None:
     assert not checker.waiting and not session.generator._running
     resumed = run(three_steps, attempts=2, before=session.events)
     assert [a.answer for a in resumed.attempts() if a.failure is None] == ["42", "42"]
-    assert fold_run(resumed.events).problems["p"].selection.answer == "42"  # type: ignore[union-attr]
+    record = fold_run(resumed.events).problems["p"]
+    assert record.selection is not None and record.selection.answer == "42"
+    assert all(len(record.beam_levels[a.id]) == 3 for a in record.attempts if a.failure is None)
 
 
 def test_the_clock_ends_it_with_what_is_there() -> None:

@@ -30,7 +30,7 @@ class RefutesFive:
     def __init__(self) -> None:
         self.waiting: list[tuple[str, str]] = []
 
-    def submit(self, check_id: str, text: str) -> None:
+    def submit(self, check_id: str, text: str, context: str = "") -> None:
         self.waiting.append((check_id, text))
 
     def poll(self) -> Sequence[StepChecked]:

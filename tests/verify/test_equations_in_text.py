@@ -94,11 +94,69 @@ def test_leaves_alone_what_is_no_claim(text: str) -> None:
         ("Modulo 7 we have 3 * 5 = 1.", "modular"),
         ("On a clock, 11 + 3 = 2.", "modular"),
         ("10 / 3 = 4 when rounded up", "approximate"),
+        ("A student claims:\n\n$$3+4=8.$$", "reported"),
+        ("That is not so:\n\n$$3+4=8.$$", "contradiction"),
+        ("We add:\n\n$$3+4=8.$$", None),
+        ("Suppose it holds.\n\nThen $2+2=5$.", "supposition"),
+        ("In $\\mathbb Z_{11}$ we have\n\n$6\\cdot2=1$", "modular"),
+        ("Define $x\\times y=xy+1$.\n\nSo $2\\times3=7$.", "operation"),
+        ("Here $l \\times w = A$.\n\nSo $2\\times3=7$.", None),
+        ("The operation $*$ is new.\n\nSo $2 * 3 = 7$.", "operation"),
+        ("With $a * b = ab+1$ on all sides, $2 + 3 = 7$.", None),
         ("12 * 13 = 154.", None),
     ],
 )
 def test_knows_what_is_doubtful(text: str, doubt: str | None) -> None:
-    assert [claim.doubt for claim in claims_in(text)] == [doubt]
+    assert [claim.doubt for claim in claims_in(text) if len(claim.left) > 1 and claim.left[0].kind == "number"] == [
+        doubt
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "step", "doubt"),
+    [
+        ("We work modulo 7.", r"So $5\cdot3=1$", "modular"),
+        ("Find it in base 8.", "Then $5+4=11$", "modular"),
+        ("Assume the contrary.", "Then $2+2=5$", "supposition"),
+        ("Let $a * b = a+b+ab$.", "Then $2 * 3 = 11$.", "operation"),
+        (r"Let $a \star b$ be the larger one.", "Then $2 * 3 = 11$.", "operation"),
+    ],
+)
+@pytest.mark.parametrize("between", ["\n\n", "\n\n" + "Some words stand here, and then 1 + 1 = 2. " * 100 + "\n\n"])
+def test_a_step_is_read_with_its_context(setting: str, step: str, doubt: str | None, between: str) -> None:
+    (claim,) = claims_in(step, setting + between)
+
+    assert claim.doubt == doubt
+    assert step[claim.start : claim.end] == claim.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "What remainder of the money is left at 5 p.m.?",
+        "The triangles are congruent, and $F_1 = 1$.",
+        "Let $a + b = 7$.",
+    ],
+)
+def test_words_of_many_meanings_count_close_by_only(words: str) -> None:
+    (claim,) = claims_in("Then $5+4=11$", words + " And so on." * 30)
+
+    assert claim.doubt is None
+
+
+@given(
+    st.lists(
+        st.sampled_from(["2+2=5", " So ", "$", "\\[", "\\]", "a * b = a", "mod 3", "suppose", ":", "\n\n", "```\n"])
+    ),
+    st.integers(min_value=0, max_value=40),
+)
+def test_a_step_with_its_context_says_what_the_whole_says(pieces: list[str], cut: int) -> None:
+    text = "".join(pieces)
+    whole = [(claim.start, claim.text, claim.doubt) for claim in claims_in(text) if claim.start >= cut]
+
+    found = [(claim.start + cut, claim.text, claim.doubt) for claim in claims_in(text[cut:], text[:cut])]
+
+    assert found == whole
 
 
 def test_money_is_no_formula() -> None:

@@ -72,6 +72,21 @@ def test_judges_the_claims_of_a_text(verifier: SymbolicVerifier) -> None:
     assert verifier.poll() == []
 
 
+def test_nothing_is_told_of_the_context(verifier: SymbolicVerifier) -> None:
+    step = "So $12 = 13 - 2$, and $2 + 3 = 5$."
+    verifier.submit("alone", step, "As 2 + 2 = 5. ")
+    verifier.submit("modular", step, "We work modulo 1, so 2 + 2 = 5.\n\n" + "Words. " * 200)
+
+    alone, modular = sorted(wait(verifier, 2), key=lambda checked: checked.check_id)
+
+    assert verdicts(alone) == [("REFUTED", None), ("PROVED", None)]
+    assert verdicts(modular) == [("UNKNOWN", None), ("PROVED", None)]
+    for checked in (alone, modular):
+        assert [step[start:end] for start, end in checked.spans] == ["12 = 13 - 2", "2 + 3 = 5"]
+    verifier.submit("long", step, "x" * MAX_TEXT_CHARS)
+    assert verdicts(wait(verifier)[0]) == [("UNKNOWN", "too_large")]
+
+
 def test_needs_sympy_for_roots_and_says_so() -> None:
     blocked = "import sys; sys.modules['sympy'] = None\nfrom mathlete.verify.symbolic_worker import main\nmain()"
     verifier = SymbolicVerifier(command=child(blocked))

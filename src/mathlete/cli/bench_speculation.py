@@ -17,18 +17,16 @@ from mathlete.cli.bench_tables import Row, print_json, print_speculation
 from mathlete.cli.models import showing_progress
 from mathlete.cli.session import find_draft_model
 from mathlete.cli.solve import INTERRUPTED_EXIT_CODE, AsJson, DraftModel, Model, NumSpeculativeTokens, Threads
-from mathlete.compose import SpeculativeMethod
 from mathlete.core.errors import InputError
 from mathlete.core.generation import SamplingParams
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.model_store.store import ModelStore
+from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, Method
 
 if TYPE_CHECKING:
     from mathlete.ryanstream.engine_config import EngineConfig
     from mathlete.ryanstream.loading import LoadedEngine
     from mathlete.ryanstream.speculation_measuring import SpeculationPair
-
-_MODEL_METHODS = ("draft", "eagle")
 
 Methods = Annotated[
     str,
@@ -98,12 +96,12 @@ def speculation(
 
 
 def _methods(text: str, draft_model: str | None) -> list[str]:
-    known = [name for name in get_args(SpeculativeMethod) if name != "off"]
+    known = [name for name in get_args(Method) if name != "off"]
     methods = [name.strip() for name in text.split(",")]
     unknown = [name for name in methods if name not in known]
     if unknown:
         raise InputError(f"--method takes {', '.join(known)}, with commas between; not {unknown[0][:40]!r}")
-    without = [name for name in methods if name in _MODEL_METHODS and draft_model is None]
+    without = [name for name in methods if name in NEED_A_DRAFT_MODEL and draft_model is None]
     if without:
         raise InputError(f"--method {without[0]} guesses with a model: give --draft-model")
     return methods
@@ -112,7 +110,7 @@ def _methods(text: str, draft_model: str | None) -> list[str]:
 def _with_method(plain: EngineConfig, method: str, draft_model: str | None, console: Console) -> EngineConfig:
     """The draft model is for the one method that needs it, whatever stands beside that."""
     path = None
-    if method in _MODEL_METHODS:
+    if method in NEED_A_DRAFT_MODEL:
         with showing_progress(console) as report:
             path = find_draft_model(method, draft_model, ModelStore(), report)
     with naming_options():

@@ -208,7 +208,7 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
         at_s = record.elapsed_s + outcome.stats["seconds"]
         run.append(*(TraceEvent("warning", at_s, {"message": message}) for message in loaded.take_warnings()))
-        _finish(run, outcome, record)
+        _finish(run, outcome, record, loaded.guesses())
     except KeyboardInterrupt:
         write_submission(fold_run(run.store.events()), run.folder)
         go_on = f"mathlete {run.config.command} --resume {run.folder.path}"
@@ -249,15 +249,25 @@ def _tell_warnings(messages: Sequence[str], console: Console) -> None:
         console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(run: _Run, outcome: RunOutcome, before: RunRecord) -> None:
-    """Reveal the labels and record the end; `before` is the run as the session found it."""
+def _finish(
+    run: _Run, outcome: RunOutcome, before: RunRecord, guesses: Mapping[str, float] | None = None
+) -> None:
+    """Reveal the labels and record the end.
+
+    Args:
+        run: what the session worked on.
+        outcome: how it ended.
+        before: the run as the session found it.
+        guesses: what became of guessed tokens; None where none were guessed.
+    """
     at_s = before.elapsed_s + outcome.stats["seconds"]
     revealed = [
         TraceEvent("gold_revealed", at_s, {"gold": task.gold, "group": task.group}, task.problem.id)
         for task in run.tasks
         if task.gold is not None and before.problems[task.problem.id].gold is None
     ]
-    data = {"reason": outcome.reason, "seconds": outcome.stats["seconds"], "stats": dict(outcome.stats)}
+    stats = dict(outcome.stats) if guesses is None else {**outcome.stats, "guesses": dict(guesses)}
+    data = {"reason": outcome.reason, "seconds": outcome.stats["seconds"], "stats": stats}
     run.append(*revealed, TraceEvent("run_finished", at_s, data))
 
 

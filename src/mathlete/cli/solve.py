@@ -79,6 +79,10 @@ SpeculativeMethod = Annotated[
 NumSpeculativeTokens = Annotated[
     int, typer.Option(min=1, max=64, help="Tokens guessed ahead at most; how many is decided by what pays.")
 ]
+DraftWidth = Annotated[
+    int,
+    typer.Option(min=1, max=64, help="Guesses side by side for draft, early_exit and eagle; more than 1 grows trees."),
+]
 DraftModel = Annotated[
     str | None,
     typer.Option(
@@ -98,6 +102,10 @@ Backtracking = Annotated[
 ]
 BeamWidth = Annotated[
     int, typer.Option(min=0, help="Search over steps with so many partial solutions an attempt; 0 to write just one.")
+]
+BeamSoftTerms = Annotated[
+    bool,
+    typer.Option("--beam-soft-terms", help="Score a beam's steps by the published points for words and numbers too."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
@@ -129,10 +137,12 @@ def solve(
     normalize_math: NormalizeMath = False,
     speculative_method: SpeculativeMethod = "off",
     num_speculative_tokens: NumSpeculativeTokens = 8,
+    draft_width: DraftWidth = 1,
     draft_model: DraftModel = None,
     constraints: Constraints = False,
     backtracking: Backtracking = "off",
     beam_width: BeamWidth = 0,
+    beam_soft_terms: BeamSoftTerms = False,
     threads: Threads = None,
     code_timeout: CodeTimeout = "10s",
     limit: Limit = None,

@@ -39,6 +39,7 @@ def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
         "num_tokens": sum(row["num_tokens"] for row in problems),
         "problems": problems,
         "metrics": metrics.as_dict() if metrics else None,
+        "guesses": run.stats.get("guesses"),
         "warnings": list(run.warnings),
     }
 
@@ -57,8 +58,9 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
     result = f"{num_right} of {num} right" if labelled else f"{num} problem{'' if num == 1 else 's'}"
     tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
     console.print(f"\n{result}, {tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
-    if (cut := how_it_was_cut(run)) is not None:
-        console.print(cut, highlight=False, soft_wrap=True)
+    for line in (_guesses(run), how_it_was_cut(run)):
+        if line is not None:
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(f"report:     {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"submission: {folder / 'submission.csv'}", highlight=False, markup=False, soft_wrap=True)
 
@@ -66,6 +68,17 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
 def _figures(run: RunRecord) -> Metrics | None:
     """Of `evaluate` only: `solve` ends a problem when its vote is settled, which bends pass@1 and pass@k."""
     return evaluate_run(run) if run.config.get("command") == "evaluate" else None
+
+
+def _guesses(run: RunRecord) -> str | None:
+    """A sentence on the tokens that the last session guessed, or None where none were."""
+    counts = run.stats.get("guesses")
+    if counts is None:
+        return None
+    return (
+        f"guessed ahead: {counts['accepted']:,} of {counts['drafted']:,} guesses were right; {counts['tokens']:,} tokens "
+        f"in {counts['steps']:,} steps, {counts['tokens_per_draw']:.2f} an attempt and step"
+    )
 
 
 def how_it_was_cut(run: RunRecord) -> str | None:

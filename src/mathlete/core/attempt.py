@@ -75,12 +75,13 @@ class BeamCandidate:
     Attributes:
         name: `<level>.<parent's place>.<child>`, unique in the attempt.
         parent: name of the candidate that it continues; None on the first level.
-        num_tokens: sampled for its step, those that were taken back included.
+        num_tokens: sampled for its step.
         score: of its whole text, higher is better; None when its step could not be written.
         verdict: of a checker on its step.
         detail: the claim that the verdict is about, for a person.
-        fate: whether it stays in the beam, finished or not ("kept"), or why it does not: its step is "refuted", it says
-            what a better one says ("repeated"), others are better ("outscored"), or its step was never written ("lost").
+        fate: "kept" when it stays in the beam, its text finished or not; else why it does not: its step is "refuted",
+            it says what a better one says ("repeated"), others are better ("outscored"), or its step could not be
+            written ("lost").
     """
 
     name: str

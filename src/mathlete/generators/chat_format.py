@@ -53,6 +53,12 @@ class ChatFormat:
     trims: bool = False
     forgets_thinking: bool = False
 
+    @property
+    def turn_start(self) -> str:
+        """The text that an assistant's turn begins with before the model writes: `<think>`, or nothing."""
+        opens = self.answer.index("<think>") if "<think>" in self.answer else len(self.answer)
+        return "".join(self.answer[opens:])
+
 
 _ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 

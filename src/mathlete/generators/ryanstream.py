@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from mathlete.core.generation import (
@@ -104,6 +104,11 @@ class RyanStreamGenerator:
     def take_warnings(self) -> tuple[str, ...]:
         """What a person should know of what happened since the last call."""
         return self._engine.take_warnings()
+
+    def guesses(self) -> Mapping[str, float] | None:
+        """What became of the tokens guessed so far (`SpeculationStatistics.as_dict`); None where none are guessed."""
+        speculation = self._engine.speculation
+        return None if speculation is None else speculation.statistics.as_dict()
 
     def measure_speed(self, num_attempts: int, num_tokens: int = 6) -> float:
         """Tokens a second that `num_attempts` siblings get together; takes a few steps.

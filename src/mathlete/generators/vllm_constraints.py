@@ -43,7 +43,10 @@ class ConstraintRequest(NamedTuple):
 
 
 def constraint_args(spec: ConstraintSpec, answer_kind: AnswerKind, text_so_far: str = "") -> dict[str, Any]:
-    """The `extra_args` of a request that is to be written under constraints; plain data, as vLLM demands."""
+    """The `extra_args` of a request that is to be written under constraints; plain data, as vLLM demands.
+
+    `text_so_far` is as in `build_constraint`: a "<think>" that the chat template puts in belongs to it.
+    """
     return {ARGUMENT: {"spec": asdict(spec), "answer_kind": asdict(answer_kind), "text_so_far": text_so_far}}
 
 

@@ -1,7 +1,8 @@
 """A generator around a generator that goes back: each request is followed step by step, and one that has written what
 cannot be right, or is lost in a loop, goes back to a checkpoint and goes on from there with other noise.
 
-Knows requests, their text and the verdicts of a checker. Knows nothing of engines, problems or attempts.
+Knows requests, their text and the verdicts of a checker. Knows nothing of engines or attempts; what the problem is, it
+takes from the user's messages.
 
 Words: a *checkpoint* is a place between two tokens where a step ended. It costs nothing to keep: the generator goes
 back to a number of tokens (`Generator.rewind`), and with them constraint, stop strings and KV cache.
@@ -11,14 +12,16 @@ while the generator goes on, so how much is thrown away depends on when the verd
 stands still until the verdicts on its newest steps are there, and a run repeats to the token as long as the checker
 needs less than `wait_s` and says the same of the same text.
 
-A request that has ended is never taken back: its last step is not judged any more.
+What a step says depends on what stands before it ("we work modulo 7"), so checker and tracker are told of all of it:
+the user's messages, the turn so far, the steps before. A request that has ended is never taken back: its last step is
+not judged any more.
 """  # noqa: D205
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from mathlete.core.budget import Clock
@@ -39,11 +42,10 @@ from mathlete.proof_sampler.dead_ends import (
     is_lost,
     next_step,
 )
+from mathlete.proof_sampler.equations import START, EquationState, EquationTracker
 
 _LOOP_PERIOD = 8  # tokens between two looks for a loop
 _POLL_S = 0.002
-
-Contradictions = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,15 @@ class _Followed:
     """One request and what it has written so far."""
 
     request: GenerateRequest
-    before: str  # the assistant's turn before this request
+    context: str  # what stands before this request's text: the user's messages and the assistant's turn so far
+    in_code: bool  # whether a program is open at the end of it
+    states: list[EquationState]  # of the context, and after each step
     text: str = ""
     ends: list[int] = field(default_factory=list)  # characters told up to each token
     entropies: list[float] = field(default_factory=list)
     checkpoints: list[_Checkpoint] = field(default_factory=lambda: [_Checkpoint(0, 0)])
     steps: list[Step] = field(default_factory=list)
     checks: dict[str, Step] = field(default_factory=dict)
-    contradictions: frozenset[str] = frozenset()
     dead_end: DeadEnd | None = None
     num_rewinds: int = 0
     num_discarded: int = 0
@@ -143,7 +146,7 @@ class BacktrackingGenerator:
         generator: Generator,
         checker: StepChecker | None,
         config: BacktrackingConfig | None = None,
-        contradictions: Contradictions | None = None,
+        equations: EquationTracker | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -153,14 +156,14 @@ class BacktrackingGenerator:
             generator: must be able to go back.
             checker: judges the claims of finished steps; None when nobody does.
             config: how often and how far; the defaults when None.
-            contradictions: of a whole text, the statements in it that cannot all be true, in words.
+            equations: finds what cannot all be true in a text; None when nobody does.
             clock: in seconds, for `wait`.
             sleep: waits for the clock.
         """
         self._generator = generator
         self._checker = checker
         self._config = config or BacktrackingConfig()
-        self._contradictions = contradictions
+        self._equations = equations
         self._clock = clock
         self._sleep = sleep
         self._followed: dict[str, _Followed] = {}
@@ -171,7 +174,11 @@ class BacktrackingGenerator:
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit."""
         self._generator.submit(request)
-        self._followed[request.request_id] = _Followed(request, "".join(span.text for span in request.continuation))
+        asked = [message.content + "\n\n" for message in request.messages if message.role == "user"]
+        written = "".join(span.text for span in request.continuation)
+        context = "".join(asked) + written
+        state = START if self._equations is None else self._equations.feed(START, _as_bytes(context))
+        self._followed[request.request_id] = _Followed(request, context, ends_in_code(written), [state])
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
         """As the generator's; then whoever has come to a dead end goes back."""
@@ -207,6 +214,7 @@ class BacktrackingGenerator:
         self._cut(followed, _Checkpoint(num_tokens, followed.ends[num_tokens - 1] if num_tokens else 0))
         followed.request = replace(followed.request, sampling=sampling)
         followed.num_discarded = 0  # the limit that the owner gives is what is left
+        followed.dead_end = None
 
     def close(self) -> None:
         """Close generator and checker. Safe to call twice."""
@@ -226,6 +234,7 @@ class BacktrackingGenerator:
                 step = step if place is None else step._replace(end=trimmed)
             followed.steps.append(step)
             self._judge(followed, step)
+            self._look_for_contradictions(followed, step)
             if place is not None and place > followed.checkpoints[-1].num_tokens:
                 followed.checkpoints.append(_Checkpoint(place, step.end))
         rules = self._config.rules
@@ -241,7 +250,7 @@ class BacktrackingGenerator:
 
     def _next_step(self, followed: _Followed) -> Step | None:
         start = followed.steps[-1].end if followed.steps else 0
-        return next_step(followed.text, start, in_code=not followed.steps and ends_in_code(followed.before))
+        return next_step(followed.text, start, in_code=not followed.steps and followed.in_code)
 
     def _judge(self, followed: _Followed, step: Step) -> None:
         text = followed.text[step.start : step.end]
@@ -249,20 +258,24 @@ class BacktrackingGenerator:
             return
         written = [followed.text[known.start : known.end] for known in followed.steps]
         followed.note_dead_end(find_repeated_step(written, step.start, self._config.rules))
-        if "=" not in text:
-            return
-        if self._contradictions is not None:
-            found = frozenset(self._contradictions(followed.before + followed.text[: step.end]))
-            new = sorted(found - followed.contradictions)
-            followed.contradictions = found
-            if new:
-                followed.note_dead_end(DeadEnd(CONTRADICTION, step.start, new[0]))
-        if self._checker is not None:
+        if self._checker is not None and "=" in text:
             check_id = f"{followed.request.request_id}/check{self._num_submitted}"
             self._num_submitted += 1
             followed.checks[check_id] = step
             self._check_owner[check_id] = followed
-            self._checker.submit(check_id, text)
+            self._checker.submit(check_id, text, followed.context + followed.text[: step.start])
+
+    def _look_for_contradictions(self, followed: _Followed, step: Step) -> None:
+        """Take the newest step's equations in; what they contradict is told of once."""
+        if self._equations is None:
+            return
+        before = followed.states[-1]
+        after = self._equations.feed(before, _as_bytes(followed.text[step.start : step.end]))
+        followed.states.append(after)
+        known = {found.start for found in self._equations.finish(before).contradictions}
+        new = [found for found in self._equations.finish(after).contradictions if found.start not in known]
+        if new:
+            followed.note_dead_end(DeadEnd(CONTRADICTION, step.start, new[0].detail))
 
     def _take_verdicts(self) -> None:
         """Note what the checker refuted; with `wait`, once it has judged everything."""
@@ -335,9 +348,8 @@ class BacktrackingGenerator:
         followed.text, followed.num_looked_at = followed.text[: point.num_chars], point.num_tokens
         del followed.ends[point.num_tokens :], followed.entropies[point.num_tokens :]
         followed.steps = [step for step in followed.steps if step.end <= point.num_chars]
+        del followed.states[len(followed.steps) + 1 :]
         followed.checkpoints = [old for old in followed.checkpoints if old.num_tokens < point.num_tokens] + [point]
-        if self._contradictions is not None:
-            followed.contradictions = frozenset(self._contradictions(followed.before + followed.text))
 
     def _forget(self, request_id: str) -> None:
         followed = self._followed.pop(request_id)
@@ -349,3 +361,7 @@ class BacktrackingGenerator:
         del followed.checks[check_id], self._check_owner[check_id]
         self._late.discard(check_id)
         self._checker.cancel(check_id)
+
+
+def _as_bytes(text: str) -> bytes:
+    return text.encode("utf-8", errors="replace")

@@ -37,7 +37,8 @@ class Frame(NamedTuple):
 
     Attributes:
         kind: which.
-        name: of an environment; the backticks of a fence; empty for the others.
+        name: of an environment; the backticks of a fence; `ANSWER_NAME` of a box that ends the text; empty for the
+            others.
         dollar: the innermost `DOLLAR` or `DOLLARS` it lies in (or is), else 0.
         depth: how many are open, this one included.
         below: what it lies in.
@@ -83,6 +84,8 @@ class Control(_Plain):
     TAG = 27  # (what there is of <think>)
     THINK = 28  # (what there is of </think>)
     ANSWER = 29  # inside \boxed{} (an AnswerState)
+    BOX_START = 30  # the same, where anything may stand, and nothing does yet
+    DONE = 31  # the answer's line has ended, and with it the text
 
 
 class State(NamedTuple):
@@ -95,6 +98,7 @@ class State(NamedTuple):
         line_start: only spaces since the last newline; False where that does not matter.
         literal: what was taken literally in this paragraph, and so must have no partner in it: bit n - 1 for a run
             of n backticks (3: or more), `LITERAL_DOLLAR` for a $ before a letter.
+        answered: whether a box has been closed that ends the text with its line.
     """
 
     control: Control
@@ -102,6 +106,7 @@ class State(NamedTuple):
     top: Frame | None
     line_start: bool
     literal: int
+    answered: bool = False
 
 
 States = tuple[State, ...]
@@ -118,6 +123,7 @@ TEXT_COMMANDS = frozenset(
 )
 LITERAL_DOLLAR = 8
 BOX_COMMANDS = frozenset([b"boxed", b"fbox"])
+ANSWER_NAME = b"boxed"
 NAMES = frozenset([b"begin", b"end", b"left", b"right", *TEXT_COMMANDS, *BOX_COMMANDS])
 """The commands that matter. All others are the same here."""
 MATH_ENVIRONMENTS = frozenset(
@@ -167,10 +173,11 @@ def longer_name(name: bytes, letter: int) -> bytes:
 
 
 class Rules(NamedTuple):
-    """How deep a text may go, and what may stand inside a box (None: anything)."""
+    """How deep a text may go, what may stand inside a box (None: anything), and whether a box ends the text."""
 
     max_depth: int
     answer: AnswerFormat | None
+    ends_after_answer: bool
 
 
 Handler = Callable[[Rules, State, int, bool], States]
@@ -202,7 +209,8 @@ def pushed(rules: Rules, state: State, kind: Kind, name: bytes = b"") -> States:
 def popped(state: State) -> State:
     """Without the innermost frame. What closes a frame is no space, except the line's end behind a fence."""
     assert state.top is not None
-    closed = state._replace(top=state.top.below, line_start=False)
+    answered = state.answered or (state.top.kind in GROUPS and state.top.name == ANSWER_NAME)
+    closed = state._replace(top=state.top.below, line_start=False, answered=answered)
     return wants_argument(closed) if state.top.kind in GROUPS else closed
 
 

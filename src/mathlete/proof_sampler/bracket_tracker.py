@@ -50,17 +50,25 @@ from mathlete.proof_sampler.bracket_states import (
 class BracketTracker:
     """Follows texts. Has no state of its own: states go in and come out."""
 
-    def __init__(self, max_depth: int = 32, answer: AnswerFormat | None = None, forgiving: bool = False) -> None:
+    def __init__(
+        self,
+        max_depth: int = 32,
+        answer: AnswerFormat | None = None,
+        forgiving: bool = False,
+        ends_after_answer: bool = False,
+    ) -> None:
         r"""Set the rules.
 
         Args:
             max_depth: frames open at once, at most.
             answer: what may stand inside `\boxed{...}`; None for anything.
             forgiving: nothing is refused but what stands inside `\boxed{...}`, and the text may end anywhere else.
+            ends_after_answer: once `\boxed{...}` has been closed outside fences and thinking, and then a line ends
+                where nothing is open, only white space may follow.
         """
         self.max_depth = max_depth
         self.forgiving = forgiving
-        self._rules = Rules(max_depth, answer)
+        self._rules = Rules(max_depth, answer, ends_after_answer)
 
     def feed(self, states: States, data: bytes) -> States:
         """The readings after `data`; none when it is refused. Readings that have become the same are one."""
@@ -85,6 +93,10 @@ class BracketTracker:
         """Whether the text may end here."""
         return any(self._may_end(state) for state in states)
 
+    def is_done(self, states: States) -> bool:
+        """Whether the line of the answer has ended, in one reading at least."""
+        return any(state.control is Control.DONE for state in states)
+
     def step(self, state: State, byte: int) -> States:
         """The readings after one more byte."""
         at_start = state.line_start
@@ -95,6 +107,8 @@ class BracketTracker:
         elif at_start and byte not in SPACES:
             state = state._replace(line_start=False)
         after: States = _HANDLERS[state.control](self._rules, state, byte, at_start)
+        if state.answered and byte == NEWLINE:
+            after = tuple(s._replace(control=Control.DONE) if _is_idle(s) else s for s in after)
         return after or self._refused(state)
 
     def _advance(self, state: State, data: bytes) -> States:
@@ -117,9 +131,9 @@ class BracketTracker:
         return (state,)
 
     def _refused(self, state: State) -> States:
-        if not self.forgiving or state.control is Control.ANSWER:
+        if not self.forgiving or state.control in (Control.ANSWER, Control.DONE):
             return ()
-        return (START._replace(line_start=False),)
+        return (START._replace(line_start=False, answered=state.answered),)
 
     def _may_end(self, state: State) -> bool:
         control, detail, top = state.control, state.detail, state.top
@@ -142,6 +156,10 @@ class BracketTracker:
             is_fence = control is Control.LINE_TICKS and len(detail) >= 3
             return not is_fence and not state.literal & tick_bit(detail)
         return True
+
+
+def _is_idle(state: State) -> bool:
+    return state.top is None and state.control is Control.REST
 
 
 _HANDLERS = {**latex_rules.HANDLERS, **markdown_rules.HANDLERS}

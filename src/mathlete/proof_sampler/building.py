@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from mathlete.core.problem import AnswerKind
 from mathlete.proof_sampler.answer_format import AnswerFormat
+from mathlete.proof_sampler.bracket_states import START
 from mathlete.proof_sampler.bracket_tracker import BracketTracker
 from mathlete.proof_sampler.config import ConstraintSpec
 from mathlete.proof_sampler.token_constraint import TextConstraint
@@ -29,12 +30,20 @@ def build_constraint(
             wrong in it is forgiven.
     """
     narrows_answer = spec.answer_format and AnswerFormat.of(answer_kind) is not None
-    if not spec.brackets and not narrows_answer:
+    if not (spec.brackets or narrows_answer or spec.ends_after_answer):
         return None
     return TextConstraint(_masks(spec, vocabulary, answer_kind), text_so_far)
+
+
+_SLOWEST = (b"", b"\\begin{", b"\\boxed{")
+"""Where masks first list tokens by their spelling: 20 to 60 ms each for 150,000, done before any text is written."""
 
 
 @lru_cache(maxsize=8)
 def _masks(spec: ConstraintSpec, vocabulary: Vocabulary, answer_kind: AnswerKind) -> TokenMasks:
     answer = AnswerFormat.of(answer_kind) if spec.answer_format else None
-    return TokenMasks(vocabulary, BracketTracker(spec.max_depth, answer, forgiving=not spec.brackets))
+    tracker = BracketTracker(spec.max_depth, answer, not spec.brackets, spec.ends_after_answer)
+    masks = TokenMasks(vocabulary, tracker)
+    for opening in _SLOWEST:
+        masks.mask(tracker.feed((START,), opening))
+    return masks

@@ -3,6 +3,10 @@
 Words: a *step* is a stretch of text up to a blank line, to the next item of a list, or to a sentence end that a logical
 keyword follows; or it is one fenced block of code. A *dead end* is found in a step and says how far to go back: to the
 start of the first text that should not be there.
+
+SPEC A1 also names "repeated violations, depth > 10". They are no dead ends here because constrained texts never get
+there: masks admit no token that violates anything, and `ConstraintSpec.max_depth` is a ceiling of the brackets open at
+once. Loops are looked for within one turn: what a turn before it said may well be said again.
 """
 
 from __future__ import annotations

@@ -11,8 +11,10 @@ samples goes back to it.
 
 Two kinds are told. *Arithmetic*: plain integers on both sides of "=", the right one a bare number that ends its clause.
 *Value*: in one paragraph a letter was concluded to be two different integers ("so x = 3." ... "hence x = 5."), without
-any word between that may open another case. Doubtful sentences (conditions, questions, anything modular) are left out,
-and a word such as "contradiction" or "not" close behind takes back what was told just before it.
+any word between that may open another case. Doubtful sentences (conditions, questions) are left out, a word such as
+"contradiction" or "not" close behind takes back what was told just before it, and arithmetic is left alone altogether
+from where on it may be meant otherwise: modulo something, in another base, with a sign that was given a meaning, under
+a supposition, as somebody's claim.
 
 Glossary: a *clause* ends at a newline, or at one of . , ; : ! ? before white space.
 """
@@ -29,7 +31,7 @@ from mathlete.proof_sampler.integer_arithmetic import integer_value
 MAX_CLAUSE_BYTES = 2_000
 """A longer clause is cut there and not looked at."""
 MAX_KEPT = 64
-"""Equations, letters, values and contradictions that a state remembers: the newest."""
+"""Values and contradictions that a state remembers: the newest."""
 TAKE_BACK_BYTES = 240
 """How far before a word of contradiction something told is taken back."""
 
@@ -40,7 +42,10 @@ _BARE = re.compile(r"\s*(-?[0-9]+)\s*$")
 _ENDS_BARE = re.compile(r"\s*(-?[0-9]+)\s*(?:$|[.,;!]|\$(?!\s*[-+*/^!%0-9(])|\\[)\]](?!\s*[-+*/^!%0-9(]))")
 _LAST_WORD = re.compile(r"([A-Za-z]+)\W*$")
 _EQUATION = re.compile(r"(?<![<>!=:~≠])=(?!=)")
-_LETTER = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\s*=")
+_OPERATION = re.compile(r"[0-9]\D*[-+*/^×·÷tc]\D*[0-9]")
+_RANGE_OR_DATE = re.compile(r"[0-9]+[-/][0-9]+")
+_DOLLARS = "$\\([ "
+"""What opens a formula, and white space."""
 _CONCLUDED = re.compile(
     r"\b(?:so|thus|therefore|hence|get|find|obtain|conclude|gives|yields|implies)\b[^=<>]*?(?<![A-Za-z\\^_])"
     r"(?P<letter>[A-Za-z])\s*=\s*(?P<value>-?[0-9]+)\s*(?:\$|\\[)\]])?\s*$",
@@ -57,8 +62,11 @@ _TAKES_BACK = re.compile(
     r"|\bno\b|inconsisten|invalid|extraneous",
     re.IGNORECASE,
 )
-_MODULAR = re.compile(
-    r"\bmod(?:ul\w+)?\b|\bxor\b|⊕|\\[bp]?mod\b|\\equiv|≡|\bbases?\b|binary|hexadec|octal|residue|congru|remainder|clock|digits?\b",
+_MEANT_OTHERWISE = re.compile(
+    r"\bmod(?:ul\w+)?\b|\bxor\b|⊕|\\[bp]?mod\b|\\equiv|≡|\bbases?\b|binary|hexadec|octal|residue|congru|remainder|clock|digits?\b"
+    r"|\bsuppos\w*|\bassum\w*|contradict|\bclaim(?:s|ed)\b|\bsays\b|\bsaid\b|\bbelieve[sd]\b|\bthinks\b|\bwr(?:ites|ote)\b"
+    r"|\ban?(?: \w+)? (?:student|pupil)\b|\\math\w+\s*\{?\s*[ZF]\s*\}?\s*_|\bdefin\w*|\boperation\b"
+    r"|(?<![A-Za-z\\])[A-Za-z]\s*(?:[*∗]|\\ast\b)\s*[A-Za-z]\s*:?=",
     re.IGNORECASE,
 )
 _OTHER_CASE = re.compile(
@@ -93,15 +101,6 @@ class Contradiction:
     detail: str
 
 
-class Equation(NamedTuple):
-    """An asserted equation: its clause's place in bytes, and its sides as written."""
-
-    start: int
-    end: int
-    left: str
-    right: str
-
-
 class EquationState(NamedTuple):
     """All that is known of a text; equal states go on alike.
 
@@ -113,9 +112,7 @@ class EquationState(NamedTuple):
         is_line_start: the pending clause begins its line.
         follows_number: a number and a comma stand right before the pending clause: "14, 400 / 80".
         is_doubtful: its sentence has a condition, a question or the like in it.
-        is_modular: something modular stands anywhere in the text: "=" may be a congruence.
-        symbols: letters that stood left of "=".
-        equations: asserted, in order.
+        may_mean_otherwise: something modular, defined, supposed or claimed by others stands anywhere in the text.
         values: (letter, value) concluded in this paragraph, without another case since.
         contradictions: found so far, in order, without those taken back.
     """
@@ -127,9 +124,7 @@ class EquationState(NamedTuple):
     is_line_start: bool = True
     follows_number: bool = False
     is_doubtful: bool = False
-    is_modular: bool = False
-    symbols: tuple[str, ...] = ()
-    equations: tuple[Equation, ...] = ()
+    may_mean_otherwise: bool = False
     values: tuple[tuple[str, int], ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
 
@@ -174,7 +169,7 @@ class EquationTracker:
         if state.is_line_start and not text.strip():  # a blank line: another paragraph
             return state._replace(values=(), is_doubtful=False)
         state = state._replace(
-            is_modular=state.is_modular or _MODULAR.search(text) is not None,
+            may_mean_otherwise=state.may_mean_otherwise or _MEANT_OTHERWISE.search(text) is not None,
             is_doubtful=state.is_doubtful or _DOUBT.search(text) is not None,
         )
         state = _judged(_taken_back(state, text, start), text, start, start + len(raw))
@@ -205,29 +200,28 @@ def _judged(state: EquationState, text: str, start: int, end: int) -> EquationSt
     """After the equations of one clause."""
     if _OTHER_CASE.search(text):
         state = state._replace(values=())
-    if "=" not in text:
+    if "=" not in text or state.is_doubtful or _TAKES_BACK.search(text):
         return state
     plain = _NUMBER.sub(lambda match: match[1] + re.sub(r"[^0-9]", "", match[2]), text.rstrip().rstrip(".,;:!?"))
-    sides = _EQUATION.split(plain)
-    equations = tuple(
-        Equation(start, end, left.strip(), right.strip()) for left, right in zip(sides, sides[1:], strict=False)
-    )
-    symbols = tuple(dict.fromkeys((*state.symbols, *_LETTER.findall(plain))))
-    state = state._replace(equations=(*state.equations, *equations)[-MAX_KEPT:], symbols=symbols[-MAX_KEPT:])
-    if state.is_doubtful or _TAKES_BACK.search(text):
-        return state
     found: list[Contradiction] = []
-    if not state.is_modular and not (state.follows_number or _ends_in_number_and_comma(text)):
-        found.extend(_false_arithmetic(sides, start, end))
-    conclusion = _CONCLUDED.search(plain)
-    is_alone = conclusion is not None and _STANDS_ALONE.search(plain, 0, conclusion.start("letter")) is not None
-    if conclusion is not None and is_alone and not _OTHER_CASE.search(text) and text[-1:] in (".", "\n", ";"):
-        letter, value = conclusion["letter"], int(conclusion["value"])
+    if not state.may_mean_otherwise and not (state.follows_number or _ends_in_number_and_comma(text)):
+        found.extend(_false_arithmetic(_EQUATION.split(plain), start, end))
+    concluded = _conclusion(plain) if text[-1:] in (".", "\n", ";") and not _OTHER_CASE.search(text) else None
+    if concluded is not None:
+        letter, value = concluded
         before = dict(state.values).get(letter, value)
         if before != value:
             found.append(Contradiction("value", start, end, f"{letter} = {value}, but {letter} = {before} before"))
-        state = state._replace(values=(*(v for v in state.values if v[0] != letter), (letter, value))[-MAX_KEPT:])
+        state = state._replace(values=(*(v for v in state.values if v[0] != letter), concluded)[-MAX_KEPT:])
     return state._replace(contradictions=(*state.contradictions, *found)[-MAX_KEPT:])
+
+
+def _conclusion(clause: str) -> tuple[str, int] | None:
+    """The letter and the integer that a clause concludes it to be: "hence $x = 5$"; None where it does not."""
+    found = _CONCLUDED.search(clause)
+    if found is None or not _STANDS_ALONE.search(clause, 0, found.start("letter")):
+        return None
+    return found["letter"], int(found["value"])
 
 
 def _ends_in_number_and_comma(text: str) -> bool:
@@ -254,26 +248,22 @@ def _arithmetic_at_end(side: str) -> str | None:
     if found is None:
         return None
     start = found.start() + (found[0].startswith("(") and side[: found.start()].endswith("\\"))  # "\\(" is no bracket
-    before, text = side[:start], side[start:].replace(r"\left", "").replace(r"\right", "")
-    before += text[: len(text) - len(text.lstrip())]
+    text = side[start:].replace(r"\left", "").replace(r"\right", "")
+    before = side[:start] + text[: len(text) - len(text.lstrip())]
     text = text.strip()
-    if not re.search(r"[0-9]\D*[-+*/^×·÷tc]\D*[0-9]", text):
-        return None  # no operation
-    if before.strip():
-        word = _LAST_WORD.search(before.rstrip("$\\([ "))
-        is_word = word is not None and before.rstrip("$\\([ ").endswith(word[1])
-        if text[0] not in "0123456789(" or not (is_word or before.rstrip().endswith((":", "$", "\\(", "\\["))):
-            return None
-        if (
-            word is not None
-            and is_word
-            and (len(word[1]) == 1 or word[1].lower() in _OPERATION_WORDS or before[-1] not in " $([{\\\n\t")
-        ):
-            return None
-        if _MEASURED.search(before):
-            return None  # 2 hours 20 + 10
-        if not is_word and re.search(r"[0-9+\-*/^=]\s*$", before.rstrip().rstrip("$\\([: ")):
-            return None
-    if re.fullmatch(r"[0-9]+[-/][0-9]+", text):
-        return None  # a range, a date
+    if not _OPERATION.search(text) or _RANGE_OR_DATE.fullmatch(text):
+        return None
+    if before.strip() and (text[0] not in "0123456789(" or not _may_begin_behind(before)):
+        return None
     return text
+
+
+def _may_begin_behind(before: str) -> bool:
+    """Whether a computation may begin behind `before`, rather than go on with what stands there."""
+    opened = before.rstrip(_DOLLARS)
+    word = _LAST_WORD.search(opened)
+    if word is None or not opened.endswith(word[1]):
+        begins = before.rstrip().endswith((":", "$", "\\(", "\\["))
+        return begins and not re.search(r"[0-9+\-*/^=]\s*$", before.rstrip().rstrip(_DOLLARS + ":"))
+    is_part = len(word[1]) == 1 or word[1].lower() in _OPERATION_WORDS or before[-1] not in " $([{\\\n\t"
+    return not is_part and not _MEASURED.search(before)  # 2 hours 20 + 10

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from mathlete.proof_sampler.answer_format import AnswerState
 from mathlete.proof_sampler.bracket_states import (
+    ANSWER_NAME,
     BACKSLASH,
     BOX_COMMANDS,
     CLOSE,
@@ -142,10 +143,25 @@ def _box_argument(rules: Rules, state: State, byte: int, at_start: bool) -> Stat
     if byte != OPEN:
         return rest(rules, state, byte, at_start)
     text = in_prose(state.top) or is_in(state.top, Kind.TEXT_GROUP)
-    opened = pushed(rules, state, Kind.TEXT_GROUP if text else Kind.GROUP)
+    kind = Kind.TEXT_GROUP if text else Kind.GROUP
     if rules.answer is None:
-        return opened
+        opened = pushed(rules, state, kind)
+        return tuple(s._replace(control=Control.BOX_START) for s in opened) if rules.ends_after_answer else opened
+    opened = pushed(rules, state, kind, ANSWER_NAME if rules.ends_after_answer else b"")
     return tuple(s._replace(control=Control.ANSWER, detail=rules.answer.start) for s in opened)
+
+
+def _box_start(rules: Rules, state: State, byte: int, at_start: bool) -> States:
+    assert state.top is not None
+    if byte in SPACES or byte == NEWLINE:
+        return (state,)
+    if byte != CLOSE:  # an empty box is no answer: "give it in \boxed{}"
+        state = state._replace(top=state.top._replace(name=ANSWER_NAME))
+    return rest(rules, at_rest(state), byte, at_start)
+
+
+def _done(rules: Rules, state: State, byte: int, at_start: bool) -> States:
+    return (state,) if byte in SPACES or byte == NEWLINE else ()
 
 
 def _answer(rules: Rules, state: State, byte: int, at_start: bool) -> States:
@@ -249,6 +265,8 @@ HANDLERS: dict[Control, Handler] = {
     Control.TEXT_ARGUMENT: _text_argument,
     Control.BOX_ARGUMENT: _box_argument,
     Control.ANSWER: _answer,
+    Control.BOX_START: _box_start,
+    Control.DONE: _done,
     Control.DELIMITER: _delimiter,
     Control.DELIMITER_BACKSLASH: _delimiter_backslash,
     Control.DELIMITER_NAME: _delimiter_name,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from mathlete.proof_sampler.bracket_states import START, States
+from mathlete.proof_sampler.bracket_states import States
 from mathlete.proof_sampler.token_masks import ENDED, TokenMasks
 
 
+class _Place(NamedTuple):
+    """Where a text has got to: its readings there, how many tokens were accepted, and the place one token before."""
+
+    states: States
+    num_accepted: int
+    before: _Place | None
+
+
 class TextConstraint:
-    """Follows one text, token by token. States are shared and never changed, so going back costs a list's cut."""
+    """Follows one text, token by token. Places are shared and never changed: a copy costs the same for any text."""
 
     def __init__(self, masks: TokenMasks, text_so_far: str = "") -> None:
         """Begin behind a text.
@@ -20,34 +29,32 @@ class TextConstraint:
                 it is refused, all that was open is forgotten.
         """
         self._masks = masks
-        text = text_so_far.encode("utf-8", errors="replace")
-        self._history: list[States] = [masks.tracker.feed_leniently((START,), text)]
+        self._place = _Place(masks.after_text(text_so_far), 0, None)
 
     @property
     def states(self) -> States:
         """The readings of the text that are still possible; none once it has ended."""
-        return self._history[-1]
+        return self._place.states
 
     @property
     def terminated(self) -> bool:
         """Whether the text has ended."""
-        return self._history[-1] == ENDED
+        return self._place.states == ENDED
 
     def accept(self, token_ids: Sequence[int]) -> bool:
         """Take tokens in; False, and no change, when one of them may not come."""
-        states, new = self._history[-1], []
+        place = self._place
         for token_id in token_ids:
-            after = self._masks.allows(states, token_id)
+            after = self._masks.allows(place.states, token_id)
             if after is None:
                 return False
-            states = after
-            new.append(states)
-        self._history += new
+            place = _Place(after, place.num_accepted + 1, place)
+        self._place = place
         return True
 
     def validate(self, token_ids: Sequence[int]) -> int:
         """How many of the tokens, from the first, may come one after another. Changes nothing."""
-        states = self._history[-1]
+        states = self._place.states
         for num_accepted, token_id in enumerate(token_ids):
             after = self._masks.allows(states, token_id)
             if after is None:
@@ -61,9 +68,13 @@ class TextConstraint:
         Raises:
             ValueError: for a negative number, or more than were accepted.
         """
-        if not 0 <= num_tokens < len(self._history):
-            raise ValueError(f"cannot take back {num_tokens} tokens: {len(self._history) - 1} were accepted")
-        del self._history[len(self._history) - num_tokens :]
+        place = self._place
+        if not 0 <= num_tokens <= place.num_accepted:
+            raise ValueError(f"cannot take back {num_tokens} tokens: {place.num_accepted} were accepted")
+        for _ in range(num_tokens):
+            assert place.before is not None
+            place = place.before
+        self._place = place
 
     def fill_mask(self, mask: memoryview) -> None:
         """Set bit `i % 32` of word `i // 32` (format "I") for every id i that may come next, and clear all others.
@@ -71,7 +82,7 @@ class TextConstraint:
         Raises:
             ValueError: when the mask is too short for the vocabulary.
         """
-        words = self._masks.mask(self._history[-1])
+        words = self._masks.mask(self._place.states)
         if len(mask) == len(words):
             mask[:] = words
             return
@@ -83,5 +94,5 @@ class TextConstraint:
     def copy(self) -> TextConstraint:
         """One in the same state, which goes its own way."""
         twin = object.__new__(TextConstraint)
-        twin._masks, twin._history = self._masks, self._history.copy()
+        twin._masks, twin._place = self._masks, self._place
         return twin

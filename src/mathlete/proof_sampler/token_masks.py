@@ -14,7 +14,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from mathlete.proof_sampler.bracket_states import Control, Frame, State, States
+from mathlete.proof_sampler.bracket_states import START, Control, Frame, State, States
 from mathlete.proof_sampler.bracket_tracker import BracketTracker
 from mathlete.proof_sampler.vocabulary import Vocabulary
 
@@ -51,13 +51,21 @@ class TokenMasks:
         return found
 
     def allows(self, states: States, token_id: int) -> States | None:
-        """The states after one more token, `ENDED` after an end of text; None when it may not come."""
+        """The states after one more token, `ENDED` where only an end of text may follow; None when it may not come."""
         if token_id in self.vocabulary.eos_ids:
             return ENDED if not states or self.tracker.may_end(states) else None
         if not states or not 0 <= token_id < self.vocabulary.size:
             return None
         token = self.vocabulary.token_bytes[token_id]
-        return (self.tracker.feed(states, token) or None) if token else None
+        after = self.tracker.feed(states, token) if token else ()
+        if not after:
+            return None
+        return ENDED if self.tracker.is_done(after) else after
+
+    def after_text(self, text: str) -> States:
+        """The states after a text that stands already, see `BracketTracker.feed_leniently`."""
+        states = self.tracker.feed_leniently((START,), text.encode("utf-8", errors="replace"))
+        return ENDED if self.tracker.is_done(states) else states
 
     def _worked_out(self, states: States) -> memoryview:
         words = np.zeros(self.vocabulary.num_words, dtype=np.uint32)
@@ -90,7 +98,7 @@ class TokenMasks:
             frame = frame.below
         depth = 0 if state.top is None else state.top.depth
         room = min(self.tracker.max_depth - depth, self._reach)
-        return state.control, state.detail, state.line_start, state.literal, room, *frames
+        return state.control, state.detail, state.line_start, state.literal, state.answered, room, *frames
 
     def _grouped(self, state: State) -> NDArray[np.bool_]:
         """Of every token, by trying each canonical spelling once."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mathlete.core.attempt import Attempt, Rewinding, Turn
+from mathlete.core.attempt import Attempt, BeamLevel, Rewinding, Turn
+from mathlete.report.beam import render_beam
 from mathlete.report.confidence import Curve, draw_curve
 from mathlete.report.detail import Detail
 from mathlete.report.markup import Html, shorten, shorten_middle, tag
@@ -31,6 +32,7 @@ class AttemptView:
         curve: entropies along it, if recorded.
         detail: how much to show.
         rewindings: where it went back, and why.
+        beam_levels: what its beam decided.
     """
 
     label: str
@@ -39,6 +41,7 @@ class AttemptView:
     curve: Curve | None
     detail: Detail
     rewindings: tuple[Rewinding, ...] = ()
+    beam_levels: tuple[BeamLevel, ...] = ()
 
 
 def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
@@ -47,6 +50,8 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
     body = [_settings(view.attempt)] if view.attempt is not None else []
     if view.curve is not None and view.detail.typeset:
         body.append(_confidence(view.curve, ceiling))
+    if view.beam_levels:
+        body.append(render_beam(view.beam_levels, view.detail))
     for place, turn in enumerate(view.turns):
         body.append(_turn(turn, place + 1, view.detail))
         body.extend(_rewinding(item, view.detail) for item in view.rewindings if _place(item, view) == place)

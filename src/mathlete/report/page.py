@@ -107,6 +107,7 @@ def _views(problems: tuple[ProblemSummary, ...]) -> list[list[AttemptView]]:
                 curve_of([turn.entropies for turn in turns]),
                 detail,
                 tuple(problem.record.rewindings.get(name, ())),
+                tuple(problem.record.beam_levels.get(name, ())),
             )
             for (name, attempt, turns), detail in zip(pool, details, strict=True)
         ]

@@ -172,8 +172,8 @@ def sample(
     """Draw one token for each row of logits float32 [R, V], which are not changed.
 
     A constrained row is drawn from its allowed tokens alone, by the definition in `sample_torch` as if the others
-    had probability zero. A row with a draft takes it or not by the accept rule; one that is also forced takes its
-    forced token. Everything that is told of a row is still of the model's own distribution.
+    had probability zero. A row with a draft takes it or not by the accept rule. A forced row takes its token, whatever
+    else it has. Everything that is told of a row is still of the model's own distribution.
 
     The native kernel does it where there is one and the vocabulary fits it, else the twin. Native kernels draw under
     the masks in the pass that takes the model's own distribution; the others draw the constrained rows twice.
@@ -206,7 +206,7 @@ def drawn_under_masks(
     token = _draw(allowed, batch.rows(constrained.rows), kernels, drawn).token
     forced = batch.forced.clone()
     forced[constrained.rows] = torch.where(token < 0, NOTHING_ALLOWED, token)
-    return replace(batch, forced=forced)
+    return replace(batch, forced=torch.where(batch.forced == NOT_FORCED, forced, batch.forced))
 
 
 def _draw(

@@ -97,11 +97,6 @@ class BeamAttempt:
         """Levels begun."""
         return len(self._level_tokens)
 
-    @property
-    def search(self) -> ProofBeamSearch:
-        """The search itself, for whoever looks into it."""
-        return self._search
-
     def next_requests(self) -> Sequence[GenerateRequest]:
         """The rest of steps that go on over their end, else the candidates of the next level."""
         if not self._open:

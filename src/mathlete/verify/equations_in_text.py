@@ -3,7 +3,8 @@ r"""The equations that a running text claims, with their places: pairs of sides 
 Knows how mathematicians write; judges nothing (`equation_judgement.py` does). Precision before recall: a definition
 ("Let x = 3", f(x) = ...), the value of a letter, an approximation, code, quantities with units between the sides and
 whatever does not end cleanly are not taken. What is claimed only under a doubt (a condition, a question, a
-contradiction, arithmetic modulo something) is taken with that doubt, and is then never called wrong.
+contradiction, arithmetic modulo something, ...) is taken with that doubt, and is then never called wrong. What makes
+it doubtful may stand far before it, so a piece of a text is read with its context.
 
 Glossary: a *clause* is a stretch of tokens between separators at one depth of brackets; it is cut by its *relations*
 (=, <, ...) into *sides*; each relation with the sides beside it is a *claim*. Words may stand before the left side
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
-from mathlete.verify.claim_context import Doubt, doubt_about
+from mathlete.verify.claim_context import Doubt, Setting, doubt_about, setting_of
 from mathlete.verify.claim_sides import goes_on_before, goes_on_behind, left_core, right_core
 from mathlete.verify.clauses import Clause, clauses
 from mathlete.verify.formula_zones import Zone, zones
@@ -62,7 +63,7 @@ class Claim:
 
 
 def claims_in(text: str, context: str = "") -> tuple[Claim, ...]:
-    """The claims of a text, in order of their relation signs; none of one longer than `MAX_TEXT_CHARS`.
+    """The claims of a text, in order of their relation signs; none where it and its context exceed `MAX_TEXT_CHARS`.
 
     Args:
         text: whose claims are taken; their places are places in it.
@@ -70,7 +71,7 @@ def claims_in(text: str, context: str = "") -> tuple[Claim, ...]:
     """
     if len(context) + len(text) > MAX_TEXT_CHARS:
         return ()
-    own = (claim for claim in _all_claims(context + text) if claim.start >= len(context))
+    own = (claim for claim in _claims_behind(context + text, len(context)) if claim.start >= len(context))
     claims = [_moved(claim, -len(context)) for claim in islice(own, MAX_CLAIMS)]
     return tuple(sorted(claims, key=lambda claim: (claim.right[0].start, claim.start)))
 
@@ -80,13 +81,15 @@ def _moved(claim: Claim, by: int) -> Claim:
     return replace(claim, start=claim.start + by, end=claim.end + by)
 
 
-def _all_claims(text: str) -> Iterator[Claim]:
+def _claims_behind(text: str, first: int) -> Iterator[Claim]:
+    """The claims of all zones that reach beyond character `first`."""
+    setting = setting_of(text)
     for zone in zones(text):
-        if zone.kind == "code":
+        if zone.kind == "code" or zone.end <= first:
             continue
         tokens = _tokens(text, zone)
         for clause in clauses(tokens):
-            yield from _claims_of(text, tokens, clause, zone)
+            yield from _claims_of(text, tokens, clause, zone, setting)
 
 
 def _tokens(text: str, zone: Zone) -> list[MathToken]:
@@ -115,7 +118,7 @@ def _with_rows_joined(tokens: list[MathToken]) -> list[MathToken]:
     return joined
 
 
-def _claims_of(text: str, tokens: Sequence[MathToken], clause: Clause, zone: Zone) -> Iterator[Claim]:
+def _claims_of(text: str, tokens: Sequence[MathToken], clause: Clause, zone: Zone, setting: Setting) -> Iterator[Claim]:
     modulus_at, modulus = _modulus(tokens, clause)
     if modulus_at is not None and not modulus:
         return
@@ -134,7 +137,7 @@ def _claims_of(text: str, tokens: Sequence[MathToken], clause: Clause, zone: Zon
             continue
         sides = tokens[left.start : left.stop], tokens[right.start : right.stop]
         start, finish = sides[0][0].start, (modulus or sides[1])[-1].end
-        doubt = doubt_about(text, start, finish)
+        doubt = doubt_about(text, start, finish, setting)
         has_symbols = any(token.kind == "symbol" for side in sides for token in side)
         if has_symbols and (doubt == "condition" or _is_definition(*sides)):
             continue

@@ -69,8 +69,8 @@ class SymbolicVerifier:
     """Checks equations in text; see `equation_judgement.py` for what a verdict means.
 
     A claim that takes longer than its deadline, or ends its process, is UNKNOWN with failure "timeout" or "crash";
-    the process is replaced and the claims behind it are judged all the same. A text longer than
-    `equations_in_text.MAX_TEXT_CHARS` gives one UNKNOWN with failure "too_large". Without SymPy (extra `tools`),
+    the process is replaced and the claims behind it are judged all the same. A text that is, with its context, longer
+    than `equations_in_text.MAX_TEXT_CHARS` gives one UNKNOWN with failure "too_large". Without SymPy (extra `tools`),
     whatever needs it is UNKNOWN with failure "missing"; plain arithmetic is judged nevertheless.
     """
 
@@ -113,19 +113,19 @@ class SymbolicVerifier:
         Args:
             check_id: the caller's name for it.
             text: what is judged.
-            context: what stands directly before it and tells how it is meant; nothing is told of its own claims. Only
-                as much of its end is read as `equations_in_text.MAX_TEXT_CHARS` leaves room for.
+            context: what stands directly before it and tells how it is meant; nothing is told of its own claims. Best
+                is all there is: "we work modulo 7" may stand far before.
         """
         if self._is_closed:
             raise ValueError("submit() after close()")
-        if len(text) > MAX_TEXT_CHARS:
-            claim = f"a text of {len(text)} characters"
+        num_chars = len(context) + len(text)
+        if num_chars > MAX_TEXT_CHARS:
+            claim = f"a text of {num_chars} characters"
             unread = Evidence(CHECKER, claim, "UNKNOWN", "too_large", detail=f"only {MAX_TEXT_CHARS} are read")
             self._done.append(StepChecked(check_id, (unread,), ((0, len(text)),)))
             return
         self._num_jobs += 1
-        room = MAX_TEXT_CHARS - len(text)
-        self._waiting.append(_Check(check_id, self._num_jobs, text, context[max(0, len(context) - room) :]))
+        self._waiting.append(_Check(check_id, self._num_jobs, text, context))
         self._advance()
 
     def poll(self) -> Sequence[StepChecked]:
@@ -184,7 +184,9 @@ class SymbolicVerifier:
         now = time.monotonic()
         check.started_s = check.started_s or now
         worker.check, worker.since_s = check, now
-        worker.process.send({"job": check.job, "context": check.context, "text": check.text, "first": len(check.evidence)})
+        worker.process.send(
+            {"job": check.job, "context": check.context, "text": check.text, "first": len(check.evidence)}
+        )
         self._finish_if_done(worker)
 
     def _is_late(self, worker: _Worker) -> bool:

@@ -1,7 +1,7 @@
 """The program that judges equations for `SymbolicVerifier`, in a process that is killed when it takes too long.
 
-Reads one JSON object a line, {"job": 3, "context": "", "text": "...", "first": 0}, and answers with lines as well: first
-{"job": 3, "claims": [[start, end, "2 + 3 = 5"], ...]}, then, from claim `first` on, one
+Reads one JSON object a line, {"job": 3, "context": "", "text": "...", "first": 0}, and answers with lines as well:
+first {"job": 3, "claims": [[start, end, "2 + 3 = 5"], ...]}, then, from claim `first` on, one
 {"job": 3, "index": 0, "verdict": ..., "failure": ..., "detail": ..., "elapsed_s": ...} each. So whoever reads knows at
 any moment which claim is under way. Says {"ready": true} once SymPy is loaded, or was not found. Ends with its input.
 """
@@ -35,11 +35,11 @@ def main() -> None:
     _tell({"ready": True})
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        for answer in answers(job["text"], job["first"], algebra, job["context"]):
+        for answer in answers(job["context"], job["text"], job["first"], algebra):
             _tell({"job": job["job"], **answer})
 
 
-def answers(text: str, first: int, algebra: Algebra | None, context: str = "") -> Iterator[dict[str, Any]]:
+def answers(context: str, text: str, first: int, algebra: Algebra | None) -> Iterator[dict[str, Any]]:
     """What is told of one text: its claims, then one judgement after another."""
     claims = claims_in(text, context)
     yield {"claims": [(claim.start, claim.end, claim.text[:MAX_CLAIM_CHARS]) for claim in claims]}

@@ -40,6 +40,16 @@ class SpeculationStatistics:
     num_accepted: int = 0
     propose_s: float = 0.0
 
+    def as_dict(self) -> dict[str, float]:
+        """What a run's trace keeps of it."""
+        return {
+            "steps": self.num_steps,
+            "tokens": self.num_tokens,
+            "drafted": self.num_drafted,
+            "accepted": self.num_accepted,
+            "tokens_per_draw": round(self.num_tokens / max(1, self.num_draws), 3),
+        }
+
 
 class Speculation:
     """One proposer and who says how far it may go."""

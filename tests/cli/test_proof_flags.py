@@ -31,16 +31,16 @@ def test_constraints_need_a_vocabulary() -> None:
 def test_thinking_that_the_chat_format_opens_is_no_part_of_what_is_constrained() -> None:
     generator, letters = ScriptedGenerator(lambda asked: "x"), [bytes([i]) for i in range(256)]
     problem = Problem("p", "1 + 1?")
-    for chat_format, num_taken in ((DEEPSEEK_R1, 10), (CHATML, 0)):
+    for chat_format, num_taken in ((DEEPSEEK_R1, 11), (CHATML, 6)):
         loaded = LoadedGenerator(
             generator, "scripted", vocabulary=letters, eos_token_ids=(0,), turn_start=chat_format.turn_start
         )
         constraints = build_constraints(config(constraints=True), loaded)
         assert constraints is not None
         thinking = constraints(problem, "")
-        assert isinstance(thinking, TextConstraint) and thinking.validate(b"\\right) $}$") == (num_taken or 6)
+        assert isinstance(thinking, TextConstraint) and thinking.validate(b"\\right) $}$") == num_taken
         answering = constraints(problem, "hm, \\right) $ } </think>\n")
-        assert isinstance(answering, TextConstraint) and answering.validate(b"$}") == 1
+        assert isinstance(answering, TextConstraint) and answering.validate(b"\\right)") == 6
 
 
 @pytest.mark.parametrize(

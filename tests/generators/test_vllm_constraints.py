@@ -192,6 +192,6 @@ def test_constraints_follow_their_requests_through_the_batch(adapter: ModuleType
     assert rows() == ["0z}", "0z", "}", "free", "free"]
     processor.update_state(Update(removed=[1], added=[(2, Extra(), None, [])]))
     assert rows() == ["0z}", "free", "free", "free", "free"]
-    outputs[3] += list(b"$}")
-    with pytest.raises(EngineError, match=r"output token 1 \(id 125\) is one that its constraint had masked"):
+    outputs[3] += list(b"\\right)")
+    with pytest.raises(EngineError, match=r"output token 6 \(id 41\) is one that its constraint had masked"):
         rows()

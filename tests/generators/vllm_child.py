@@ -1,7 +1,8 @@
 """Runs vLLM's CPU build on a folder, in a process of its own: `python vllm_child.py FOLDER < jobs.json`.
 
 Jobs: [{"prompt": [ids], "max_tokens": n, "temperature": t, "text_so_far": text}], under constraints where the text is
-not null. Prints, as the last line, the output ids of each, and what vLLM says of arguments that cannot be read. Needs vLLM and Mathlete's `src` on the path.
+not null. Prints, as the last line, the output ids of each, and what vLLM says of arguments that cannot be read. Needs
+vLLM and Mathlete's `src` on the path.
 """
 
 from __future__ import annotations

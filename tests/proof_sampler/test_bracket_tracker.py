@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,3 +176,11 @@ def test_a_forgiving_tracker_refuses_nothing(text: str) -> None:
 def test_order_inside_a_piece_counts() -> None:
     opened = TRACKER.feed((START,), b"$\\frac{1")
     assert TRACKER.feed(opened, b"}{2}") and not TRACKER.feed(opened, b"}}{2")
+
+
+@pytest.mark.parametrize("piece", ["it costs $5 or `x or $7 maybe `\n", "a $b `c ", "$`", "The price is $5 and `code` "])
+def test_a_text_that_can_be_read_in_many_ways_takes_no_longer(piece: str) -> None:
+    """Readings that become the same are followed once: else each `$` would double the work."""
+    start = time.process_time()
+    states = BracketTracker().feed((START,), (piece * 2000).encode())
+    assert len(states) < 30 and time.process_time() - start < 2.0

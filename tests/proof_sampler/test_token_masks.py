@@ -126,7 +126,7 @@ def number(tracker: BracketTracker, state: State) -> bytes:
     todo, seen = [(b"", state)], {state}
     while todo:
         way, place = todo.pop(0)
-        for byte in b"}0123456789!":
+        for byte in b"}0123456789!,":
             for after in tracker.step(place, byte):
                 if after.control is not Control.ANSWER:
                     return way + bytes([byte])

@@ -71,13 +71,23 @@ class BracketTracker:
         self._rules = Rules(max_depth, answer, ends_after_answer)
 
     def feed(self, states: States, data: bytes) -> States:
-        """The readings after `data`; none when it is refused. Readings that have become the same are one."""
-        if len(states) == 1:
-            return self._advance(states[0], data)
-        found: dict[State, None] = {}
-        for state in states:
-            found.update(dict.fromkeys(self._advance(state, data)))
-        return tuple(found)
+        """The readings after `data`; none when it is refused. Readings that have become the same are one.
+
+        All readings go on in step, so that they can become one: each by itself to the end would double at every `$`.
+        """
+        position, end = 0, len(data)
+        while position < end and states:
+            if all(state.control is Control.REST for state in states):
+                states, position = self._leap(states, data, position)
+                if position == end:
+                    break
+            byte = data[position]
+            position += 1
+            if len(states) == 1:
+                states = self.step(states[0], byte)
+            else:
+                states = tuple(dict.fromkeys(after for state in states for after in self.step(state, byte)))
+        return states
 
     def feed_leniently(self, states: States, data: bytes) -> States:
         """The readings after a text that stands already: where it is refused, everything open is forgotten."""
@@ -111,24 +121,13 @@ class BracketTracker:
             after = tuple(s._replace(control=Control.DONE) if _is_idle(s) else s for s in after)
         return after or self._refused(state)
 
-    def _advance(self, state: State, data: bytes) -> States:
-        """As stepping through `data`, but leaping over what changes nothing."""
-        position, end = 0, len(data)
-        while position < end:
-            if state.control is Control.REST:
-                found = STRUCTURE.search(data, position)
-                stop = end if found is None else found.start()
-                if state.line_start and NOT_SPACE.search(data, position, stop):
-                    state = state._replace(line_start=False)
-                if found is None:
-                    return (state,)
-                position = stop
-            after = self.step(state, data[position])
-            position += 1
-            if len(after) != 1:
-                return self.feed(after, data[position:]) if after else ()
-            state = after[0]
-        return (state,)
+    def _leap(self, states: States, data: bytes, position: int) -> tuple[States, int]:
+        """Over what changes nothing: the readings before the next character that may, and its place."""
+        found = STRUCTURE.search(data, position)
+        stop = len(data) if found is None else found.start()
+        if any(state.line_start for state in states) and NOT_SPACE.search(data, position, stop):
+            states = tuple(dict.fromkeys(state._replace(line_start=False) for state in states))
+        return states, stop
 
     def _refused(self, state: State) -> States:
         if not self.forgiving or state.control in (Control.ANSWER, Control.DONE):

@@ -1,8 +1,8 @@
 """Is guessing ahead worth it? Real prompts with it and without it, back to back, for each way of guessing.
 
 usage: speculation.py RESULTS.jsonl [--problems FILE.jsonl] [--rows 40] [--attempts 1,4] [--new 256]
-                      [--methods ngram,suffix,draft,early_exit] [--draft-model NAME] [--model NAME] [--precision auto] [--device cpu]
-                      [--tokens 8] [--threads N] [--minutes M]
+                      [--methods ngram,suffix,draft,early_exit] [--draft-model NAME] [--model NAME]
+                      [--precision auto] [--device cpu] [--tokens 8] [--threads N] [--minutes M]
        speculation.py RESULTS.jsonl --summary
 A method is ngram, suffix, draft, early_exit or eagle, with these after a plus, as in draft+fixed:
 fixed      as many guesses as --tokens allows, always
@@ -11,8 +11,9 @@ wN         trees of width N (methods that run a model)
 drawn      guesses are drawn, and kept by the accept rule of speculative sampling (methods that run a model)
 An attempt is what `mathlete solve` asks the model first: the prompt of the code pillar, temperature 0.8, top-p 0.95.
 Each problem is run with every method and number of attempts, with guessing and without on the same engine with the same
-seeds, and which of the two comes first alternates; on a GPU each engine is warmed up on another problem before its first pair. All methods get a problem before the next one begins. A line is
-written for each pair as it ends; started again, what is there is not done again. A table and a line of JSON end it.
+seeds, and which of the two comes first alternates; on a GPU each engine is warmed up on another problem before its
+first pair. All methods get a problem before the next one begins. A line is written for each pair as it ends; started
+again, what is there is not done again. A table and a line of JSON end it.
 """
 
 from __future__ import annotations
@@ -112,8 +113,8 @@ class Engines:
         config = EngineConfig(
             precision=args.precision, device=args.device, max_running=most, max_model_len=_PROMPT_ROOM + args.new,
             num_threads=args.threads, speculative=method.name, num_speculative_tokens=args.tokens,
-            draft_width=method.width, draft_drawn=method.drawn, draft_model=draft_path, adaptive_depth=method.control == "adaptive",
-            kv_cache_bytes=args.kv_mib << 20,
+            draft_width=method.width, draft_drawn=method.drawn, draft_model=draft_path,
+            adaptive_depth=method.control == "adaptive", kv_cache_bytes=args.kv_mib << 20,
         )  # fmt: skip
         loaded = load_engine(store.ensure(args.model).path, store.cache_dir, config, lambda what, done, total: None)
         if loaded.engine.speculation is None:

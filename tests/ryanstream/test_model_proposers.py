@@ -12,6 +12,7 @@ import pytest
 import torch
 from drafting import greedily, prompts, sampled, save_random_head
 from driving import Ended, drive, drive_with_preemptions, load
+from speculation_world import new_request
 from tiny_qwen import TinyModel, make_tiny_model
 from token_walk import TokenWalk, looping
 
@@ -243,7 +244,10 @@ def test_what_does_not_fit_is_refused(tiny: TinyModel, engine_cache: Path, tmp_p
         ({"draft_model": Path("m.gguf")}, "draft_model is for speculative draft, early_exit, eagle"),
         ({"speculative": "ngram", "draft_width": 2}, "draft_width is for speculative"),
         ({"speculative": "suffix", "draft_drawn": True}, "draft_drawn is for speculative draft, early_exit, eagle"),
-        ({"speculative": "early_exit", "draft_width": 2, "draft_drawn": True}, "draft_drawn needs draft_width 1, not 2"),
+        (
+            {"speculative": "early_exit", "draft_width": 2, "draft_drawn": True},
+            "draft_drawn needs draft_width 1, not 2",
+        ),
         ({"speculative": "suffix", "exit_layer": 2}, 'exit_layer is for speculative "early_exit"'),
         (
             {"speculative": "early_exit", "tensor_parallel": 2},
@@ -259,6 +263,20 @@ def test_configurations_that_are_refused(settings: dict[str, object], message: s
     with pytest.raises(ValueError, match=message):
         EngineConfig(**settings)  # type: ignore[arg-type]
     EngineConfig(speculative="ngram", tensor_parallel=2)
+
+
+@pytest.mark.parametrize(
+    ("method", "tokens", "width", "nodes"),
+    [("suffix", 8, 1, 16), ("ngram", 20, 1, 24), ("ngram", 40, 1, 40), ("draft", 8, 1, 8), ("early_exit", 40, 3, 64)],
+)
+def test_how_large_trees_may_be(
+    make: Callable[..., LoadedEngine], method: str, tokens: int, width: int, nodes: int
+) -> None:
+    """What is looked up may branch by itself, what a model guesses as wide as it is told."""
+    speculation = make(method, num_speculative_tokens=tokens, draft_width=width).engine.speculation
+    assert speculation is not None
+    ((max_nodes, max_depth, _),) = speculation.depth.limits([new_request(0)], 0.0)
+    assert (max_nodes, max_depth) == (nodes, tokens)
 
 
 def test_steps_are_measured_once_a_machine(tiny: TinyModel, engine_cache: Path) -> None:

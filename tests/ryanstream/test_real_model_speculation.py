@@ -99,7 +99,7 @@ class Models:
         return told(self.run(self.plain))
 
     def run(self, loaded: LoadedEngine) -> list[EngineRequest]:
-        """Two groups of three requests, one of them greedy and two at 0.8: the first is free, the second constrained."""
+        """Two groups, one free and one constrained, of three requests: one greedy, two at temperature 0.8."""
         prompt = chat_ids(loaded.tokenizer, [Message("user", ASKED)])
         for group in ("free", "constrained"):
             for i, temperature in enumerate((0.0, 0.8, 0.8)):
@@ -149,4 +149,4 @@ def test_a_real_model_says_the_same_with_guesses(models: Models, way: Way) -> No
     for group in ("free", "constrained"):
         assert sum(request.num_drafted for request in requests if request.group == group) > 0
     if way.method in ("suffix", "draft"):
-        assert sum(request.num_accepted for request in requests) > NEW
+        assert sum(request.num_accepted for request in requests) > NEW // 2

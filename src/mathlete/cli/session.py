@@ -249,9 +249,7 @@ def _tell_warnings(messages: Sequence[str], console: Console) -> None:
         console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
-def _finish(
-    run: _Run, outcome: RunOutcome, before: RunRecord, guesses: Mapping[str, float] | None = None
-) -> None:
+def _finish(run: _Run, outcome: RunOutcome, before: RunRecord, guesses: Mapping[str, float] | None = None) -> None:
     """Reveal the labels and record the end.
 
     Args:

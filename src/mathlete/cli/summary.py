@@ -58,9 +58,9 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
     result = f"{num_right} of {num} right" if labelled else f"{num} problem{'' if num == 1 else 's'}"
     tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
     console.print(f"\n{result}, {tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
-    for line in (_guesses(run), how_it_was_cut(run)):
-        if line is not None:
-            console.print(line, highlight=False, soft_wrap=True)
+    for sentence in (_guesses(run), how_it_was_cut(run)):
+        if sentence is not None:
+            console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"report:     {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"submission: {folder / 'submission.csv'}", highlight=False, markup=False, soft_wrap=True)
 
@@ -76,8 +76,8 @@ def _guesses(run: RunRecord) -> str | None:
     if counts is None:
         return None
     return (
-        f"guessed ahead: {counts['accepted']:,} of {counts['drafted']:,} guesses were right; {counts['tokens']:,} tokens "
-        f"in {counts['steps']:,} steps, {counts['tokens_per_draw']:.2f} an attempt and step"
+        f"guessed ahead: {counts['accepted']:,} of {counts['drafted']:,} guesses were right; "
+        f"{counts['tokens']:,} tokens in {counts['steps']:,} steps, {counts['tokens_per_draw']:.2f} an attempt and step"
     )
 
 

@@ -44,8 +44,8 @@ class EngineConfig:
         num_speculative_tokens: how deep a guess may reach.
         draft_width: guesses side by side in a level; 1 guesses chains, more guess trees.
         draft_drawn: draw guesses from the distribution of what guesses, and keep each with probability min(1, p / q)
-            (`speculative/accept_rule.py`): the output's distribution stays as it is, its tokens for a seed do not. Without
-            it guesses are made with the request's own noise. Chains only.
+            (`speculative/accept_rule.py`): the output's distribution stays as it is, its tokens for a seed do not.
+            Without it guesses are made with the request's own noise. Chains only.
         draft_model: with "draft", the file of a smaller model with the same tokenizer; with "eagle", the folder of a
             head (`speculative/eagle_head.py`); with "early_exit", a trained exit (`speculative/exit_adapter.py`), or
             None for the model's own head.
@@ -106,7 +106,9 @@ class EngineConfig:
         for name in [name for name, is_given in given.items() if is_given and method not in RUN_A_MODEL]:
             raise ValueError(f'{name} is for speculative {", ".join(RUN_A_MODEL)}, and speculative is "{method}"')
         if self.draft_drawn and self.draft_width > 1:
-            raise ValueError(f"draft_drawn needs draft_width 1, not {self.draft_width}: guesses that are drawn form chains")
+            raise ValueError(
+                f"draft_drawn needs draft_width 1, not {self.draft_width}: guesses that are drawn form chains"
+            )
         if method != "early_exit" and self.exit_layer is not None:
             raise ValueError(f'exit_layer is for speculative "early_exit", and speculative is "{method}"')
         if method in RUN_A_MODEL and self.tensor_parallel > 1:

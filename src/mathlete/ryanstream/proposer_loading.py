@@ -169,7 +169,9 @@ def _load_proposer(target: Target, progress: Progress) -> LoadedProposer:
 
 def _load_draft(target: Target, progress: Progress) -> LoadedProposer:
     config, path = target.task.config, _given_path(target)
-    alone = replace(config, speculative="off", draft_model=None, draft_width=1, draft_drawn=False, kv_cache_dtype="bf16")
+    alone = replace(
+        config, speculative="off", draft_model=None, draft_width=1, draft_drawn=False, kv_cache_dtype="bf16"
+    )
     rank = load_rank(RankTask(path, target.task.cache_dir, alone), None, progress)
     whole = target.rank.checkpoint.config()
     require_same_tokens(path, EngineTokenizer.load(rank.checkpoint.path), rank.shape, target.tokenizer, whole)

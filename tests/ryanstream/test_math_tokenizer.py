@@ -77,6 +77,8 @@ def test_the_rules(text: str, expected: str) -> None:
 @example("1\u200b\u200b2\u200b")
 @example("²⁄3⁄₂")
 @example("\\\u200bdfrac1")
+@example("₀\u2060₀")
+@example("²\u200b⁄₃")
 def test_numbers_survive_and_twice_changes_nothing(text: str) -> None:
     once = normalize_math_text(text)
     assert normalize_math_text(once) == once

@@ -68,10 +68,10 @@ def normalize_math_text(text: str) -> str:
     `\frac{1}{2}`; × ÷ ⋅ ± ≤ ≥ ≠ ≈ ≡ ∞ and others become LaTeX commands; `\dfrac`, `\tfrac`, `\cfrac` become `\frac`.
     """
     if not text.isascii():
-        text = _INVISIBLE.sub(_keep_between_digits, text)
         text = _BUILT_FRACTION.sub(lambda m: _fraction(_spelled(m[1], _RAISED), _spelled(m[2], _LOWERED)), text)
         text = _FOREIGN_DIGIT.sub(lambda m: str(unicodedata.digit(m[0])), text.translate(_TABLE))
         text = _RUN.sub(_rewrite_run, text)
+        text = _INVISIBLE.sub(_keep_between_digits, text)  # raised and lowered digits are apart by now
         text = _COMMAND.sub(_rewrite_command, text)
     return _SIZED_FRACTION.sub(r"\\frac", text)
 

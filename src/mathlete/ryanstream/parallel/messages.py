@@ -1,8 +1,8 @@
 """What rank 0 and the other ranks' processes say to each other over their connection. Plain data.
 
-Rank 0 says Assignment, then CacheSize, then Step, CopyBlocks, MoveSlots, ExportBlocks and ImportBlocks in the order in which it
-does them itself; the end of the connection ends the rank. A rank says Started, then Loaded, an Exported for each
-ExportBlocks, and Failed at any time.
+Rank 0 says Assignment, then CacheSize, then Step, CopyBlocks, MoveSlots, ExportBlocks and ImportBlocks in the order in
+which it does them itself; the end of the connection ends the rank. A rank says Started, then Loaded, an Exported for
+each ExportBlocks, and Failed at any time.
 """
 
 from __future__ import annotations

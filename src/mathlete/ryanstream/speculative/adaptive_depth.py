@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,9 +38,9 @@ _DECIDE_EVERY = 8  # steps
 # Steps of which one is without drafts, so that what such a step costs stays known: at first, and later.
 _FIRST_PLAIN_EVERY, _PLAIN_EVERY = 4, 128
 _MARGIN = 1.003  # by how much drafting must look better than not
-# The same for drafts that have a price: that the proposer has to catch up with prompts and with what was written while
-# it was not asked is not in its rate. Measured: 1.35 tokens a draw for 0.97 of the speed at 4 attempts.
-_PRICED_MARGIN = 1.08
+_ENOUGH_STEPS = 40  # with drafts, in plain steps' time, before what they really took decides
+_LEAST_REALISED = 0.985  # what may be lost for good; less is noise
+_KEPT_A_STEP, _KEPT_A_DECISION = 0.995, 0.995  # of that memory
 _CHEAP = 0.003  # of a step: a proposer that takes less is always asked
 _TRY_SHARE = 0.004  # of all time, for trying again
 _MOST_DEBT, _MOST_CREDIT = 6.0, 10.0  # plain steps
@@ -76,6 +77,7 @@ class AdaptiveDepth:
         self._since_plain, self._plain_every = 0, _FIRST_PLAIN_EVERY
         self._since_draft, self._wait, self._num_good = 0, _FIRST_WAIT, 0
         self._debt_s = 0.0
+        self._realised: dict[int, _Realised] = {}  # by how many requests took part
 
     def limits(self, requests: Sequence[EngineRequest], step_cost_s: float) -> list[DraftLimits]:
         """See `DepthControl.limits`."""
@@ -151,11 +153,24 @@ class AdaptiveDepth:
             return self._max_depth if rates[-1] > _MARGIN * plain else 0
         rates = self._history.rates(num_requests, step_s, draft_s, self._least)
         best = int(np.argmax(rates))
-        if rates[best] <= _PRICED_MARGIN * plain:
+        if rates[best] <= _MARGIN * plain or not self._paid(num_requests, float(step_s[num_requests])):
             return 0
         level_s = draft_s[1] + float(step_s[2 * num_requests] - step_s[num_requests])
         self._least = min(_MOST_LEAST, rates[best] * level_s / num_requests)
         return best + 1
+
+    def _paid(self, num_requests: int, plain_s: float) -> bool:
+        """Whether drafts for so many requests have paid so far, all that the proposer took included.
+
+        The rates tell of drafts to come; that a proposer has to catch up with each new prompt, and with what was
+        written while it was not asked, only shows in the end.
+        """
+        past = self._realised.get(num_requests)
+        if past is None:
+            return True
+        past.worth_s *= _KEPT_A_DECISION
+        past.took_s *= _KEPT_A_DECISION
+        return past.took_s < _ENOUGH_STEPS * plain_s or past.worth_s > _LEAST_REALISED * past.took_s
 
     def _num_worth(self, num_requests: int, probabilities: np.typing.NDArray[np.float64]) -> int:
         """How many of the nodes, likeliest first, to compute."""
@@ -192,13 +207,26 @@ class AdaptiveDepth:
         step_s = self._costs.table(step.num_rows)
         plain_s = float(step_s[step.num_requests])
         took_s = float(step_s[step.num_rows]) + step.propose_s
-        loss_s = took_s - plain_s * (1 + num_accepted / step.num_requests)
+        worth_s = plain_s * (1 + num_accepted / step.num_requests)
+        loss_s = took_s - worth_s
+        if self._num_levels:
+            past = self._realised.setdefault(step.num_requests, _Realised())
+            past.worth_s = _KEPT_A_STEP * past.worth_s + worth_s
+            past.took_s = _KEPT_A_STEP * past.took_s + took_s
         if num_accepted and loss_s < 0:
             self._num_good += 1
             if self._num_good >= _NUM_GOOD:
                 self._wait = _FIRST_WAIT
         debt_s = self._debt_s + loss_s - _TRY_SHARE * plain_s
         self._debt_s = min(max(debt_s, -_MOST_CREDIT * plain_s), _MOST_DEBT * plain_s)
+
+
+@dataclass(slots=True)
+class _Realised:
+    """Steps with drafts, the latest count most: seconds they took, and seconds that plain steps would have taken."""
+
+    worth_s: float = 0.0
+    took_s: float = 0.0
 
 
 class _ProposerCost:

@@ -43,7 +43,7 @@ _LEAST_REALISED = 0.985  # what may be lost for good; less is noise
 _KEPT_A_STEP, _KEPT_A_DECISION = 0.995, 0.995  # of that memory
 _CHEAP = 0.003  # of a step: a proposer that takes less is always asked
 _TRY_SHARE = 0.004  # of all time, for trying again
-_MOST_DEBT, _MOST_CREDIT = 6.0, 10.0  # plain steps
+_MOST_DEBT, _MOST_CREDIT = 12.0, 10.0  # plain steps
 _FIRST_WAIT, _LONGEST_WAIT = 8, 256  # steps without a draft before a try
 _NUM_GOOD = 16  # drafts that paid after which a failure is the first one again
 _MOST_LEAST = 0.9  # probability of a node at which drafting goes on in any case
@@ -76,14 +76,14 @@ class AdaptiveDepth:
         self._is_try = False
         self._since_plain, self._plain_every = 0, _FIRST_PLAIN_EVERY
         self._since_draft, self._wait, self._num_good = 0, _FIRST_WAIT, 0
-        self._debt_s = 0.0
+        self._debts_s: dict[int, float] = {}  # by how many requests took part: what pays for one pays for no other
         self._realised: dict[int, _Realised] = {}  # by how many requests took part
 
     def limits(self, requests: Sequence[EngineRequest], step_cost_s: float) -> list[DraftLimits]:
         """See `DepthControl.limits`."""
         self._proposer.level_s = step_cost_s
         self._asked = self._depth(len(requests))
-        if self._asked == 0 and self._may_try(0.0):
+        if self._asked == 0 and self._may_try(len(requests), 0.0):
             self._begin_try()
             self._asked = self._depth(len(requests))
         self._is_try, self._num_levels = len(self._history) < _NUM_FIRST, 0
@@ -187,14 +187,14 @@ class AdaptiveDepth:
         least_bad = 1 + int(np.argmax(rates[1:]))
         loss_s = step_s[least_bad] - step_s[0] * tokens[least_bad] / num_requests
         if not self._is_try:
-            if not self._may_try(float(loss_s)):
+            if not self._may_try(num_requests, float(loss_s)):
                 return 0
             self._begin_try()
         return least_bad
 
-    def _may_try(self, loss_s: float) -> bool:
+    def _may_try(self, num_requests: int, loss_s: float) -> bool:
         """Whether to do what does not seem to pay, for a loss that is expected."""
-        return self._since_draft >= self._wait and self._debt_s + loss_s <= 0
+        return self._since_draft >= self._wait and self._debts_s.get(num_requests, 0.0) + loss_s <= 0
 
     def _begin_try(self) -> None:
         """Draft again, and judge by the new drafts alone."""
@@ -217,8 +217,8 @@ class AdaptiveDepth:
             self._num_good += 1
             if self._num_good >= _NUM_GOOD:
                 self._wait = _FIRST_WAIT
-        debt_s = self._debt_s + loss_s - _TRY_SHARE * plain_s
-        self._debt_s = min(max(debt_s, -_MOST_CREDIT * plain_s), _MOST_DEBT * plain_s)
+        debt_s = self._debts_s.get(step.num_requests, 0.0) + loss_s - _TRY_SHARE * plain_s
+        self._debts_s[step.num_requests] = min(max(debt_s, -_MOST_CREDIT * plain_s), _MOST_DEBT * plain_s)
 
 
 @dataclass(slots=True)

@@ -9,19 +9,19 @@ weights and seconds; knows nothing of requests.
 from __future__ import annotations
 
 import bisect
-import contextlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from mathlete.ryanstream.model.config import ModelConfig
 from mathlete.ryanstream.model.ops import Ops
 from mathlete.ryanstream.model.weights import ModelWeights, Precision
+from mathlete.ryanstream.remembered import remembered
 
 CALIBRATION_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 _REPEATS = 5
@@ -201,26 +201,11 @@ def _layer_seconds(config: ModelConfig, model: ModelWeights, ops: Ops, num_rows:
 
 
 def remembered_costs(path: Path, precisions: Sequence[Precision], measure: Callable[[], StepCosts]) -> StepCosts:
-    """The costs kept at `path`, or, when there are none of these precisions and rows, measured and kept there.
+    """The costs kept at `path`, or, when there are none of these precisions and rows, measured and kept there."""
 
-    A file that cannot be read or written only costs the measurement: it is a cache.
-    """
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    def read(kept: Any) -> StepCosts | None:
         costs = StepCosts({precision: tuple(map(float, kept["seconds"][precision])) for precision in precisions})
-        if kept["rows"] == list(CALIBRATION_ROWS) and all(
-            len(seconds) == len(CALIBRATION_ROWS) for seconds in costs.seconds.values()
-        ):
-            return costs
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    costs = measure()
-    partial = path.with_name(f"{path.name}.{time.monotonic_ns()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"rows": CALIBRATION_ROWS, "seconds": costs.seconds}), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return costs
+        whole = all(len(seconds) == len(CALIBRATION_ROWS) for seconds in costs.seconds.values())
+        return costs if whole and kept["rows"] == list(CALIBRATION_ROWS) else None
+
+    return remembered(path, read, measure, lambda costs: {"rows": CALIBRATION_ROWS, "seconds": costs.seconds})

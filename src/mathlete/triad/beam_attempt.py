@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mathlete.core.attempt import BeamLevel, Failure, Turn
-from mathlete.core.generation import Finished, GenerateRequest, SamplingParams
+from mathlete.core.generation import Finished, GenerateRequest
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
 from mathlete.core.seeds import derive_seed
@@ -168,15 +168,11 @@ class BeamAttempt:
         return GenerateRequest(
             request_id=f"{self.attempt_id}/{candidate.name}.{num_parts}",
             messages=opening_messages(PROMPTS, self.problem),
-            sampling=SamplingParams(
-                temperature=self.temperature,
-                top_p=self.config.top_p,
-                top_k=self.config.top_k,
-                min_p=self.config.min_p,
-                max_tokens=candidate.expansion.max_tokens - candidate.num_tokens,
-                seed=derive_seed(self.run_seed, self.problem.id, self.index, PILLAR, candidate.name, num_parts),
-                stop=(_CLOSING,) if ends_in_code(written) else _STOPS,
-                thinking_budget=self.config.thinking_budget,
+            sampling=self.config.sampling(
+                self.temperature,
+                candidate.expansion.max_tokens - candidate.num_tokens,
+                derive_seed(self.run_seed, self.problem.id, self.index, PILLAR, candidate.name, num_parts),
+                (_CLOSING,) if ends_in_code(written) else _STOPS,
             ),
             continuation=candidate.continuation,
             group=self.problem.id,

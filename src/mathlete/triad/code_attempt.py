@@ -52,6 +52,19 @@ class AttemptConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"AttemptConfig.{name} must be >= 1, not {getattr(self, name)}")
 
+    def sampling(self, temperature: float, max_tokens: int, seed: int, stop: tuple[str, ...]) -> SamplingParams:
+        """How a request of the attempt is drawn."""
+        return SamplingParams(
+            temperature=temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=stop,
+            thinking_budget=self.thinking_budget,
+        )
+
 
 @dataclass(slots=True)
 class CodeAttempt:
@@ -133,15 +146,11 @@ class CodeAttempt:
 
     def next_request(self) -> GenerateRequest:
         """The request of the next turn."""
-        sampling = SamplingParams(
-            temperature=self.temperature,
-            top_p=self.config.top_p,
-            top_k=self.config.top_k,
-            min_p=self.config.min_p,
-            max_tokens=self.config.max_tokens - self.num_tokens,
-            seed=derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
-            stop=_STOPS,
-            thinking_budget=self.config.thinking_budget,
+        sampling = self.config.sampling(
+            self.temperature,
+            self.config.max_tokens - self.num_tokens,
+            derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
+            _STOPS,
         )
         return GenerateRequest(
             request_id=f"{self.attempt_id}/{len(self.turns)}",

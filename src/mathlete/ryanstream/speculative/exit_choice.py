@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,6 +14,7 @@ from mathlete.ryanstream.kv_cache import blocks_for
 from mathlete.ryanstream.model.layer_cache import LayerCache, allocate_cache
 from mathlete.ryanstream.model.ops import ForwardBatch
 from mathlete.ryanstream.model.transformer import Transformer
+from mathlete.ryanstream.remembered import remembered
 from mathlete.ryanstream.speculative.draft_forward import draft_batch, known_rows
 
 # What the layers are measured on when nothing else is given: a page as the models write it.
@@ -113,25 +112,12 @@ def choose_exit_layer(
 
 
 def remembered_choice(path: Path, measure: Callable[[], ExitChoice]) -> ExitChoice:
-    """The choice kept at `path`, or, when there is none, one measured and kept there.
+    """The choice kept at `path`, or, when there is none, one measured and kept there."""
 
-    A file that cannot be read or written only costs the measurement: it is a cache.
-    """
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    def read(kept: Any) -> ExitChoice:
         return ExitChoice(tuple(ExitLayer(int(a), float(b), float(c), int(d), float(e)) for a, b, c, d, e in kept))
-    except (OSError, ValueError, TypeError):
-        pass
-    choice = measure()
-    partial = path.with_name(f"{path.name}.{time.monotonic_ns()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(choice.layers), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return choice
+
+    return remembered(path, read, measure, lambda choice: choice.layers)
 
 
 def expected_speed_up(agreement: float, cost: float, further_row: float, depth: int) -> float:

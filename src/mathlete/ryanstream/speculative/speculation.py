@@ -145,14 +145,17 @@ class Speculation:
         proposed = self.proposer.propose(slots)
         self._propose_s = self._clock() - start
         guesses = {slot.request: tree for slot, tree in zip(slots, proposed, strict=True)}
-        allowed = {request: allowed_draft(request, tree).tree for request, tree in guesses.items()}
-        kept = self.depth.prune(requests, [allowed.get(request, EMPTY) for request in requests])
+        allowed = {request: allowed_draft(request, tree) for request, tree in guesses.items()}
+        trees = [allowed[request].tree if request in allowed else EMPTY for request in requests]
+        kept = self.depth.prune(requests, trees)
         drafts = {}
         for request, tree in zip(requests, kept, strict=True):
             guessed = guesses.get(request, EMPTY)
             drawn = tuple(map(DrawnGuess, guessed.token_ids, guessed.drawn_from))
             if tree.num_nodes or drawn:
-                drafts[request] = replace(allowed_draft(request, tree), drawn=drawn)
+                whole = allowed[request]
+                draft = whole if tree is whole.tree else allowed_draft(request, tree)
+                drafts[request] = replace(draft, drawn=drawn)
         return drafts
 
 

@@ -10,16 +10,16 @@ the curve little by little. What one step can say is bounded (Huber), so that a 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mathlete.ryanstream.remembered import remembered
 
 Floats = npt.NDArray[np.float64]
 
@@ -149,24 +149,10 @@ def _rising(values: Floats) -> Floats:
 
 
 def remembered_curve(path: Path, rows: tuple[int, ...], measure: Callable[[], StepCurve]) -> StepCurve:
-    """The curve kept at `path`, or, when there is none with these rows, one measured and kept there.
+    """The curve kept at `path`, or, when there is none with these rows, one measured and kept there."""
 
-    A file that cannot be read or written only costs the measurement: it is a cache.
-    """
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+    def read(kept: Any) -> StepCurve | None:
         curve = StepCurve(tuple(map(int, kept["rows"])), tuple(map(float, kept["seconds"])))
-        if curve.rows == rows:
-            return curve
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    curve = measure()
-    partial = path.with_name(f"{path.name}.{time.monotonic_ns()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps({"rows": curve.rows, "seconds": curve.seconds}), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return curve
+        return curve if curve.rows == rows else None
+
+    return remembered(path, read, measure, lambda curve: {"rows": curve.rows, "seconds": curve.seconds})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.core.confidence import GROUP_TOKENS, confidence_features, window_means
+from mathlete.core.confidence import GROUP_TOKENS, confidence_features, top5_entropies, window_means
 from mathlete.core.generation import TokenLogprob
 
 values = st.lists(st.floats(-20, 0), min_size=1, max_size=60)
@@ -64,5 +64,7 @@ def test_window_means(series: list[float], width: int) -> None:
 def test_the_five_likeliest_in_bits() -> None:
     even = tuple(TokenLogprob(i, math.log(1 / 8)) for i in range(6))
     sure = (TokenLogprob(7, 0.0), *(TokenLogprob(i, -800.0) for i in range(4)))
-    assert confidence_features((), (), (), [even, sure]) == {"top5_entropy_bits": pytest.approx((5 / 8 * 3 + 0) / 2)}
-    assert confidence_features((), (), (), [even, sure[:4]]) == {}, "four are not enough"
+    bits = top5_entropies([even, sure])
+    mean = pytest.approx((5 / 8 * 3 + 0) / 2)
+    assert confidence_features((), (), (), bits) == {"top5_entropy_bits": mean, "tail_top5_entropy_bits": mean}
+    assert top5_entropies([even, sure[:4]]) == (), "four are not enough"

@@ -34,6 +34,7 @@ class Turn:
         entropies: at each of them, nats.
         top_means: at each of them (see `Completion.top_means`).
         num_discarded: of `num_tokens`, those that do not stand: taken back, or of branches that were given up.
+        top5_bits: entropy of the five likeliest tokens at each of them, bits (see `core.confidence.top5_entropies`).
     """
 
     text: str
@@ -45,6 +46,7 @@ class Turn:
     entropies: tuple[float, ...] = ()
     top_means: tuple[float, ...] = ()
     num_discarded: int = 0
+    top5_bits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

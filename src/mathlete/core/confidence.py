@@ -19,15 +19,15 @@ from mathlete.core.generation import TokenLogprob
 
 TAIL_TOKENS = 256
 GROUP_TOKENS = 2048
+NUM_TOP_LOGPROBS = 5
 _BOTTOM_PART = 0.1
-_ENTROPY_TOKENS = 5
 
 
 def confidence_features(
     logprobs: Sequence[float],
     entropies: Sequence[float],
     top_means: Sequence[float],
-    top_logprobs: Sequence[Sequence[TokenLogprob]] = (),
+    top5_bits: Sequence[float] = (),
 ) -> dict[str, float]:
     """The features of one attempt over all its tokens, in nats unless said otherwise.
 
@@ -42,9 +42,8 @@ def confidence_features(
         tail_confidence: mean of C over the last 2048 tokens (DeepConf's tail confidence).
         bottom_10_percent_group: mean of the lowest tenth of the groups' confidences, at least one group.
         min_window_confidence: the lowest group's confidence (DeepConf's lowest group confidence).
-        top5_entropy_bits: mean of -sum p log2 p over each place's five likeliest tokens, p not renormalised (the
-            AIMO-3 common vote weighs with its inverse). Only where `top_logprobs` tell of five or more at each
-            place; elsewhere mean_entropy stands in for it, which also counts the tail of the vocabulary.
+        top5_entropy_bits: mean of `top5_bits` (the AIMO-3 common vote weighs with its inverse).
+        tail_top5_entropy_bits: the same over the last 256 tokens.
     """
     features = {}
     if logprobs:
@@ -59,9 +58,20 @@ def confidence_features(
         features["tail_confidence"] = -_mean(top_means[-GROUP_TOKENS:])
         features["bottom_10_percent_group"] = _mean(groups[: max(1, int(len(groups) * _BOTTOM_PART))])
         features["min_window_confidence"] = groups[0]
-    if top_logprobs and all(len(place) >= _ENTROPY_TOKENS for place in top_logprobs):
-        features["top5_entropy_bits"] = _mean([_bits(place[:_ENTROPY_TOKENS]) for place in top_logprobs])
+    if top5_bits:
+        features["top5_entropy_bits"] = _mean(top5_bits)
+        features["tail_top5_entropy_bits"] = _mean(top5_bits[-TAIL_TOKENS:])
     return features
+
+
+def top5_entropies(top_logprobs: Sequence[Sequence[TokenLogprob]]) -> tuple[float, ...]:
+    """At each place -sum p log2 p over its five likeliest tokens, p not renormalised, in bits.
+
+    Empty unless at least five are told of at every place.
+    """
+    if not all(len(place) >= NUM_TOP_LOGPROBS for place in top_logprobs):
+        return ()
+    return tuple(_bits(place[:NUM_TOP_LOGPROBS]) for place in top_logprobs)
 
 
 def window_means(values: Sequence[float], width: int) -> list[float]:

@@ -104,7 +104,7 @@ def decode_turn(data: Mapping[str, Any]) -> Turn:
     if result is not None:
         result = ToolResult(**{**result, "isolation": tuple(result.get("isolation", ()))})
     fields = {**data, "result": result}
-    for name in ("logprobs", "entropies", "top_means"):
+    for name in ("logprobs", "entropies", "top_means", "top5_bits"):
         fields[name] = tuple(fields.get(name, ()))
     return Turn(**fields)
 

@@ -39,6 +39,7 @@ def features_of(turns: Sequence[Turn]) -> dict[str, float]:
         [value for turn in turns for value in turn.logprobs],
         [value for turn in turns for value in turn.entropies],
         [value for turn in turns for value in turn.top_means],
+        [value for turn in turns for value in turn.top5_bits],
     )
 
 

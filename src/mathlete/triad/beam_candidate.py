@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mathlete.core.attempt import Turn
 from mathlete.core.code import ToolResult
+from mathlete.core.confidence import top5_entropies
 from mathlete.core.generation import Completion, Span
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Evidence, Verdict
@@ -39,6 +40,7 @@ class Candidate:
         logprobs: of its tokens that stand.
         entropies: at each of them, nats.
         top_means: at each of them.
+        top5_bits: at each of them.
         num_tokens: that stand.
         num_discarded: that were taken back.
         ends: whether the text is over with it.
@@ -53,6 +55,7 @@ class Candidate:
     logprobs: list[float] = field(default_factory=list)
     entropies: list[float] = field(default_factory=list)
     top_means: list[float] = field(default_factory=list)
+    top5_bits: list[float] = field(default_factory=list)
     num_tokens: int = 0
     num_discarded: int = 0
     ends: bool = False
@@ -127,6 +130,7 @@ class Candidate:
         self.logprobs += completion.logprobs
         self.entropies += completion.entropies
         self.top_means += completion.top_means
+        self.top5_bits += top5_entropies(completion.top_logprobs)
         self.num_tokens += len(completion.token_ids)
         self.num_discarded += completion.usage.discarded
 
@@ -160,6 +164,7 @@ class Candidate:
             entropies=tuple(self.entropies),
             top_means=tuple(self.top_means),
             num_discarded=self.num_discarded,
+            top5_bits=tuple(self.top5_bits),
         )
 
 

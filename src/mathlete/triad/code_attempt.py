@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from mathlete.core.attempt import BeamLevel, Failure, Turn
 from mathlete.core.code import ToolResult
+from mathlete.core.confidence import NUM_TOP_LOGPROBS, top5_entropies
 from mathlete.core.generation import Completion, Finished, GenerateRequest, SamplingParams, Span
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
@@ -63,6 +64,7 @@ class AttemptConfig:
             seed=seed,
             stop=stop,
             thinking_budget=self.thinking_budget,
+            num_logprobs=NUM_TOP_LOGPROBS,
         )
 
 
@@ -173,6 +175,7 @@ class CodeAttempt:
             entropies=completion.entropies,
             top_means=completion.top_means,
             num_discarded=completion.usage.discarded,
+            top5_bits=top5_entropies(completion.top_logprobs),
         )
         self.turns.append(turn)
         self._spans.append(Span(completion.text, completion.token_ids))

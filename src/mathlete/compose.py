@@ -26,6 +26,8 @@ from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MO
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.in_flight import live_source
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.progress import RunProgress
 
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
@@ -352,30 +354,27 @@ def build_driver(
     on_progress: Callable[[RunProgress], None],
 ) -> Driver:
     """The loop over one run."""
-    limits = DriverConfig(
-        attempts=config.attempts,
-        max_in_flight=config.max_in_flight,
+    maker = AttemptMaker(
         run_seed=config.seed,
-        attempt=AttemptConfig(
+        config=AttemptConfig(
             config.max_tokens,
             top_p=config.top_p,
             top_k=config.top_k,
             min_p=config.min_p,
             thinking_budget=config.thinking_budget,
         ),
-        code=CodeLimits(wall_s=config.code_timeout_s),
-        tokens_per_s=loaded.tokens_per_s,
         beam=beam_config(config),
+        constraints=build_constraints(config, loaded),
+        checks_steps=loaded.checker is not None,
+        step_reward=_soft_reward if config.beam_soft_terms else None,
     )
+    code = CodeLimits(wall_s=config.code_timeout_s)
+    limits = DriverConfig(config.attempts, config.max_in_flight, loaded.tokens_per_s)
     return Driver(
-        loaded.generator,
-        runner,
+        live_source(loaded.generator, runner, maker, code, checker=loaded.checker),
         sink,
         build_policy(config),
         limits,
-        constraints=build_constraints(config, loaded),
-        checker=loaded.checker,
-        step_reward=_soft_reward if config.beam_soft_terms else None,
         on_progress=on_progress,
     )
 

@@ -19,6 +19,8 @@ from mathlete.core.trace import TraceEvent, decode_attempt, decode_turn, encode_
 from mathlete.generators.scripted import Script, ScriptedGenerator
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig, RunOutcome
+from mathlete.triad.in_flight import live_source
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.progress import RunProgress
 
 MAX_READINGS = 200_000
@@ -67,8 +69,9 @@ class FakeRunner:
         self.running: dict[str, tuple[float, ToolResult]] = {}
         self.submitted: list[tuple[float, str, str]] = []
         self.cancelled: list[str] = []
+        self.ended_sessions: list[str] = []
 
-    def submit(self, run_id: str, code: str, limits: CodeLimits) -> None:
+    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
         assert run_id not in self.running
         now = self._clock()
         self.submitted.append((now, run_id, code))
@@ -85,6 +88,9 @@ class FakeRunner:
     def cancel(self, run_id: str) -> None:
         self.cancelled.append(run_id)
         self.running.pop(run_id, None)
+
+    def end_session(self, session: str) -> None:
+        self.ended_sessions.append(session)
 
     def close(self) -> None:
         self.running.clear()
@@ -197,9 +203,11 @@ def drive(
         seen.append(progress)
         on_step(driver, progress)
 
-    limits = DriverConfig(attempts, max_in_flight, 7, config or AttemptConfig(), tokens_per_s=tokens_per_s)
+    limits = DriverConfig(attempts, max_in_flight, tokens_per_s)
     policy = policy or (VotePolicy(attempts=attempts) if settle else FixedPolicy(attempts=attempts))
-    driver = Driver(generator, runner, sink, policy, limits, on_progress=note, clock=clock, sleep=clock.sleep)
+    maker = AttemptMaker(7, config or AttemptConfig())
+    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep)
+    driver = Driver(source, sink, policy, limits, on_progress=note, clock=clock)
     earlier: Mapping[str, ProblemRecord] = fold_run(sink.events).problems if before else {}
     offset_s = fold_run(sink.events).elapsed_s
     num_before, start_s = len(sink.events), clock.now_s

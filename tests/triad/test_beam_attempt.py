@@ -12,6 +12,7 @@ from scripted_run import Session as ScriptedSession
 
 from mathlete.contest.policy import FixedPolicy
 from mathlete.core.attempt import Attempt
+from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import GenerateRequest, Span
 from mathlete.core.problem import Problem
@@ -25,6 +26,8 @@ from mathlete.triad.beam_attempt import BeamAttempt
 from mathlete.triad.beam_candidate import Candidate, judgement_of
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.in_flight import live_source
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.progress import RunProgress
 
 PROGRAM = "Let us compute this number with a program, then:\n```python\na = 6\n\nprint(a * 7)\n```\n"
@@ -83,11 +86,10 @@ def run(
         if stop_at is not None and len(seen) == stop_at:
             driver.request_stop()
 
-    driver = Driver(
-        generator, runner, sink, FixedPolicy(attempts=attempts, pillar="beam"),
-        DriverConfig(attempts, 32, 7, config, beam=beam), checker=checker, on_progress=note, clock=clock,
-        sleep=clock.sleep,
-    )  # fmt: skip
+    maker = AttemptMaker(7, config, beam, checks_steps=checker is not None)
+    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep, checker)
+    policy = FixedPolicy(attempts=attempts, pillar="beam")
+    driver = Driver(source, sink, policy, DriverConfig(attempts, 32), on_progress=note, clock=clock)
     earlier = fold_run(sink.events)
     num_before, start_s = len(sink.events), clock.now_s
     outcome = driver.run(problems, budget_s, earlier.problems if before else {}, earlier.elapsed_s)

@@ -8,6 +8,7 @@ import pytest
 from scripted_run import FakeClock, FakeRunner, ListSink, WatchedGenerator, crashed, drive, printed, started
 
 from mathlete.contest.policy import FixedPolicy
+from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError, StorageError
 from mathlete.core.generation import GenerateRequest
 from mathlete.core.problem import AnswerKind, Problem
@@ -16,6 +17,8 @@ from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, Script, replies_in_order
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.in_flight import live_source
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.progress import RunProgress
 
 P, Q, R = Problem("p", "How many?"), Problem("q", "How much?"), Problem("r", "How long?")
@@ -60,8 +63,9 @@ def test_the_order_of_a_run_in_its_trace() -> None:
     ]
     data = [dict(event.data) for event in run.new_events]
     assert data[0] == {"budget_s": pytest.approx(100, abs=0.1), "affordable": None}
-    assert data[1] == {"action": "launch", "n": 1, "pillar": "code", "temperature": 0.8}
-    assert data[2] == {"index": 0, "pillar": "code", "seed": derive_seed(7, "p", 0, 0), "temperature": 0.8}
+    launch = {"n": 1, "pillar": "code", "temperature": 0.8, "about": (), "round": 1}
+    assert data[1] == {"action": "launch", **launch}
+    assert data[2] == {"index": 0, "pillar": "code", "seed": derive_seed(7, "p", 0, 0), "temperature": 0.8, "round": 1}
     assert data[6] == {"action": "stop", "reason": "all attempts finished"}
 
 
@@ -329,7 +333,8 @@ def test_what_could_not_be_kept_has_not_happened() -> None:
 
     sink, clock = FullSink([started([P])]), FakeClock()
     parts = WatchedGenerator(saying(BOXED_42), clock), FakeRunner(clock, lambda code: printed("1"))
-    driver = Driver(*parts, sink, FixedPolicy(attempts=1), DriverConfig(attempts=1), clock=clock, sleep=clock.sleep)
+    source = live_source(*parts, AttemptMaker(), CodeLimits(), clock.sleep)
+    driver = Driver(source, sink, FixedPolicy(attempts=1), DriverConfig(attempts=1), clock=clock)
     with pytest.raises(StorageError, match="the disk is full"):
         driver.run([P], 10.0, {}, 0.0)
     assert [event.kind for event in sink.events][-1] == "turn_finished"

@@ -8,6 +8,7 @@ import pytest
 from scripted_run import FakeClock, FakeRunner, ListSink, printed, started
 
 from mathlete.contest.policy import FixedPolicy
+from mathlete.core.code import CodeLimits
 from mathlete.core.generation import GenerateRequest, TokenConstraint
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import StepChecked
@@ -19,6 +20,8 @@ from mathlete.generators.scripted import ScriptedGenerator
 from mathlete.proof_sampler.backtracking import BacktrackingConfig, BacktrackingGenerator
 from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.in_flight import live_source
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.progress import RunProgress
 
 PROBLEM = Problem("p", "How many?")
@@ -68,10 +71,9 @@ def run(stop_at: int | None = None, before: Sequence[TraceEvent] = ()) -> tuple[
         if len(seen) == stop_at:
             driver.request_stop()
 
-    driver = Driver(
-        generator, FakeRunner(clock, lambda code: printed("four")), sink, FixedPolicy(attempts=2),
-        DriverConfig(2, 8, 7, AttemptConfig(max_tokens=300)), on_progress=note, clock=clock, sleep=clock.sleep,
-    )  # fmt: skip
+    runner, maker = FakeRunner(clock, lambda code: printed("four")), AttemptMaker(7, AttemptConfig(max_tokens=300))
+    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep)
+    driver = Driver(source, sink, FixedPolicy(attempts=2), DriverConfig(2, 8), on_progress=note, clock=clock)
     earlier = fold_run(sink.events)
     outcome = driver.run([PROBLEM], 100.0, earlier.problems if before else {}, earlier.elapsed_s)
     new = fold_run(sink.events).problems["p"].attempts[len(earlier.problems["p"].attempts) :]
@@ -123,10 +125,9 @@ def test_each_turn_gets_a_constraint_that_has_read_what_stands() -> None:
     clock = FakeClock()
     generator = ScriptedGenerator(script, clock, clock.sleep)
     runner, sink = FakeRunner(clock, lambda code: printed("four")), ListSink([started([PROBLEM])])
-    driver = Driver(
-        generator, runner, sink, FixedPolicy(attempts=1), DriverConfig(1, 8, 7, AttemptConfig(max_tokens=300)),
-        constraints=constraints, clock=clock, sleep=clock.sleep,
-    )  # fmt: skip
+    maker = AttemptMaker(7, AttemptConfig(max_tokens=300), constraints=constraints)
+    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep)
+    driver = Driver(source, sink, FixedPolicy(attempts=1), DriverConfig(1, 8), clock=clock)
     driver.run([PROBLEM], 100.0, {}, 0.0)
     first = "We run it:\n```python\nprint(4)\n```\n"
     assert asked == [("p", ""), ("p", f"{first}```output\nfour\n```\n")]

@@ -94,7 +94,7 @@ def num_outstanding(state: PoolState, attempts: int) -> int:
 
 
 def _counts(attempt: Attempt) -> bool:
-    return attempt.failure != "generator_error"
+    return attempt.failure != "generator_error" and not attempt.is_check
 
 
 def _check(attempts: int, temperature: float) -> None:

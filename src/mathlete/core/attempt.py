@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mathlete.core.code import ToolResult
-from mathlete.core.selection import Verdict
+from mathlete.core.selection import Evidence, Verdict
 
 AnswerSource = Literal["boxed", "stdout", "text"]
 Failure = Literal[
@@ -113,7 +113,7 @@ class Attempt:
         id: unique in the run, `<problem_id>#<index>`.
         problem_id: the problem it belongs to.
         index: 0, 1, 2, ... within the problem.
-        pillar: the way of working ("code" in this version).
+        pillar: the way of working: "reasoning", "code", "beam", or a check of others' answers ("sympy_check", ...).
         seed: of its sampling.
         temperature: of its sampling.
         answer: the extracted integer as canonical text, or None.
@@ -125,6 +125,9 @@ class Attempt:
         failure: why there is no answer, or who cut it off, or None.
         parent_id: the attempt this one continues, when it does.
         num_discarded: of `num_tokens`, those that do not stand.
+        round: 1 for an attempt that knew nothing of others; later ones were shown answers, and are not independent.
+        about: the answers it was shown, or asked to check.
+        evidence: what it found on them, when it is a check. A check has no answer and no vote.
     """
 
     id: str
@@ -142,3 +145,16 @@ class Attempt:
     failure: Failure | None = None
     parent_id: str | None = None
     num_discarded: int = 0
+    round: int = 1
+    about: tuple[str, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it judges answers instead of giving one."""
+        return is_check_pillar(self.pillar)
+
+
+def is_check_pillar(pillar: str) -> bool:
+    """Whether attempts of a pillar judge answers instead of giving one: the pillars named `..._check`."""
+    return pillar.endswith("_check")

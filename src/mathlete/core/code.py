@@ -41,6 +41,8 @@ class ToolResult:
         stderr: its errors, cut at the ceiling, traceback last.
         elapsed_s: seconds from start to end.
         isolation: names of the isolation layers that were in force.
+        waited_s: seconds it waited for a free worker before it started; not part of `elapsed_s`.
+        session_restarted: whether its session had died, so that it ran in a fresh one, without what was defined before.
     """
 
     status: RunStatus
@@ -48,3 +50,5 @@ class ToolResult:
     stderr: str
     elapsed_s: float
     isolation: tuple[str, ...] = ()
+    waited_s: float = 0.0
+    session_restarted: bool = False

@@ -11,17 +11,50 @@ from mathlete.core.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
+class Launched:
+    """An attempt in flight, as far as a policy cares: see `Launch`."""
+
+    pillar: str
+    round: int
+    about: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is left for the whole run, and what it must serve.
+
+    Attributes:
+        remaining_s: seconds until the run must end.
+        tokens_left: tokens that may still be sampled; None for no limit.
+        num_waiting: problems that are not opened yet.
+        num_open: problems that are being worked on, this one included.
+        tokens_per_s: of all attempts together; None while no speed is known.
+        tokens_per_attempt: that an attempt takes on average.
+    """
+
+    remaining_s: float
+    tokens_left: int | None
+    num_waiting: int
+    num_open: int
+    tokens_per_s: float | None
+    tokens_per_attempt: float
+
+
+@dataclass(frozen=True, slots=True)
 class PoolState:
     """One problem at one moment.
 
     Attributes:
         problem: what is being solved.
-        attempts: finished attempts, in order of finishing.
-        num_in_flight: attempts launched and not finished.
-        num_launched: attempts launched so far, finished ones included.
+        attempts: finished attempts, in order of finishing; checks are among them.
+        num_in_flight: attempts launched and not finished, checks included.
+        num_launched: attempts launched so far, finished ones and checks included.
         elapsed_s: seconds since the problem was opened.
         remaining_s: seconds left of the problem's share of the clock.
         affordable: attempts in all that the clock has room for at the speed seen so far; None when it is not known.
+        in_flight: what the attempts in flight are; empty when nobody tells.
+        num_tokens: sampled for this problem so far, attempts in flight included.
+        outlook: of the whole run; None when nobody tells.
     """
 
     problem: Problem
@@ -31,15 +64,28 @@ class PoolState:
     elapsed_s: float
     remaining_s: float
     affordable: int | None = None
+    in_flight: tuple[Launched, ...] = ()
+    num_tokens: int = 0
+    outlook: Outlook | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Start `n` more attempts of a pillar at a temperature."""
+    """Start `n` more attempts.
+
+    Attributes:
+        n: how many.
+        pillar: their way of working.
+        temperature: of sampling.
+        about: answers that a check is to judge, or that attempts of a later round are shown.
+        round: 1 for attempts that know nothing of others.
+    """
 
     n: int
     pillar: str
     temperature: float
+    about: tuple[str, ...] = ()
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)

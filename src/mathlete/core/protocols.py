@@ -55,8 +55,20 @@ class CodeDone:
 class CodeRunner(Protocol):
     """Runs programs in separate, limited processes; never blocks the driving thread."""
 
-    def submit(self, run_id: str, code: str, limits: CodeLimits) -> None:
-        """Start a program, or queue it when all workers are busy."""
+    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
+        """Start a program, or queue it when all workers are busy.
+
+        Args:
+            run_id: the caller's name for it.
+            code: the program.
+            limits: its ceilings.
+            session: programs of one session see what earlier ones of it defined; a session begins with its first
+                program. None for a program that stands alone.
+        """
+        ...
+
+    def end_session(self, session: str) -> None:
+        """Forget what a session's programs defined; one of them that runs is killed. Unknown sessions are ignored."""
         ...
 
     def poll(self) -> Sequence[CodeDone]:

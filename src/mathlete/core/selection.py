@@ -22,6 +22,7 @@ class Evidence:
         failure: why there is no verdict ("timeout", "crash", "unparsable").
         elapsed_s: seconds it took.
         detail: program, counterexample or message.
+        answer: the candidate answer that the claim is about, when it is about one.
     """
 
     checker: str
@@ -30,6 +31,7 @@ class Evidence:
     failure: str | None = None
     elapsed_s: float = 0.0
     detail: str = ""
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Selection:
         clusters: the pool, heaviest first.
         terms: named quantities the rule used.
         reasons: sentences for a person.
+        accepted: whether independent attempts agree on it and a check supports it; False when it is only the best that
+            there is; None for a rule that does not ask.
     """
 
     answer: str
@@ -60,3 +64,4 @@ class Selection:
     clusters: tuple[AnswerCluster, ...] = ()
     terms: Mapping[str, float] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    accepted: bool | None = None

@@ -7,7 +7,7 @@ Kinds and their `data`:
     run_started       {"config": {...}, "problems": [{"id", "statement", "type", "low", "high", ...}]}
     run_resumed       {"config": {...}}
     problem_opened    {"budget_s": float}
-    attempt_started   {"index", "pillar", "seed", "temperature"}
+    attempt_started   {"index", "pillar", "seed", "temperature", "round"}
     turn_finished     {"turn": {...}}            one model turn with its tool result, if any
     attempt_finished  {"attempt": {...}}         without its turns, which are recorded already
     rewound           {"rewinding": {...}}       an attempt went back, within a turn or in its beam
@@ -28,11 +28,12 @@ from typing import Any, Literal
 from mathlete.core.attempt import Attempt, BeamCandidate, BeamLevel, Rewinding, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.problem import AnswerKind, Problem
-from mathlete.core.selection import AnswerCluster, Selection
+from mathlete.core.selection import AnswerCluster, Evidence, Selection
 
 # Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there are "rewound" and
-# "beam_level". What was written before is read without them.
-SCHEMA_VERSION = 3
+# "beam_level"; since 4 turns have top5_bits, attempts round, about and evidence, selections accepted, results of
+# programs waited_s and session_restarted. What was written before is read without them.
+SCHEMA_VERSION = 4
 
 EventKind = Literal[
     "run_started",
@@ -127,7 +128,8 @@ def encode_ending(attempt: Attempt) -> dict[str, Any]:
 def decode_attempt(data: Mapping[str, Any], recorded: Sequence[Turn] = ()) -> Attempt:
     """The inverse of `encode` for an `Attempt`, and of `encode_ending` given the turns that were `recorded`."""
     turns = tuple(map(decode_turn, data["turns"])) if "turns" in data else tuple(recorded)
-    return Attempt(**{**data, "turns": turns})
+    about, evidence = tuple(data.get("about", ())), tuple(Evidence(**item) for item in data.get("evidence", ()))
+    return Attempt(**{**data, "turns": turns, "about": about, "evidence": evidence})
 
 
 def decode_selection(data: Mapping[str, Any]) -> Selection:

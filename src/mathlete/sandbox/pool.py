@@ -84,7 +84,10 @@ class SandboxPool:
         """Close the pool."""
         self.close()
 
-    def submit(self, run_id: str, code: str, limits: CodeLimits) -> None:
+    def end_session(self, session: str) -> None:
+        """Forget a session."""
+
+    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
         """Start a program, or queue it when all workers are busy.
 
         Raises:

@@ -1,7 +1,7 @@
 """The one loop that turns events into actions: opens problems, launches attempts, ends problems.
 
 Everything that is decided is decided by a policy; everything that happens is appended to the trace before it
-counts. Knows nothing of which generator, which sandbox, or where the trace is kept.
+counts. Knows nothing of where attempts come from, or where the trace is kept.
 """
 
 from __future__ import annotations
@@ -9,26 +9,20 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 
 from mathlete.contest.clock import deadline_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
 from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.budget import Clock
-from mathlete.core.code import CodeLimits
-from mathlete.core.policy import Launch, Policy, PoolState, Stop
+from mathlete.core.policy import Launch, Outlook, Policy, PoolState, Stop
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, StepChecker, TraceSink
+from mathlete.core.protocols import TraceSink
 from mathlete.core.record import ProblemRecord
 from mathlete.core.selection import Selection
 from mathlete.core.trace import encode
-from mathlete.proof_sampler.beam import BeamConfig
-from mathlete.triad.beam_attempt import PILLAR as BEAM
-from mathlete.triad.beam_attempt import BeamAttempt, StepReward
-from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
-from mathlete.triad.in_flight import InFlight
+from mathlete.triad.attempt_source import MakeSource
 from mathlete.triad.pace import Pace
-from mathlete.triad.pillar import PillarAttempt
 from mathlete.triad.progress import ProblemProgress, RunProgress, progress_of_done, progress_of_open
 from mathlete.triad.run_trace import RunTrace
 
@@ -46,20 +40,14 @@ class DriverConfig:
     Attributes:
         attempts: attempts a problem may get, for sharing the clock.
         max_in_flight: attempts generating at once, over all problems.
-        run_seed: all noise is derived from it.
-        attempt: limits of an attempt.
-        code: limits of a program.
         tokens_per_s: of the generator, all attempts together, as far as it is known beforehand.
-        beam: limits of an attempt of the beam pillar.
+        token_budget: tokens of all sessions together that policies may plan with; None for no limit.
     """
 
     attempts: int = 8
     max_in_flight: int = 32
-    run_seed: int = 0
-    attempt: AttemptConfig = field(default_factory=AttemptConfig)
-    code: CodeLimits = field(default_factory=CodeLimits)
     tokens_per_s: float | None = None
-    beam: BeamConfig = field(default_factory=BeamConfig)
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +74,7 @@ class _OpenProblem:
     num_launched: int
     indices: Iterator[int]  # of attempts to come
     affordable: int | None  # attempts that the clock has room for
+    num_tokens: int = 0  # of finished attempts, those of earlier sessions included
 
 
 def is_cut_short(record: ProblemRecord) -> bool:
@@ -104,44 +93,33 @@ class Driver:
 
     def __init__(
         self,
-        generator: Generator,
-        runner: CodeRunner,
+        make_source: MakeSource,
         sink: TraceSink,
         policy: Policy,
         config: DriverConfig,
         *,
-        constraints: ConstraintFactory | None = None,
-        checker: StepChecker | None = None,
-        step_reward: StepReward | None = None,
+        weigh: Callable[[Problem], float] = lambda problem: 1.0,
         on_progress: Callable[[RunProgress], None] = lambda progress: None,
         clock: Clock = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Join the parts.
 
         Args:
-            generator: writes.
-            runner: runs programs.
+            make_source: where attempts come from.
             sink: where the trace is kept.
             policy: decides.
             config: how the run is driven.
-            constraints: what attempts may write, or None.
-            checker: judges the steps of beams, or None.
-            step_reward: of beams, see `BeamAttempt.reward`; or None.
+            weigh: the part of the clock that a problem should get, relative to others; > 0.
             on_progress: called first and after each step; it must be quick.
             clock: in seconds.
-            sleep: waits for it.
         """
-        self._constraints = constraints
-        self._checker = checker
-        self._step_reward = step_reward
-        self._parts = (generator, runner)
+        self._make_source = make_source
         self._sink = sink
         self._policy = policy
         self._config = config
+        self._weigh = weigh
         self._on_progress = on_progress
         self._clock = clock
-        self._sleep = sleep
         self._stop_requested = False
         self._waiting: list[Problem] = []
         self._open: dict[str, _OpenProblem] = {}
@@ -163,7 +141,8 @@ class Driver:
             offset_s: where their clock stood.
         """
         self._trace = RunTrace(self._sink, self._clock, offset_s)
-        self._in_flight = InFlight(*self._parts, self._trace, self._config.code, self._sleep, self._checker)
+        self._source = self._make_source(self._trace)
+        self._tokens_before = sum(attempt.num_tokens for record in earlier.values() for attempt in record.attempts)
         self._pace = Pace(self._config.attempts, self._config.tokens_per_s)
         self._end_s = self._trace.start_s + budget_s
         self._earlier = earlier
@@ -178,12 +157,12 @@ class Driver:
         while (self._waiting or self._open) and not self._stop_requested and self._clock() < self._end_s:
             self._decide_all()
             self._open_problems()
-            self._in_flight.step()
+            self._source.step()
             self._collect()
             self._on_progress(self.progress())
         self._end_all(INTERRUPTED if self._stop_requested else None)
         self._on_progress(self.progress())
-        stats = {"num_tokens": float(self._in_flight.num_tokens), "seconds": self._clock() - self._trace.start_s}
+        stats = {"num_tokens": float(self._source.num_tokens), "seconds": self._clock() - self._trace.start_s}
         return RunOutcome(self._reason(), stats)
 
     def progress(self) -> RunProgress:
@@ -194,7 +173,7 @@ class Driver:
             problems=rows,
             at_s=self._trace.at_s(),
             remaining_s=max(0.0, self._end_s - now),
-            num_tokens=self._in_flight.num_tokens,
+            num_tokens=self._source.num_tokens,
             generating_s=now - self._trace.start_s,
         )
 
@@ -209,17 +188,23 @@ class Driver:
             now = self._clock()
             share = share_s(
                 self._end_s - now,
-                weight=1.0,
-                total_weight=float(len(self._waiting) + len(self._open) + 1),
+                weight=self._weigh(problem),
+                total_weight=sum(map(self._weigh, [problem, *self._waiting, *self._open_problems_now()])),
                 num_parallel=parallel_problems(self._config.max_in_flight, affordable or self._config.attempts),
             )
             tried = self._attempts_before(problem)
             # one that was cut off before it had an answer stays in the trace, and another takes its place
             finished = [attempt for attempt in tried if attempt.answer is not None or attempt.failure not in CUT_OFF]
-            state = _OpenProblem(problem, now, now + share, finished, len(finished), _free_indices(tried), affordable)
+            state = _OpenProblem(
+                problem, now, now + share, finished, len(finished), _free_indices(tried), affordable,
+                sum(attempt.num_tokens for attempt in tried),
+            )  # fmt: skip
             self._open[problem.id] = state
             self._trace.append("problem_opened", {"budget_s": share, "affordable": affordable}, problem.id)
             self._decide(state)
+
+    def _open_problems_now(self) -> list[Problem]:
+        return [state.problem for state in self._open.values()]
 
     def _decide_all(self) -> None:
         for state in list(self._open.values()):
@@ -228,7 +213,7 @@ class Driver:
                 more = self._pace.affordable(self._end_s - self._clock(), len(self._open)) or 0
                 state.affordable = max(state.affordable, min(self._config.attempts, len(state.finished) + more))
             if self._clock() >= state.deadline_s:
-                self._in_flight.end([state.problem.id], "out_of_time")
+                self._source.end([state.problem.id], "out_of_time")
             self._decide(state)
 
     def _decide(self, state: _OpenProblem) -> None:
@@ -249,45 +234,49 @@ class Driver:
         return PoolState(
             problem=state.problem,
             attempts=tuple(state.finished),
-            num_in_flight=self._in_flight.count(state.problem.id),
+            num_in_flight=self._source.count(state.problem.id),
             num_launched=state.num_launched,
             elapsed_s=now - state.opened_s,
             remaining_s=max(0.0, state.deadline_s - now),
             affordable=state.affordable,
+            in_flight=self._source.launched(state.problem.id),
+            num_tokens=state.num_tokens + self._source.num_tokens_of(state.problem.id),
+            outlook=self._outlook(now),
+        )
+
+    def _outlook(self, now: float) -> Outlook:
+        budget = self._config.token_budget
+        return Outlook(
+            remaining_s=max(0.0, self._end_s - now),
+            tokens_left=None if budget is None else max(0, budget - self._tokens_before - self._source.num_tokens),
+            num_waiting=len(self._waiting),
+            num_open=len(self._open),
+            tokens_per_s=self._pace.tokens_per_s,
+            tokens_per_attempt=self._pace.tokens_per_attempt,
         )
 
     def _launch(self, state: _OpenProblem, num: int, action: Launch) -> None:
-        data = {"action": "launch", "n": num, "pillar": action.pillar, "temperature": action.temperature}
-        self._trace.append("decision", data, state.problem.id)
+        self._trace.append("decision", {"action": "launch", **asdict(replace(action, n=num))}, state.problem.id)
         for index in itertools.islice(state.indices, num):
             state.num_launched += 1
-            self._in_flight.start(self._new_attempt(state.problem, index, action), action.pillar)
-
-    def _new_attempt(self, problem: Problem, index: int, action: Launch) -> PillarAttempt:
-        config, at_s = self._config, self._trace.at_s()
-        if action.pillar != BEAM:
-            return CodeAttempt(
-                problem, index, config.run_seed, action.temperature, at_s, config.attempt, self._constraints
-            )
-        return BeamAttempt(
-            problem, index, config.run_seed, action.temperature, at_s, config.attempt, config.beam,
-            self._constraints, self._checker is not None, self._step_reward,
-        )  # fmt: skip
+            self._source.start(state.problem, index, action, state.finished)
 
     def _collect(self) -> None:
-        for attempt in self._in_flight.take_finished():
-            self._open[attempt.problem_id].finished.append(attempt)
+        for attempt in self._source.take_finished():
+            state = self._open[attempt.problem_id]
+            state.finished.append(attempt)
+            state.num_tokens += attempt.num_tokens
             self._pace.note(attempt)
-        self._pace.note_speed(self._in_flight.num_tokens, self._clock() - self._trace.start_s)
+        self._pace.note_speed(self._source.num_tokens, self._clock() - self._trace.start_s)
 
     def _room(self) -> int:
-        return self._config.max_in_flight - self._in_flight.count()
+        return self._config.max_in_flight - self._source.count()
 
     # --- ending ---
 
     def _close(self, state: _OpenProblem, stop: Stop) -> None:
         """End a problem with the policy's selection; siblings in flight are ended without a vote."""
-        self._in_flight.end([state.problem.id], "stopped")
+        self._source.end([state.problem.id], "stopped")
         self._collect()
         self._trace.append("decision", {"action": "stop", "reason": stop.reason}, state.problem.id)
         del self._open[state.problem.id]
@@ -295,7 +284,7 @@ class Driver:
 
     def _end_all(self, reason: str | None) -> None:
         """The session is over: every problem that is left gets a selection from what is there."""
-        self._in_flight.end(list(self._open), "interrupted" if reason else "out_of_time")
+        self._source.end(list(self._open), "interrupted" if reason else "out_of_time")
         self._collect()
         for state in list(self._open.values()):
             self._close(state, Stop(self._selection_now(state.problem, state.finished), reason or OUT_OF_TIME))
@@ -334,7 +323,7 @@ class Driver:
         return progress_of_open(
             problem_id,
             state.finished,
-            num_in_flight=self._in_flight.count(problem_id),
-            num_live_tokens=self._in_flight.num_tokens_of(problem_id),
+            num_in_flight=self._source.count(problem_id),
+            num_live_tokens=self._source.num_tokens_of(problem_id),
             elapsed_s=now - state.opened_s,
         )

@@ -6,14 +6,19 @@ Knows generator, sandbox and trace; knows nothing of policies, votes, or the clo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from mathlete.core.attempt import Attempt, Failure, Rewinding
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import Completion, Finished, Rewound, TokenChunk
+from mathlete.core.policy import Launch, Launched
+from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeRunner, Generator, StepChecker
 from mathlete.core.trace import encode, encode_ending
+from mathlete.triad.attempt_source import MakeSource
+from mathlete.triad.making import AttemptMaker
 from mathlete.triad.pillar import CheckStep, Continue, Done, PillarAttempt, RunProgram, Step, turn_of
 from mathlete.triad.run_trace import RunTrace
 
@@ -31,6 +36,7 @@ class InFlight:
         generator: Generator,
         runner: CodeRunner,
         trace: RunTrace,
+        maker: AttemptMaker,
         code: CodeLimits,
         sleep: Callable[[float], None] = time.sleep,
         checker: StepChecker | None = None,
@@ -41,6 +47,7 @@ class InFlight:
             generator: writes.
             runner: runs programs.
             trace: where everything is recorded.
+            maker: makes the attempts.
             code: limits of each program.
             sleep: waits for programs and checks when nothing is generating.
             checker: judges steps of attempts that ask for it.
@@ -50,9 +57,11 @@ class InFlight:
         self._generator = generator
         self._runner = runner
         self._trace = trace
+        self._maker = maker
         self._code = code
         self._sleep = sleep
         self._attempts: dict[str, PillarAttempt] = {}
+        self._launched: dict[str, Launched] = {}  # by attempt id
         self._requests: dict[str, PillarAttempt] = {}
         self._programs: dict[str, PillarAttempt] = {}
         self._live_tokens: dict[str, int] = {}  # of running requests
@@ -69,6 +78,10 @@ class InFlight:
         """Attempts in flight: of one problem, or all."""
         return sum(problem_id in (None, attempt.problem.id) for attempt in self._attempts.values())
 
+    def launched(self, problem_id: str) -> tuple[Launched, ...]:
+        """What the attempts of a problem that are in flight are, in the order of their launch."""
+        return tuple(self._launched[key] for key, item in self._attempts.items() if item.problem.id == problem_id)
+
     def num_tokens_of(self, problem_id: str) -> int:
         """Tokens sampled so far by the attempts of a problem that are in flight."""
         closed = sum(attempt.num_tokens for attempt in self._attempts.values() if attempt.problem.id == problem_id)
@@ -80,10 +93,18 @@ class InFlight:
         finished, self._finished = self._finished, []
         return finished
 
-    def start(self, attempt: PillarAttempt, pillar: str) -> None:
+    def start(self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]) -> None:
         """Launch an attempt. One whose prompt the generator refuses is over at once."""
+        attempt = self._maker.make(problem, index, launch, pool, self._trace.at_s())
         self._attempts[attempt.attempt_id] = attempt
-        data = {"index": attempt.index, "pillar": pillar, "seed": attempt.seed, "temperature": attempt.temperature}
+        self._launched[attempt.attempt_id] = Launched(launch.pillar, launch.round, launch.about)
+        data = {
+            "index": index,
+            "pillar": launch.pillar,
+            "seed": attempt.seed,
+            "temperature": launch.temperature,
+            "round": launch.round,
+        }
         self._trace.append("attempt_started", data, attempt.problem.id, attempt.attempt_id)
         self._submit(attempt)
 
@@ -171,7 +192,8 @@ class InFlight:
         if isinstance(step, RunProgram):
             run_id = f"{attempt.attempt_id}/{step.name or attempt.num_turns}"
             self._programs[run_id] = attempt
-            self._runner.submit(run_id, step.code, self._code)
+            session = attempt.attempt_id if step.in_session else None
+            self._runner.submit(run_id, step.code, self._code, session)
             return
         if isinstance(step, CheckStep):
             assert self._checker is not None, "an attempt asks for checks only where there is a checker"
@@ -212,8 +234,11 @@ class InFlight:
         self._trace.append("rewound", {"rewinding": encode(rewinding)}, attempt.problem.id, attempt.attempt_id)
 
     def _keep(self, attempt: Attempt) -> None:
+        launched = self._launched[attempt.id]
+        attempt = replace(attempt, round=launched.round, about=launched.about)
         self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
-        del self._attempts[attempt.id]
+        del self._attempts[attempt.id], self._launched[attempt.id]
+        self._runner.end_session(attempt.id)
         self._finished.append(attempt)
 
     def _warn(self, attempt: PillarAttempt, message: str) -> None:
@@ -222,6 +247,18 @@ class InFlight:
         if key not in self._warned:
             self._warned.add(key)
             self._trace.append("warning", {"message": f"{attempt.attempt_id}: {message}"}, attempt.problem.id)
+
+
+def live_source(
+    generator: Generator,
+    runner: CodeRunner,
+    maker: AttemptMaker,
+    code: CodeLimits,
+    sleep: Callable[[float], None] = time.sleep,
+    checker: StepChecker | None = None,
+) -> MakeSource:
+    """For a driver: attempts that are made, not recorded ones. See `InFlight`."""
+    return lambda trace: InFlight(generator, runner, trace, maker, code, sleep, checker)
 
 
 def _num_sampled(completion: Completion) -> int:

@@ -20,9 +20,19 @@ class Pace:
         self._tokens_per_s = tokens_per_s
         self._num_tokens, self._num_attempts = _EXPECTED_TOKENS * _NUM_EXPECTED, float(_NUM_EXPECTED)
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Of all attempts together; None while no speed is known."""
+        return self._tokens_per_s
+
+    @property
+    def tokens_per_attempt(self) -> float:
+        """That an attempt takes on average."""
+        return self._num_tokens / self._num_attempts
+
     def note(self, attempt: Attempt) -> None:
         """Learn from an attempt that has ended."""
-        if attempt.failure not in CUT_OFF and attempt.num_tokens:
+        if attempt.failure not in CUT_OFF and attempt.num_tokens and not attempt.is_check:
             self._num_tokens += attempt.num_tokens
             self._num_attempts += 1
 
@@ -39,6 +49,6 @@ class Pace:
             remaining_s,
             tokens_per_s=self._tokens_per_s,
             num_problems=max(1, num_problems),
-            tokens_per_attempt=self._num_tokens / self._num_attempts,
+            tokens_per_attempt=self.tokens_per_attempt,
             wanted=self._wanted,
         )

@@ -18,10 +18,17 @@ from mathlete.core.protocols import CodeDone, StepChecked
 
 @dataclass(frozen=True, slots=True)
 class RunProgram:
-    """Run `code`, then call `take_result`. `name` tells the attempt's programs apart; by the turn when empty."""
+    """Run `code`, then call `take_result`.
+
+    Attributes:
+        code: the program.
+        name: tells the attempt's programs apart; by the turn when empty.
+        in_session: whether it sees what earlier programs of the attempt defined.
+    """
 
     code: str
     name: str = ""
+    in_session: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from mathlete.cic.registry import SELECTORS, make_selector
 from mathlete.contest.policy import FixedPolicy, VotePolicy
+from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import SamplingParams, TokenConstraint
@@ -24,15 +26,18 @@ from mathlete.proof_sampler.soft_terms import soft_terms
 from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
 from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MODEL, Method
 from mathlete.sandbox.pool import SandboxPool
-from mathlete.triad.code_attempt import AttemptConfig
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.in_flight import live_source
-from mathlete.triad.making import AttemptMaker
+from mathlete.triad.integration import TriadConfig, TriadPolicy
+from mathlete.triad.making import CHECK_PILLARS, SOLVING_PILLARS, AttemptMaker
 from mathlete.triad.progress import RunProgress
+from mathlete.triad.prometheus import PrometheusPolicy
 
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
+PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -73,6 +78,13 @@ class RunConfig:
         backtracking: whether attempts go back from dead ends; "strict" sooner and more often.
         beam_width: partial solutions that an attempt keeps in a beam over steps; 0 for an attempt that writes one.
         beam_soft_terms: whether the soft terms' published points count in a beam's score.
+        policy: how a problem is worked on (see `build_policy`).
+        selector: name of the rule that chooses the answer, of `cic.registry.SELECTORS`.
+        stop: name of the rule that says when a vote is settled, of `contest.stop_rules.STOP_RULES`.
+        pillars: ways of solving, in turn; a beam stands in for each when there is a `beam_width`.
+        checks: pillars that check the leading answers.
+        second_round: attempts that are shown what the others found, where the votes are split.
+        token_budget: tokens of all problems together; None for no limit.
     """
 
     command: str
@@ -104,6 +116,13 @@ class RunConfig:
     backtracking: Backtracking = "off"
     beam_width: int = 0
     beam_soft_terms: bool = False
+    policy: PolicyName = "fixed"
+    selector: str = "triad"
+    stop: str = "settled"
+    pillars: tuple[str, ...] = ("code",)
+    checks: tuple[str, ...] = ()
+    second_round: int = 0
+    token_budget: int | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -112,6 +131,9 @@ class RunConfig:
             ("kv_cache_dtype", get_args(KVCacheDtype)),
             ("backtracking", get_args(Backtracking)),
             ("speculative_method", get_args(Method)),
+            ("policy", get_args(PolicyName)),
+            ("selector", tuple(SELECTORS)),
+            ("stop", tuple(STOP_RULES)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -126,6 +148,7 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
         self._check_speculation()
+        self._check_pillars()
         if self.beam_width < 0:
             raise ValueError(f"beam_width must be >= 0, not {self.beam_width}")
         if self.beam_width and self.backtracking != "off":
@@ -139,6 +162,20 @@ class RunConfig:
         SamplingParams(
             self.temperature, self.top_p, self.top_k, self.min_p, self.max_tokens, thinking_budget=self.thinking_budget
         )
+
+    def _check_pillars(self) -> None:
+        for name, known in (("pillars", SOLVING_PILLARS), ("checks", CHECK_PILLARS)):
+            if unknown := sorted(set(getattr(self, name)) - set(known)):
+                raise ValueError(f"{name} may name {', '.join(known)}, not {', '.join(unknown)}")
+        if not self.pillars:
+            raise ValueError(f"pillars must name at least one of {', '.join(SOLVING_PILLARS)}")
+        if self.second_round < 0:
+            raise ValueError(f"second_round must be >= 0, not {self.second_round}")
+        if self.token_budget is not None and self.token_budget < 1:
+            raise ValueError(f"token_budget must be >= 1, not {self.token_budget}")
+        for name in ("checks", "second_round", "token_budget"):
+            if getattr(self, name) and self.policy != "triad":
+                raise ValueError(f"{name} is for --policy triad, and the policy is {self.policy}")
 
     def _check_speculation(self) -> None:
         method, model = self.speculative_method, self.draft_model
@@ -333,11 +370,23 @@ def build_sandbox() -> SandboxPool:
 
 
 def build_policy(config: RunConfig) -> Policy:
-    """The policy of the command."""
-    pillar = "beam" if config.beam_width else "code"
-    if config.command == "evaluate":
-        return FixedPolicy(attempts=config.attempts, pillar=pillar, temperature=config.temperature)
-    return VotePolicy(attempts=config.attempts, pillar=pillar, temperature=config.temperature)
+    """How a problem is worked on: all attempts ("fixed"), until the vote is settled ("vote"), or "triad"."""
+    pillars = ("beam",) if config.beam_width else config.pillars
+    selector, stop = make_selector(config.selector), make_stop_rule(config.stop)
+    if config.policy == "fixed":
+        return FixedPolicy(config.attempts, pillars, config.temperature, selector)
+    if config.policy == "vote":
+        return VotePolicy(config.attempts, pillars, config.temperature, selector, stop)
+    if config.policy == "prometheus":
+        return PrometheusPolicy()
+    triad = TriadConfig(
+        attempts=config.attempts,
+        pillars=pillars,
+        temperature=config.temperature,
+        checks=config.checks,
+        second_round=config.second_round,
+    )
+    return TriadPolicy(selector, stop, triad)
 
 
 def beam_config(config: RunConfig) -> BeamConfig:
@@ -369,7 +418,7 @@ def build_driver(
         step_reward=_soft_reward if config.beam_soft_terms else None,
     )
     code = CodeLimits(wall_s=config.code_timeout_s)
-    limits = DriverConfig(config.attempts, config.max_in_flight, loaded.tokens_per_s)
+    limits = DriverConfig(config.attempts, config.max_in_flight, loaded.tokens_per_s, config.token_budget)
     return Driver(
         live_source(loaded.generator, runner, maker, code, checker=loaded.checker),
         sink,
@@ -386,4 +435,8 @@ def _soft_reward(problem: Problem, step: str, before: str) -> float:
 
 def decode_config(data: dict[str, Any]) -> RunConfig:
     """The configuration that a trace recorded. Extra entries (version, isolation, ...) are for people."""
-    return RunConfig(**{name: data[name] for name in RunConfig.__dataclass_fields__ if name in data})
+    known: dict[str, Any] = {name: data[name] for name in RunConfig.__dataclass_fields__ if name in data}
+    for name in ("pillars", "checks"):
+        if name in known:
+            known[name] = tuple(known[name])
+    return RunConfig(**known)

@@ -152,7 +152,8 @@ def test_attempts_in_the_interchange_format(folder: RunFolder) -> None:
     open_end = record("q", attempts=(attempt(0, "3", failure=None),))
     write_attempts(run_of(known, open_end), folder)
     lines = [json.loads(line) for line in folder.attempts_jsonl.read_text().splitlines()]
-    common = {"tokens": 120, "seconds": 2.346, "model": "small", "features": {"mean_entropy": 0.5}}
+    common = {"tokens": 120, "seconds": 2.346, "model": "small", "pillar": "code", "features": {"mean_entropy": 0.5}}
+    ran = {"features": {"tool_calls": 1, "tool_errors": 0, "mean_entropy": 0.5}}
     text = "Let me compute.\n```python\nprint(6*7)\n```\n42\nSo \\boxed{42}."
     assert lines == [
         {
@@ -161,7 +162,7 @@ def test_attempts_in_the_interchange_format(folder: RunFolder) -> None:
             "gold": "42",
             "group": "base",
             "attempts": [
-                {"answer": "42", "correct": True, **common, "text": text},
+                {"answer": "42", "correct": True, **common, **ran, "text": text},
                 {"answer": None, "correct": False, **common, "failure": "no_answer", "text": ""},
             ],
         },

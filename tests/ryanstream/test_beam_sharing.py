@@ -12,8 +12,8 @@ from mathlete.core.generation import Finished
 from mathlete.core.problem import Problem
 from mathlete.generators.ryanstream import RyanStreamGenerator
 from mathlete.proof_sampler.beam import BeamConfig
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.beam_attempt import BeamAttempt
-from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.pillar import Continue, Done, Step
 
 

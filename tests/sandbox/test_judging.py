@@ -63,7 +63,7 @@ def test_note_stands_on_its_own_line() -> None:
 
 
 def decide(machine: str, number: int, *args: int, arch: int | None = None) -> int:
-    """Run the filter as the kernel would (classic BPF, the five instructions that it uses)."""
+    """Run the filter as the kernel would (classic BPF, the six instructions that it uses)."""
     program = build_filter(machine, OWN_PID)
     assert program is not None
     data = struct.pack("<IIQ6Q", number, arch or ARCH[machine], 0, *(*args, *[0] * (6 - len(args))))
@@ -75,6 +75,8 @@ def decide(machine: str, number: int, *args: int, arch: int | None = None) -> in
             return int(value)
         if code == 0x20:
             (word,) = struct.unpack_from("<I", data, value)
+        elif code == 0x54:
+            word &= value
         else:
             holds = {0x15: word == value, 0x35: word >= value, 0x45: bool(word & value)}[code]
             at += if_true if holds else if_false
@@ -86,7 +88,25 @@ def decide(machine: str, number: int, *args: int, arch: int | None = None) -> in
     [
         ((0, 63), (), ALLOW),  # read
         ((9, 222), (), ALLOW),  # mmap
-        ((53, 199), (), ALLOW),  # socketpair
+        ((53, 199), (1, 1 | 0x80000, 0), ALLOW),  # socketpair of streams, close-on-exec
+        ((53, 199), (1, 5, 0), ALLOW),  # of packets
+        ((53, 199), (1, 2, 0), ERRNO | errno.EPERM),  # of datagrams
+        ((53, 199), (1, 3, 0), ERRNO | errno.EPERM),  # which raw ones become
+        ((53, 199), (30, 1, 0), ERRNO | errno.EPERM),  # of another family
+        ((16, 29), (3, 0x5401, 0), ALLOW),  # ioctl TCGETS
+        ((16, 29), (3, 0x8901, 0), ERRNO | errno.EPERM),  # ioctl FIOSETOWN
+        ((141, 140), (0, 0, 5), ALLOW),  # setpriority of itself
+        ((141, 140), (0, 1, 5), ERRNO | errno.EPERM),  # of another
+        ((141, 140), (2, 0, 5), ERRNO | errno.EPERM),  # of all of its user
+        ((251, 30), (1, OWN_PID, 5), ALLOW),  # ioprio_set
+        ((251, 30), (3, 0, 5), ERRNO | errno.EPERM),
+        ((302, 261), (0, 7, 0), ALLOW),  # prlimit64
+        ((302, 261), (1, 7, 0), ERRNO | errno.EPERM),
+        ((203, 122), (OWN_PID, 8), ALLOW),  # sched_setaffinity
+        ((203, 122), (OWN_PID + 1, 8), ERRNO | errno.EPERM),
+        ((254, 27), (3,), ERRNO | errno.EPERM),  # inotify_add_watch
+        ((469, 469), (), ERRNO | errno.EPERM),  # file_setattr
+        ((470, 470), (), ERRNO | errno.ENOSYS),  # not in the table yet
         ((231, 94), (), ALLOW),  # exit_group
         ((41, 198), (2, 1, 0), ERRNO | errno.EPERM),  # socket
         ((42, 203), (), ERRNO | errno.EPERM),  # connect
@@ -104,6 +124,7 @@ def decide(machine: str, number: int, *args: int, arch: int | None = None) -> in
         ((72, 25), (1, 8, 5), ERRNO | errno.EPERM),  # fcntl F_SETOWN
         ((72, 25), (1, 3, 0), ALLOW),  # fcntl F_GETFL
         ((157, 167), (1, 0), ERRNO | errno.EPERM),  # prctl PR_SET_PDEATHSIG
+        ((157, 167), (4, 1), ERRNO | errno.EPERM),  # prctl PR_SET_DUMPABLE
         ((157, 167), (15, 0), ALLOW),  # prctl PR_SET_NAME
     ],
 )

@@ -22,9 +22,9 @@ from mathlete.core.selection import Evidence, Verdict
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, Script
 from mathlete.proof_sampler.beam import BeamConfig, ProofBeamSearch
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.beam_attempt import BeamAttempt
 from mathlete.triad.beam_candidate import Candidate, judgement_of
-from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.in_flight import live_source
 from mathlete.triad.making import AttemptMaker

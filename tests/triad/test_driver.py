@@ -15,7 +15,7 @@ from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.seeds import derive_seed
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, Script, replies_in_order
-from mathlete.triad.code_attempt import AttemptConfig
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.in_flight import live_source
 from mathlete.triad.making import AttemptMaker

@@ -18,7 +18,7 @@ from mathlete.core.selection import Evidence
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import ScriptedGenerator
 from mathlete.proof_sampler.backtracking import BacktrackingConfig, BacktrackingGenerator
-from mathlete.triad.code_attempt import AttemptConfig
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.in_flight import live_source
 from mathlete.triad.making import AttemptMaker

@@ -14,7 +14,7 @@ from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply
-from mathlete.triad.code_attempt import AttemptConfig
+from mathlete.triad.attempt_config import AttemptConfig
 
 TEXTS = (
     "```python\nprint(1)\n```\n",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import AnswerKind, Problem
@@ -34,17 +35,36 @@ class Tally:
     attempt_ids: tuple[str, ...]
 
 
+class Vote(NamedTuple):
+    """An answer and the attempt that gave it."""
+
+    answer: str
+    attempt: Attempt
+
+
+def votes_of(attempts: Sequence[Attempt]) -> tuple[Vote, ...]:
+    """The votes of a pool in its order; attempts without an answer and checks have none."""
+    return tuple(Vote(a.answer, a) for a in attempts if a.answer is not None and not a.is_check)
+
+
+def certainty(attempt: Attempt) -> float:
+    """exp(-mean entropy), in [0, 1]: the effective share of its likeliest token; 0 when the entropy is not known."""
+    entropy = attempt.features.get("mean_entropy")
+    if entropy is None or not math.isfinite(entropy):
+        return 0.0
+    return math.exp(-max(0.0, entropy))
+
+
 def tally(attempts: Sequence[Attempt]) -> tuple[Tally, ...]:
-    """The votes of a pool, winner first; attempts without an answer do not vote.
+    """The votes of a pool, winner first; attempts without an answer and checks do not vote.
 
     Ties are broken by `certainty` (lower mean entropy), then by the answer that came first.
     """
     groups: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        if attempt.answer is not None:
-            groups.setdefault(attempt.answer, []).append(attempt)
+    for answer, attempt in votes_of(attempts):
+        groups.setdefault(answer, []).append(attempt)
     tallies = [
-        Tally(answer, len(group), math.fsum(map(_certainty, group)), tuple(a.id for a in group))
+        Tally(answer, len(group), math.fsum(map(certainty, group)), tuple(a.id for a in group))
         for answer, group in groups.items()
     ]
     return tuple(sorted(tallies, key=lambda t: (-t.votes, -t.certainty)))  # stable: first come, first
@@ -73,10 +93,11 @@ class Majority:
         """The most frequent answer. With no answer in the pool, a `Selection` with rule "fallback"."""
         tallies = tally(attempts)
         if not tallies:
-            return fallback_selection(problem, _no_answer_reason(attempts))
+            return fallback_selection(problem, no_answer_reason(attempts))
         leader = tallies[0]
         num_answers = sum(t.votes for t in tallies)
         runner_up = tallies[1].votes if len(tallies) > 1 else 0
+        num_attempts = sum(not attempt.is_check for attempt in attempts)
         return Selection(
             answer=leader.answer,
             rule=self.name,
@@ -86,21 +107,16 @@ class Majority:
                 "votes": float(leader.votes),
                 "runner_up_votes": float(runner_up),
                 "num_answers": float(num_answers),
-                "num_attempts": float(len(attempts)),
+                "num_attempts": float(num_attempts),
                 "certainty": leader.certainty,
             },
-            reasons=_reasons(tallies, len(attempts)),
+            reasons=_reasons(tallies, num_attempts),
         )
 
 
-def _certainty(attempt: Attempt) -> float:
-    entropy = attempt.features.get("mean_entropy")
-    if entropy is None or not math.isfinite(entropy):
-        return 0.0
-    return math.exp(-max(0.0, entropy))
-
-
-def _no_answer_reason(attempts: Sequence[Attempt]) -> str:
+def no_answer_reason(attempts: Sequence[Attempt]) -> str:
+    """Why no attempt of a pool has a vote, as a sentence."""
+    attempts = [attempt for attempt in attempts if not attempt.is_check]
     if not attempts:
         return "No attempt finished, so the fallback stands."
     failures: dict[str, int] = {}

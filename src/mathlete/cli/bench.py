@@ -20,7 +20,7 @@ from mathlete.cli.bench_loading import load_measured, naming_options, needs_engi
 from mathlete.cli.bench_scheduler import scheduler
 from mathlete.cli.bench_speculation import speculation
 from mathlete.cli.bench_tables import Row, print_engine, print_json, print_starts
-from mathlete.cli.solve import INTERRUPTED_EXIT_CODE, AsJson, Model, Threads
+from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, AsJson, Model, Threads
 from mathlete.core.errors import InputError
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.model_store.store import ModelStore

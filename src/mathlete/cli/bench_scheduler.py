@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from mathlete.cli.bench_tables import print_json, print_policies
-from mathlete.cli.solve import AsJson
+from mathlete.cli.run_options import AsJson
 from mathlete.compose import engine_is_missing
 from mathlete.core.errors import InputError
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from mathlete.cli.bench_loading import load_measured, naming_options, needs_engine, showing_bar, tell_busy
 from mathlete.cli.bench_tables import Row, print_json, print_speculation
 from mathlete.cli.models import showing_progress
+from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, AsJson, DraftModel, Model, NumSpeculativeTokens, Threads
 from mathlete.cli.session import find_draft_model
-from mathlete.cli.solve import INTERRUPTED_EXIT_CODE, AsJson, DraftModel, Model, NumSpeculativeTokens, Threads
 from mathlete.core.errors import InputError
 from mathlete.core.generation import SamplingParams
 from mathlete.model_store.registry import DEFAULT_MODEL

@@ -96,7 +96,8 @@ def _answers(run: RunRecord, labelled: bool) -> Table:
         table.add_column(name, justify="right" if name in ("answer", "label") else "left")
     for key, record in run.problems.items():
         chosen = record.selection
-        votes = f"{chosen.clusters[0].weight:.0f}" if chosen and chosen.clusters else "0"
+        clusters = chosen.clusters if chosen else ()
+        votes = str(sum(len(cluster.attempt_ids) for cluster in clusters if chosen and cluster.answer == chosen.answer))
         style = "" if record.gold is None else ("green" if _is_right(run, key) else "red")
         cells = [Text(key[:32]), Text(chosen.answer if chosen else "-", style=style)]
         if labelled:

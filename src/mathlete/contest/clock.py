@@ -7,6 +7,7 @@ stays in the pot, so every later share grows by its part of it.
 from __future__ import annotations
 
 _MAX_RESERVE_PART = 0.1
+_MIN_PART = 0.5  # of an even share, that a problem keeps however long others take
 
 # Of the tokens that the clock has room for at the speed seen so far; attempts grow slower as they grow longer.
 _PLANNED_PART = 0.8
@@ -38,6 +39,31 @@ def share_s(remaining_s: float, *, weight: float, total_weight: float, num_paral
     if not 0 < weight <= total_weight * (1 + 1e-9):
         raise ValueError(f"weight must be in (0, total_weight], not {weight} of {total_weight}")
     return max(0.0, remaining_s) * min(1.0, num_parallel * weight / total_weight)
+
+
+def longest_s(
+    share_s: float, remaining_s: float, *, stretch: float, even_s: float, num_waiting: int, num_parallel: float
+) -> float:
+    """Seconds after which a problem is ended whatever its policy wants: `stretch` times its share.
+
+    But those who wait keep `_MIN_PART` of an even share each, so that nobody starves: of equal problems that all take
+    the most that this allows, each still gets that part. The share itself is never cut.
+
+    Args:
+        share_s: see `share_s`.
+        remaining_s: seconds left for solving.
+        stretch: times the share, >= 1; 1 for no more than the share.
+        even_s: seconds that each problem would get if the whole budget were shared evenly.
+        num_waiting: problems not opened yet, this one not among them.
+        num_parallel: problems worked on at the same time.
+
+    Raises:
+        ValueError: for a stretch below 1.
+    """
+    if not stretch >= 1:
+        raise ValueError(f"stretch must be >= 1, not {stretch}")
+    kept_s = _MIN_PART * even_s * num_waiting / num_parallel
+    return max(share_s, min(stretch * share_s, remaining_s - kept_s))
 
 
 def deadline_s(opened_deadline_s: float, end_s: float, num_waiting: int) -> float:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from mathlete.cic.majority import Majority, tally
-from mathlete.contest.stopping import StoppingRule, why_settled
-from mathlete.core.attempt import Attempt
+from mathlete.cic.majority import Majority
+from mathlete.contest.stop_rules import StopRule, make_stop_rule, num_outstanding
 from mathlete.core.policy import Action, Launch, PoolState, Stop, Wait
 from mathlete.core.protocols import Selector
 
 OUT_OF_TIME = "out of time"
 ALL_FINISHED = "all attempts finished"
-
-# An attempt that the generator lost is tried again, so long as not more than this many times the
-# attempts asked for have been launched.
-_MAX_LAUNCHED_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +21,13 @@ class FixedPolicy:
 
     Attributes:
         attempts: attempts that count; one that the generator lost does not.
-        pillar: way of working.
+        pillars: ways of working, in turn.
         temperature: of sampling.
         selector: chooses the answer.
     """
 
     attempts: int = 8
-    pillar: str = "code"
+    pillars: tuple[str, ...] = ("code",)
     temperature: float = 0.8
     selector: Selector = field(default_factory=Majority)
 
@@ -44,7 +41,9 @@ class FixedPolicy:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
         wanted = num_outstanding(state, self.attempts) - state.num_in_flight
         if wanted > 0:
-            return Launch(wanted, self.pillar, self.temperature)
+            begun = sum(not attempt.is_check for attempt in state.attempts) + state.num_in_flight
+            pillar, num = next_pillar(self.pillars, begun, wanted)
+            return Launch(num, pillar, self.temperature)
         if state.num_in_flight:
             return Wait()
         return Stop(self.selector.select(state.problem, state.attempts), ALL_FINISHED)
@@ -52,49 +51,44 @@ class FixedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class VotePolicy:
-    """As `FixedPolicy`, but a problem ends as soon as its vote is settled, and gets what the clock affords (`solve`).
+    """As `FixedPolicy`, but a problem ends when its stopping rule says so, and gets what the clock affords (`solve`).
 
     Attributes:
         attempts: attempts at most that count.
-        pillar: way of working.
+        pillars: ways of working, in turn.
         temperature: of sampling.
         selector: chooses the answer.
-        rule: when the vote is settled.
+        rule: when the attempts are enough.
     """
 
     attempts: int = 8
-    pillar: str = "code"
+    pillars: tuple[str, ...] = ("code",)
     temperature: float = 0.8
     selector: Selector = field(default_factory=Majority)
-    rule: StoppingRule = field(default_factory=StoppingRule)
+    rule: StopRule = field(default_factory=partial(make_stop_rule, "settled"))
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
         _check(self.attempts, self.temperature)
 
     def decide(self, state: PoolState) -> Action:
-        """Stop when the vote is settled; otherwise as `FixedPolicy`."""
+        """Stop when the rule has a reason while attempts are outstanding; otherwise as `FixedPolicy`."""
         attempts = self.attempts if state.affordable is None else min(self.attempts, state.affordable)
-        outstanding = num_outstanding(state, attempts)
-        votes = [t.votes for t in tally(state.attempts)]
-        reason = why_settled(votes, outstanding, self.rule) if outstanding else None
+        reason = self.rule.why_stop(state, attempts) if num_outstanding(state, attempts) else None
         if reason is not None:
             return Stop(self.selector.select(state.problem, state.attempts), reason)
-        action = FixedPolicy(attempts, self.pillar, self.temperature, self.selector).decide(state)
+        action = FixedPolicy(attempts, self.pillars, self.temperature, self.selector).decide(state)
         if attempts < self.attempts and isinstance(action, Stop) and action.reason == ALL_FINISHED:
             return Stop(action.selection, f"all attempts that the clock affords ({attempts}) finished")
         return action
 
 
-def num_outstanding(state: PoolState, attempts: int) -> int:
-    """Attempts that may still vote, launched or not, when the problem is to get `attempts`."""
-    counted = sum(_counts(attempt) for attempt in state.attempts)
-    launchable = attempts * _MAX_LAUNCHED_FACTOR - state.num_launched
-    return max(0, min(attempts - counted, launchable + state.num_in_flight))
-
-
-def _counts(attempt: Attempt) -> bool:
-    return attempt.failure != "generator_error" and not attempt.is_check
+def next_pillar(pillars: Sequence[str], num_begun: int, wanted: int) -> tuple[str, int]:
+    """The pillar whose turn it is after `num_begun` attempts, and how many of the `wanted` ones in a row are its."""
+    if len(set(pillars)) == 1:
+        return pillars[0], wanted
+    turn = [pillars[(num_begun + i) % len(pillars)] for i in range(wanted)]
+    return turn[0], next((i for i, pillar in enumerate(turn) if pillar != turn[0]), wanted)
 
 
 def _check(attempts: int, temperature: float) -> None:

@@ -128,6 +128,7 @@ class Attempt:
         round: 1 for an attempt that knew nothing of others; later ones were shown answers, and are not independent.
         about: the answers it was shown, or asked to check.
         evidence: what it found on them, when it is a check. A check has no answer and no vote.
+        model: name of the model that made it, where a pool has attempts of several; None when the run has one.
     """
 
     id: str
@@ -148,6 +149,7 @@ class Attempt:
     round: int = 1
     about: tuple[str, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    model: str | None = None
 
     @property
     def is_check(self) -> bool:

@@ -144,7 +144,10 @@ class StepChecker(Protocol):
 class Selector(Protocol):
     """Chooses one answer from a pool. Pure."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Of the rule, as it stands in a `Selection`."""
+        ...
 
     def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
         """The chosen answer. With no answer in the pool, a `Selection` with rule "fallback"."""

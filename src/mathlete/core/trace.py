@@ -22,7 +22,7 @@ Kinds and their `data`:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from mathlete.core.attempt import Attempt, BeamCandidate, BeamLevel, Rewinding, Turn
@@ -122,7 +122,8 @@ def decode_beam_level(data: Mapping[str, Any]) -> BeamLevel:
 
 def encode_ending(attempt: Attempt) -> dict[str, Any]:
     """An attempt as `attempt_finished` records it: all but its turns."""
-    return {name: value for name, value in asdict(replace(attempt, turns=())).items() if name != "turns"}
+    data = {field.name: getattr(attempt, field.name) for field in fields(attempt) if field.name != "turns"}
+    return data | {"features": dict(attempt.features), "evidence": tuple(map(asdict, attempt.evidence))}
 
 
 def decode_attempt(data: Mapping[str, Any], recorded: Sequence[Turn] = ()) -> Attempt:

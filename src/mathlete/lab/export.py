@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow
@@ -55,6 +56,11 @@ def write_attempts(run: RunRecord, folder: RunFolder) -> None:
 
     `text` is the whole attempt, tool output included. `correct` is there when the gold answer is known,
     `failure` when the attempt has one: one that was "stopped" or "interrupted" is no sample of what the model can do.
+    Beyond the format there are `pillar`, and where they say anything `round` (from 2 on: it was shown the answers in
+    `about`) and `answer_source`. Whoever reads `attempts` sees only those that could vote: a problem whose answers were
+    checked has a second list, `checks`, of the same form, where `about` are the answers asked about and `evidence` what
+    was found: objects with `checker`, `claim`, `verdict`, `failure`, `elapsed_s`, `detail` and `answer`. `lab.recorded`
+    reads all of it back.
 
     Raises:
         StorageError: it could not be written.
@@ -88,26 +94,42 @@ def _parquet(ids: list[str], answers: list[int]) -> bytes:
 
 
 def _interchange(record: ProblemRecord, model: str | None) -> dict[str, Any]:
+    checks = [_attempt(attempt, None, model) for attempt in record.attempts if attempt.is_check]
     return {
         "problem_id": record.problem.id,
         "problem": record.problem.statement,
         "gold": record.gold,
         "group": record.group if record.group is not None else record.problem.id,
-        "attempts": [_attempt(attempt, record.gold, model) for attempt in record.attempts],
+        "attempts": [_attempt(item, record.gold, model) for item in record.attempts if not item.is_check],
+        **({"checks": checks} if checks else {}),
     }
 
 
 def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str, Any]:
     known = {} if gold is None else {"correct": attempt.answer is not None and answers_equal(attempt.answer, gold)}
     failed = {} if attempt.failure is None else {"failure": attempt.failure}
+    features = {name: value if math.isfinite(value) else None for name, value in attempt.features.items()}
     return {
         "answer": attempt.answer,
         **known,
         "tokens": attempt.num_tokens,
         **({"discarded": attempt.num_discarded} if attempt.num_discarded else {}),
         "seconds": round(attempt.elapsed_s, 3),
-        "model": model,
-        "features": {name: value if math.isfinite(value) else None for name, value in attempt.features.items()},
+        "model": attempt.model or model,
+        "features": {**_program_counts(attempt), **features},
         **failed,
+        "pillar": attempt.pillar,
+        **({"round": attempt.round} if attempt.round > 1 else {}),
+        **({"answer_source": attempt.answer_source} if attempt.answer_source else {}),
+        **({"about": list(attempt.about)} if attempt.about else {}),
+        **({"evidence": [asdict(item) for item in attempt.evidence]} if attempt.evidence else {}),
         "text": "".join(turn.text + (turn.tool_text or "") for turn in attempt.turns),
     }
+
+
+def _program_counts(attempt: Attempt) -> dict[str, int]:
+    """How many programs it ran and how many of them failed; the results themselves are not in the file."""
+    results = [turn.result for turn in attempt.turns if turn.result is not None]
+    if not results:
+        return {}
+    return {"tool_calls": len(results), "tool_errors": sum(result.status != "ok" for result in results)}

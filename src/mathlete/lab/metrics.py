@@ -273,11 +273,12 @@ def _row(record: ProblemRecord) -> AttemptRow:
 
 
 def _with_a_chance(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Without those that a settled vote or a person ended, or that the clock cut and a later session replaced."""
-    last_whole = max((i for i, attempt in enumerate(attempts) if attempt.failure not in CUT_OFF), default=-1)
+    """Without checks, and those that a settled vote or a person ended, or that the clock cut and a later one replaced."""
+    solutions = [attempt for attempt in attempts if not attempt.is_check]
+    last_whole = max((i for i, attempt in enumerate(solutions) if attempt.failure not in CUT_OFF), default=-1)
     return [
         attempt
-        for i, attempt in enumerate(attempts)
+        for i, attempt in enumerate(solutions)
         if attempt.failure not in CUT_OFF or (attempt.failure == "out_of_time" and i > last_whole)
     ]
 

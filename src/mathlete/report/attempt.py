@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 from mathlete.core.attempt import Attempt, BeamLevel, Rewinding, Turn
 from mathlete.report.beam import render_beam
+from mathlete.report.checks import render_evidence, verdicts_in_short
 from mathlete.report.confidence import Curve, draw_curve
 from mathlete.report.detail import Detail
-from mathlete.report.markup import Html, shorten, shorten_middle, tag
+from mathlete.report.markup import Html, join, shorten, shorten_middle, tag
 from mathlete.report.program import render_program, render_result
 from mathlete.report.prose import render_prose
 from mathlete.report.summary import FAILURE_WORDS, same_answer
 from mathlete.report.timeline import format_s
 
+_ABOUT = {True: "asked about", False: "was shown"}
 _SOURCES = {"boxed": "boxed", "stdout": "printed"}
 
 
@@ -48,6 +50,8 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
     """The block of one attempt; `ceiling` is the entropy at the top of its curve, nats."""
     kind = _kind(view.attempt, gold)
     body = [_settings(view.attempt)] if view.attempt is not None else []
+    if view.attempt is not None and view.attempt.is_check:
+        body.append(render_evidence(view.attempt.evidence, view.detail))
     if view.curve is not None and view.detail.typeset:
         body.append(_confidence(view.curve, ceiling))
     if view.beam_levels:
@@ -69,6 +73,8 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
 def _kind(attempt: Attempt | None, gold: str | None) -> str:
     if attempt is None:
         return "unfinished"
+    if attempt.is_check:
+        return "check"
     if attempt.answer is None:
         return "silent"
     if gold is None:
@@ -79,13 +85,16 @@ def _kind(attempt: Attempt | None, gold: str | None) -> str:
 def _facts(view: AttemptView, kind: str, ceiling: float) -> Html:
     attempt = view.attempt
     mark = {"right": "✓", "wrong": "✗"}.get(kind, "")
-    answer = "—" if attempt is None or attempt.answer is None else shorten(attempt.answer, 24)
+    if attempt is not None and attempt.is_check:
+        answer = attempt.pillar.removesuffix("_check")
+    else:
+        answer = "—" if attempt is None or attempt.answer is None else shorten(attempt.answer, 24)
     num_tokens = sum(turn.num_tokens for turn in view.turns) if attempt is None else attempt.num_tokens
     return tag(
         "summary",
         tag("span", "#", view.label, class_="index"),
         tag("span", answer, " ", tag("span", mark, class_="mark", aria_label=kind) if mark else "", class_="answer"),
-        tag("span", _origin(attempt), class_="origin"),
+        tag("span", _origin(attempt), _round(attempt), class_="origin"),
         draw_curve(view.curve, ceiling, "spark") if view.curve is not None else tag("span", class_="spark"),
         tag("span", f"{num_tokens:,} tokens", class_="tokens"),
         tag("span", "" if attempt is None else format_s(attempt.elapsed_s), class_="seconds"),
@@ -95,14 +104,29 @@ def _facts(view: AttemptView, kind: str, ceiling: float) -> Html:
 def _origin(attempt: Attempt | None) -> str:
     if attempt is None:
         return "unfinished"
+    if attempt.is_check:
+        return verdicts_in_short(attempt.evidence)
     if attempt.answer is None:
         return FAILURE_WORDS[attempt.failure or "no_answer"]
     return _SOURCES.get(attempt.answer_source or "", attempt.answer_source or "")
 
 
+def _round(attempt: Attempt | None) -> Html:
+    """A mark on attempts that were shown what others found: their votes are not independent."""
+    if attempt is None or attempt.round <= 1:
+        return Html()
+    return join([" ", tag("span", f"round {attempt.round}", class_="badge")])
+
+
 def _settings(attempt: Attempt) -> Html:
     facts = [
         ("pillar", attempt.pillar),
+        *([("round", str(attempt.round))] if attempt.round > 1 else []),
+        *(
+            [(_ABOUT[attempt.is_check], ", ".join(shorten(answer, 24) for answer in attempt.about[:8]))]
+            if attempt.about
+            else []
+        ),
         ("temperature", f"{attempt.temperature:g}"),
         ("seed", str(attempt.seed)),
         *((name.replace("_", " "), f"{value:.3g}") for name, value in attempt.features.items() if math.isfinite(value)),

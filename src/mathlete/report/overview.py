@@ -12,7 +12,7 @@ from typing import Any
 
 from mathlete.core.record import RunRecord
 from mathlete.report.markup import Html, join, shorten, tag
-from mathlete.report.problem import STATE_WORDS, badge
+from mathlete.report.problem import STATE_WORDS, badge, standing
 from mathlete.report.prose import render_excerpt
 from mathlete.report.summary import ProblemSummary, RunSummary
 from mathlete.report.timeline import draw_timeline, format_s
@@ -56,6 +56,8 @@ def _header(run: RunRecord) -> Html:
         if name in config:
             facts.append((name.capitalize(), _plain(config.pop(name))))
     facts.append(("Started", _date(run.started_wall_time)))
+    if "isolation" in config:
+        facts.append(("Programs isolated by", _layers(config.pop("isolation"))))
     command = config.pop("command", None)
     rest = (
         tag("details", tag("summary", "All settings"), _definitions(config.items()), class_="settings")
@@ -72,6 +74,12 @@ def _header(run: RunRecord) -> Html:
         rest,
         class_="page-header",
     )
+
+
+def _layers(isolation: object) -> str:
+    if not isinstance(isolation, list | tuple):
+        return _plain(isolation)
+    return ", ".join(map(_plain, isolation)) or "nothing"
 
 
 def _definitions(facts: Any) -> Html:
@@ -91,15 +99,24 @@ def _tiles(run: RunRecord, summary: RunSummary) -> Html:
             _tile("Right", f"{summary.num_right}", f"of {summary.num_graded} graded, {share:.0%}", accent=True)
         )
         tiles.append(_tile("In the pool", f"{summary.num_in_pool}", "have the right answer among their attempts"))
+    if summary.num_accepted or summary.num_offered:
+        tiles.append(_tile("Accepted", f"{summary.num_accepted}", _of_accepted(summary)))
     tiles.append(
         _tile("Attempts answered", f"{summary.num_voting:,}", f"of {summary.num_attempts:,} finished attempts")
     )
+    if summary.num_checks:
+        tiles.append(_tile("Checks", f"{summary.num_checks:,}", "judged answers and have no vote"))
     rate = "" if summary.tokens_per_s is None else f"{summary.tokens_per_s:,.1f} a second"
     tiles.append(_tile("Tokens", f"{summary.num_tokens:,}", rate))
     budget_s = _budget_s(run)
     limit = "no budget set" if budget_s is None else f"of {format_s(budget_s)}"
     tiles.append(_tile("Time", format_s(run.elapsed_s), limit))
     return tag("dl", *tiles, class_="tiles")
+
+
+def _of_accepted(summary: RunSummary) -> str:
+    right = f"{summary.num_accepted_right} of them right, " if summary.num_graded and summary.num_accepted else ""
+    return f"{right}{summary.num_offered} only offered"
 
 
 def _tile(name: str, value: str, note: str, accent: bool = False) -> Html:
@@ -172,9 +189,9 @@ def _row(problem: ProblemSummary, has_gold: bool) -> Html:
         tag("th", name, excerpt, scope="row", class_="words"),
         tag("td", "—" if selection is None else shorten(selection.answer, 12), class_="answer"),
         *gold,
-        tag("td", badge(problem.state), pool_note, class_="state"),
+        tag("td", badge(problem.state), " ", standing(problem.accepted), pool_note, class_="state"),
         tag("td", "—" if selection is None else f"{selection.confidence:.2f}", class_="num wide"),
-        tag("td", f"{num_for} of {len(record.attempts)}", class_="num"),
+        tag("td", f"{num_for} of {problem.num_solutions}", class_="num"),
         tag("td", f"{problem.num_tokens:,}", class_="num wide"),
         tag("td", "—" if problem.elapsed_s is None else format_s(problem.elapsed_s), class_="num wide"),
         tag("td", shorten(record.stop_reason or "—", 90), class_="ended wide"),

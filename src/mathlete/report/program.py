@@ -14,6 +14,8 @@ from mathlete.core.code import RunStatus, ToolResult
 from mathlete.report.markup import Html, clean, join, shorten_middle, tag
 
 MAX_COLOURED_CHARS = 20_000
+_LONG_WAIT_S = 0.05
+_RESTARTED = "Its session had died: it ran in a fresh one, without what earlier programs had defined."
 _LEXER = PythonLexer(ensurenl=False, stripnl=False)
 _PYTHON_NAMES = frozenset({"python", "py", "python3", "sage", "sympy"})
 _CLASSES = (
@@ -49,6 +51,8 @@ def render_program(code: str, language: str = "python") -> Html:
 def render_result(result: ToolResult, max_chars: int) -> Html:
     """How a program ended and what it wrote, each stream cut in its middle beyond `max_chars`."""
     heading = [tag("strong", "Program " + _OUTCOMES.get(result.status, result.status)), f" in {result.elapsed_s:.2f} s"]
+    if result.waited_s >= _LONG_WAIT_S:
+        heading.append(f", after waiting {result.waited_s:.2f} s for a free worker")
     if result.isolation:
         heading.append(tag("span", " · isolated by " + ", ".join(result.isolation), class_="quiet"))
     streams = [("output", result.stdout), ("errors", result.stderr)]
@@ -60,7 +64,8 @@ def render_result(result: ToolResult, max_chars: int) -> Html:
     if not boxes:
         boxes = [tag("p", "It printed nothing.", class_="quiet")]
     state = "ok" if result.status == "ok" else "bad"
-    return tag("div", tag("p", *heading, class_="outcome"), *boxes, class_=f"result {state}")
+    note = tag("p", _RESTARTED, class_="quiet") if result.session_restarted else ""
+    return tag("div", tag("p", *heading, class_="outcome"), note, *boxes, class_=f"result {state}")
 
 
 def _coloured(code: str) -> Iterable[str]:

@@ -1,6 +1,8 @@
 """The numbers of a report: what came of each problem and of the whole run. Pure; knows no HTML.
 
-Glossary: an attempt *votes* when it has an answer. A problem is *answered* when its selection
+Glossary: an attempt *votes* when it has an answer; a *check* is an attempt that judges answers instead, and is
+counted apart. A selection is *accepted* when independent attempts agree and a check supports them, else *offered*,
+where its rule asks for that. A problem is *answered* when its selection
 rests on votes; a *fallback* is handed in when nobody voted. With a gold answer, a selection is
 right or wrong, whether or not it rests on votes: that is how it is scored.
 """
@@ -40,7 +42,9 @@ class ProblemSummary:
         votes: attempts per answer, most votes first.
         silent: attempts without an answer, by why.
         gold_votes: attempts that gave the gold answer; None when gold is unknown.
-        num_tokens: sampled tokens, unfinished attempts included.
+        num_solutions: finished attempts that are no checks.
+        num_checks: finished attempts that are.
+        num_tokens: sampled tokens, checks and unfinished attempts included.
         elapsed_s: from opening to the end, or to the run's last event; None before opening.
     """
 
@@ -50,6 +54,8 @@ class ProblemSummary:
     votes: Mapping[str, int]
     silent: Mapping[Failure, int]
     gold_votes: int | None
+    num_solutions: int
+    num_checks: int
     num_tokens: int
     elapsed_s: float | None
 
@@ -58,6 +64,11 @@ class ProblemSummary:
         """Whether there is an answer and it is not a fallback."""
         selection = self.record.selection
         return selection is not None and selection.rule != FALLBACK
+
+    @property
+    def accepted(self) -> bool | None:
+        """Whether the answer is accepted, or only offered; None when there is none or its rule does not ask."""
+        return None if self.record.selection is None else self.record.selection.accepted
 
     @property
     def lost_at_selection(self) -> bool:
@@ -75,8 +86,12 @@ class RunSummary:
         num_graded: finished problems with a known gold answer.
         num_right: of those, how many are right.
         num_in_pool: of those, how many have the right answer among their attempts.
-        num_attempts: finished attempts.
+        num_attempts: finished attempts, checks left out.
         num_voting: of those, how many have an answer.
+        num_checks: finished checks.
+        num_accepted: selections that are accepted.
+        num_accepted_right: of those, how many are right, as far as gold is known.
+        num_offered: selections that are only offered.
         num_tokens: sampled tokens.
         tokens_per_s: over the run's elapsed time; None before any time has passed.
     """
@@ -88,6 +103,10 @@ class RunSummary:
     num_in_pool: int
     num_attempts: int
     num_voting: int
+    num_checks: int
+    num_accepted: int
+    num_accepted_right: int
+    num_offered: int
     num_tokens: int
     tokens_per_s: float | None
 
@@ -103,9 +122,10 @@ def same_answer(left: str, right: str) -> bool:
 
 def summarise_problem(number: int, record: ProblemRecord, run_elapsed_s: float) -> ProblemSummary:
     """The summary of one problem of a run whose last event was at `run_elapsed_s`."""
-    votes = Counter(attempt.answer for attempt in record.attempts if attempt.answer is not None)
+    solutions = [attempt for attempt in record.attempts if not attempt.is_check]
+    votes = Counter(attempt.answer for attempt in solutions if attempt.answer is not None)
     silent: Counter[Failure] = Counter(
-        attempt.failure or "no_answer" for attempt in record.attempts if attempt.answer is None
+        attempt.failure or "no_answer" for attempt in solutions if attempt.answer is None
     )
     gold_votes = None
     if record.gold is not None:
@@ -118,6 +138,8 @@ def summarise_problem(number: int, record: ProblemRecord, run_elapsed_s: float) 
         votes=dict(votes.most_common()),
         silent=dict(silent.most_common()),
         gold_votes=gold_votes,
+        num_solutions=len(solutions),
+        num_checks=len(record.attempts) - len(solutions),
         num_tokens=sum(attempt.num_tokens for attempt in record.attempts)
         + sum(turn.num_tokens for turns in record.unfinished.values() for turn in turns),
         elapsed_s=None if record.opened_at_s is None else max(0.0, end_s - record.opened_at_s),
@@ -137,8 +159,12 @@ def summarise_run(run: RunRecord) -> RunSummary:
         num_graded=len(graded),
         num_right=sum(problem.state == "right" for problem in graded),
         num_in_pool=sum(bool(problem.gold_votes) for problem in graded),
-        num_attempts=sum(len(problem.record.attempts) for problem in problems),
+        num_attempts=sum(problem.num_solutions for problem in problems),
         num_voting=sum(sum(problem.votes.values()) for problem in problems),
+        num_checks=sum(problem.num_checks for problem in problems),
+        num_accepted=sum(problem.accepted is True for problem in problems),
+        num_accepted_right=sum(problem.accepted is True and problem.state == "right" for problem in problems),
+        num_offered=sum(problem.accepted is False for problem in problems),
         num_tokens=num_tokens,
         tokens_per_s=num_tokens / run.elapsed_s if run.elapsed_s > 0 else None,
     )

@@ -45,6 +45,7 @@ LAYERS = (
 MAX_THREADS = 256
 _MAX_OPEN_FILES = 128
 _MAX_FILES = 4096
+_MAX_PENDING_SIGNALS = 1024
 _STACK_BYTES = 64 << 20  # recursion through C code (functools.lru_cache) overflows the usual 8 MiB early
 _FILES_PER_DIRECTORY_CAP = 4  # the whole working directory may hold this many files of the largest size
 
@@ -204,6 +205,9 @@ def _set_limits(fence: Fence, *, own_user: bool) -> None:
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: _MAX_PENDING_SIGNALS,  # of a store that all processes of a user share
+        resource.RLIMIT_NICE: 0,
+        resource.RLIMIT_RTPRIO: 0,
     }
     if own_user and _kernel_version() >= (5, 14):  # before, all processes of the user outside would count
         ceilings[resource.RLIMIT_NPROC] = MAX_THREADS

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
-import stat
 import tempfile
 import threading
 import time
@@ -26,6 +24,7 @@ from mathlete.sandbox.isolation import LAYERS, Fence, next_retreat
 from mathlete.sandbox.launch import Zygote
 from mathlete.sandbox.outcome import cpu_ceiling_s
 from mathlete.sandbox.program_run import START_PATIENCE_S, Job, ProgramRun
+from mathlete.sandbox.removal import remove_tree
 
 _PROBE_ID = "\0probe"
 _CLOSE_PATIENCE_S = 5.0
@@ -202,7 +201,7 @@ class SandboxPool:
         try:
             pipes = self._zygote.start_program(job.code, fence)
         except OSError:
-            _remove_tree(work_dir)
+            remove_tree(work_dir)
             raise
         return ProgramRun(job, pipes, work_dir, self._zygote.pid)
 
@@ -249,7 +248,7 @@ class SandboxPool:
             self._selector.unregister(descriptor)
         result = run.result()
         run.release()
-        _remove_tree(run.work_dir)
+        remove_tree(run.work_dir)
         if run.lost and self._zygote is not None and self._zygote.pid == run.zygote_pid:
             self._replace_zygote()
         with self._lock:
@@ -293,7 +292,7 @@ class SandboxPool:
         self._replace_zygote()
         for run in self._running:
             run.release()
-            _remove_tree(run.work_dir)
+            remove_tree(run.work_dir)
         self._running.clear()
         self._selector.close()
         with self._lock:
@@ -311,17 +310,3 @@ def _make_room() -> tempfile.TemporaryDirectory[str]:
             f"the sandbox needs a temporary directory to run programs in: {error}; "
             "set TMPDIR to a directory that you may write to, on a disk with room"
         ) from error
-
-
-def _remove_tree(path: str) -> None:
-    """Remove a working directory, whatever a program left in it: with the "tmpfs" layer it is empty."""
-    try:
-        os.rmdir(path)
-        return
-    except OSError:
-        pass  # not empty
-    for directory, names, _ in os.walk(path):
-        for child in (os.path.join(directory, name) for name in names):
-            if not os.path.islink(child):  # a link may lead to what is not ours to change
-                os.chmod(child, stat.S_IRWXU)  # or what lies in it could not be removed
-    shutil.rmtree(path, ignore_errors=True)

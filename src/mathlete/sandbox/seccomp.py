@@ -1,9 +1,10 @@
 """The system calls that a program may not make, as a BPF filter. Knows call numbers, not what runs.
 
 The filter is a second fence behind the namespaces, and the first one where namespaces are not to be had:
-no network, no further processes (threads are allowed), no signals to others, no change to the owner, mode or
-attributes of a file (Landlock does not cover those), and none of the kernel's larger attack surfaces.
-`socketpair` stays: it reaches nobody and asyncio needs it.
+no network, no further processes (threads are allowed), no signals to others and nothing set of theirs (limits,
+priority, processors), no change to the owner, mode or attributes of a file and no watch on a folder (Landlock does
+not cover those), none of the kernel's larger attack surfaces, and no call that is newer than this table.
+`socketpair` stays, since asyncio needs it, but for streams only: a socket for datagrams takes an address with each.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _FILE_SYSTEM = """
 mount:165:40 umount2:166:39 pivot_root:155:41 chroot:161:51 move_mount:429:429 open_tree:428:428 fsopen:430:430
 fsconfig:431:431 fsmount:432:432 fspick:433:433 mount_setattr:442:442 unshare:272:97 setns:308:268
 open_by_handle_at:304:265 name_to_handle_at:303:264 quotactl:179:60 quotactl_fd:443:443 swapon:167:224
-swapoff:168:225 fanotify_init:300:262 mknod:133:- mknodat:259:33
+swapoff:168:225 fanotify_init:300:262 fanotify_mark:301:263 mknod:133:- mknodat:259:33 inotify_init:253:-
+inotify_init1:294:26 inotify_add_watch:254:27 sync:162:81 syncfs:306:267 uselib:134:- statmount:457:457
+listmount:458:458 open_tree_attr:467:467
 """
 _FILE_ATTRIBUTES = """
 chmod:90:- fchmod:91:52 fchmodat:268:53 fchmodat2:452:452 chown:92:- fchown:93:55 lchown:94:- fchownat:260:54
 utime:132:- utimes:235:- futimesat:261:- utimensat:280:88 setxattr:188:5 lsetxattr:189:6 fsetxattr:190:7
 setxattrat:463:463 removexattr:197:14 lremovexattr:198:15 fremovexattr:199:16 removexattrat:466:466 truncate:76:45
+file_setattr:469:469
 """
 _KERNEL = """
 kexec_load:246:104 kexec_file_load:320:294 init_module:175:105 finit_module:313:273 delete_module:176:106
@@ -41,6 +45,7 @@ reboot:169:142 syslog:103:116 acct:163:89 settimeofday:164:170 clock_settime:227
 adjtimex:159:171 sethostname:170:161 setdomainname:171:162 iopl:172:- ioperm:173:- modify_ldt:154:-
 personality:135:92 vhangup:153:58 keyctl:250:219 add_key:248:217 request_key:249:218 bpf:321:280
 perf_event_open:298:241 userfaultfd:323:282 io_uring_setup:425:425 io_uring_enter:426:426 io_uring_register:427:427
+io_setup:206:0 migrate_pages:256:238 move_pages:279:239 lookup_dcookie:212:18
 """
 _UNCOUNTED_MEMORY = """
 memfd_create:319:279 memfd_secret:447:447 shmget:29:194 shmat:30:196 shmctl:31:195 semget:64:190 semop:65:193
@@ -61,16 +66,29 @@ class _Machine(NamedTuple):
     clone: int
     fcntl: int
     prctl: int
+    ioctl: int
+    socketpair: int
+    setpriority: int
+    ioprio_set: int
+    of_one_process: tuple[int, ...]
 
 
+# of_one_process: prlimit64, sched_setparam, sched_setscheduler, sched_setaffinity, sched_setattr
 _MACHINES = {
-    "x86_64": _Machine(0xC000003E, 1, 62, 234, 129, 297, 56, 72, 157),
-    "aarch64": _Machine(0xC00000B7, 2, 129, 131, 138, 240, 220, 25, 167),
+    "x86_64": _Machine(0xC000003E, 1, 62, 234, 129, 297, 56, 72, 157, 16, 53, 141, 251, (302, 142, 144, 203, 314)),
+    "aarch64": _Machine(0xC00000B7, 2, 129, 131, 138, 240, 220, 25, 167, 29, 199, 140, 30, (261, 118, 119, 122, 274)),
 }
 _CLONE3 = 435
+_NEWEST = 469  # of the calls in Linux 6.18, up to which the table was read through
 _X32_BIT = 0x40000000  # a second numbering of the same calls on x86_64
 _CLONE_THREAD = 0x00010000
-_SIGNAL_OWNER_COMMANDS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to anyone, by way of a file
+# F_SETOWN, F_SETSIG, F_SETOWN_EX: a signal to anyone, by way of a file; F_SETPIPE_SZ: from a store all share.
+_DENIED_FCNTL = (8, 10, 15, 1031)
+# FIOSETOWN, SIOCSPGRP: the same by way of a socket; TIOCSTI, TIOCLINUX, TIOCSCTTY: into a terminal.
+_DENIED_IOCTL = (0x8901, 0x8902, 0x5412, 0x541C, 0x540E)
+_DENIED_PRCTL = (kernel.PR_SET_PDEATHSIG, kernel.PR_SET_DUMPABLE)
+_AF_UNIX, _SOCKET_KIND, _SOCK_STREAM, _SOCK_SEQPACKET = 1, 0xF, 1, 5
+_PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
@@ -109,6 +127,18 @@ def _argument_not(index: int, *denied: int) -> bytes:
     return _load(_ARGS_AT + 8 * index) + tests + _ret(_ALLOW)
 
 
+def _streams_only() -> bytes:
+    """Allow `socketpair` for connected streams: a datagram socket would reach any socket that has a path."""
+    kind = _load(_ARGS_AT + 8) + struct.pack("<HBBI", 0x54, 0, 0, _SOCKET_KIND)  # BPF_ALU | BPF_AND
+    kinds = b"".join(_when(value, _ret(_ALLOW)) for value in (_SOCK_STREAM, _SOCK_SEQPACKET))
+    return _load(_ARGS_AT) + _when(_AF_UNIX, kind + kinds + _ret(_DENY)) + _ret(_DENY)
+
+
+def _of_itself(own_pid: int, process_kind: int) -> bytes:
+    """Allow a call (kind, whom, ...) about this very process, not one about a group or a user."""
+    return _load(_ARGS_AT) + _when(process_kind, _argument(1, own_pid, 0)) + _ret(_DENY)
+
+
 def _denied_numbers(machine: _Machine) -> list[int]:
     groups = (_NETWORK, _PROCESSES, _FILE_SYSTEM, _FILE_ATTRIBUTES, _KERNEL, _UNCOUNTED_MEMORY)
     columns = (word.split(":")[machine.column] for group in groups for word in group.split())
@@ -120,7 +150,7 @@ def build_filter(machine_name: str, own_pid: int) -> bytes | None:
 
     Args:
         machine_name: as `platform.machine()` gives it.
-        own_pid: the only process (besides group 0) that may be sent a signal.
+        own_pid: the only process (besides group 0) that may be sent a signal or have its limits set.
     """
     machine = _MACHINES.get(machine_name)
     if machine is None:
@@ -131,6 +161,7 @@ def build_filter(machine_name: str, own_pid: int) -> bytes | None:
     parts = [_load(_ARCH_AT), own_convention, _ret(_KILL), _load(_NUMBER_AT)]
     if machine_name == "x86_64":
         parts.append(_where(0x35, _X32_BIT, _ret(_DENY)))
+    parts.append(_where(0x35, _NEWEST + 1, _ret(_ABSENT)))
     parts += [_when(number, _ret(_DENY)) for number in _denied_numbers(machine)]
     parts += [
         _when(_CLONE3, _ret(_ABSENT)),  # its flags lie behind a pointer; libc falls back to clone
@@ -139,8 +170,13 @@ def build_filter(machine_name: str, own_pid: int) -> bytes | None:
         _when(machine.tgkill, _argument(0, own_pid)),
         _when(machine.rt_sigqueueinfo, _argument(0, own_pid)),
         _when(machine.rt_tgsigqueueinfo, _argument(0, own_pid)),
-        _when(machine.fcntl, _argument_not(1, *_SIGNAL_OWNER_COMMANDS)),
-        _when(machine.prctl, _argument_not(0, kernel.PR_SET_PDEATHSIG)),
+        _when(machine.fcntl, _argument_not(1, *_DENIED_FCNTL)),
+        _when(machine.ioctl, _argument_not(1, *_DENIED_IOCTL)),
+        _when(machine.prctl, _argument_not(0, *_DENIED_PRCTL)),
+        _when(machine.socketpair, _streams_only()),
+        _when(machine.setpriority, _of_itself(own_pid, _PRIO_PROCESS)),
+        _when(machine.ioprio_set, _of_itself(own_pid, _IOPRIO_WHO_PROCESS)),
+        *(_when(number, _argument(0, own_pid, 0)) for number in machine.of_one_process),
         _ret(_ALLOW),
     ]
     return b"".join(parts)

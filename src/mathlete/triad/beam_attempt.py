@@ -14,19 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mathlete.core.attempt import BeamLevel, Failure, Turn
-from mathlete.core.generation import Finished, GenerateRequest
+from mathlete.core.generation import Finished, GenerateRequest, Message
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
 from mathlete.core.seeds import derive_seed
 from mathlete.proof_sampler.beam import Beam, BeamConfig, BeamStep, ProofBeamSearch
 from mathlete.proof_sampler.dead_ends import ends_in_code
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.attempt_ending import NOT_LOOKED_FOR, answer_in, ending, features_of
 from mathlete.triad.beam_candidate import Candidate, Judgement, judgement_of, with_discarded
 from mathlete.triad.chat import opening_messages
-from mathlete.triad.code_attempt import PILLAR as PROMPTS
-from mathlete.triad.code_attempt import AttemptConfig
 from mathlete.triad.code_blocks import program_at_end
 from mathlete.triad.pillar import CheckStep, Continue, Done, RunProgram, Step, Wait
+from mathlete.triad.solution_attempt import CODE
 from mathlete.verify.integers import Extraction
 
 PILLAR = "beam"
@@ -53,6 +53,7 @@ class BeamAttempt:
         constraints: what may be written, or None.
         checks_steps: whether steps with an equation go to a checker first.
         reward: what a step is worth beside its probability, or None.
+        opening: the chat that opens it; the code pillar's first-round prompts when empty.
     """
 
     problem: Problem
@@ -65,6 +66,7 @@ class BeamAttempt:
     constraints: ConstraintFactory | None = None
     checks_steps: bool = False
     reward: StepReward | None = None
+    opening: tuple[Message, ...] = ()
     _search: ProofBeamSearch = field(init=False)
     _open: dict[str, Candidate] = field(default_factory=dict)  # by name
     _written: dict[str, Candidate] = field(default_factory=dict)  # all that are, by name
@@ -167,7 +169,7 @@ class BeamAttempt:
         written, num_parts = candidate.written, len(candidate.spans)
         return GenerateRequest(
             request_id=f"{self.attempt_id}/{candidate.name}.{num_parts}",
-            messages=opening_messages(PROMPTS, self.problem),
+            messages=self.opening or opening_messages(CODE.name, self.problem),
             sampling=self.config.sampling(
                 self.temperature,
                 candidate.expansion.max_tokens - candidate.num_tokens,

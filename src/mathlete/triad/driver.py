@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from mathlete.contest.clock import deadline_s, parallel_problems, share_s
+from mathlete.contest.clock import deadline_s, longest_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
 from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.budget import Clock
@@ -42,12 +42,16 @@ class DriverConfig:
         max_in_flight: attempts generating at once, over all problems.
         tokens_per_s: of the generator, all attempts together, as far as it is known beforehand.
         token_budget: tokens of all sessions together that policies may plan with; None for no limit.
+        stretch: times its share of the clock that a problem may take at most, when its policy goes on; >= 1.
+        max_open: problems worked on at the same time at most; None for as many as there are slots for.
     """
 
     attempts: int = 8
     max_in_flight: int = 32
     tokens_per_s: float | None = None
     token_budget: int | None = None
+    stretch: float = 1.0
+    max_open: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class Driver:
         config: DriverConfig,
         *,
         weigh: Callable[[Problem], float] = lambda problem: 1.0,
-        on_progress: Callable[[RunProgress], None] = lambda progress: None,
+        on_progress: Callable[[RunProgress], None] | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         """Join the parts.
@@ -153,17 +157,21 @@ class Driver:
                 self._waiting.append(problem)
             else:
                 self._note_done(problem.id, record.attempts, record.selection, record.stop_reason or "")
-        self._on_progress(self.progress())
+        self._tell()
         while (self._waiting or self._open) and not self._stop_requested and self._clock() < self._end_s:
             self._decide_all()
             self._open_problems()
             self._source.step()
             self._collect()
-            self._on_progress(self.progress())
+            self._tell()
         self._end_all(INTERRUPTED if self._stop_requested else None)
-        self._on_progress(self.progress())
+        self._tell()
         stats = {"num_tokens": float(self._source.num_tokens), "seconds": self._clock() - self._trace.start_s}
         return RunOutcome(self._reason(), stats)
+
+    def next_deadline_s(self) -> float:
+        """The time on the clock at which the next problem, or the run, must end."""
+        return min([self._end_s, *(state.deadline_s for state in self._open.values())])
 
     def progress(self) -> RunProgress:
         """A snapshot for a display, once `run` has begun."""
@@ -181,16 +189,26 @@ class Driver:
 
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
-        while self._waiting and self._room() > 0 and self._clock() < self._end_s:
+        while self._waiting and self._may_open() and self._clock() < self._end_s:
             affordable = self._pace.affordable(self._end_s - self._clock(), len(self._waiting) + len(self._open))
             affordable = None if affordable is None else max(1, affordable)  # whoever is opened gets a try
             problem = self._waiting.pop(0)
             now = self._clock()
+            num_parallel = parallel_problems(self._config.max_in_flight, affordable or self._config.attempts)
+            num_parallel = min(num_parallel, self._config.max_open or num_parallel)
             share = share_s(
                 self._end_s - now,
                 weight=self._weigh(problem),
                 total_weight=sum(map(self._weigh, [problem, *self._waiting, *self._open_problems_now()])),
-                num_parallel=parallel_problems(self._config.max_in_flight, affordable or self._config.attempts),
+                num_parallel=num_parallel,
+            )
+            share = longest_s(
+                share,
+                self._end_s - now,
+                stretch=self._config.stretch,
+                even_s=(self._end_s - self._trace.start_s) * num_parallel / len(self._order),
+                num_waiting=len(self._waiting),
+                num_parallel=num_parallel,
             )
             tried = self._attempts_before(problem)
             # one that was cut off before it had an answer stays in the trace, and another takes its place
@@ -202,6 +220,9 @@ class Driver:
             self._open[problem.id] = state
             self._trace.append("problem_opened", {"budget_s": share, "affordable": affordable}, problem.id)
             self._decide(state)
+
+    def _may_open(self) -> bool:
+        return self._room() > 0 and (self._config.max_open is None or len(self._open) < self._config.max_open)
 
     def _open_problems_now(self) -> list[Problem]:
         return [state.problem for state in self._open.values()]
@@ -312,6 +333,10 @@ class Driver:
         return INTERRUPTED if self._stop_requested else BUDGET
 
     # --- telling ---
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress(self.progress())
 
     def _note_done(self, problem_id: str, attempts: Sequence[Attempt], selection: Selection, reason: str) -> None:
         self._done[problem_id] = progress_of_done(problem_id, attempts, selection, reason)

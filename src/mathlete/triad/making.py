@@ -6,14 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mathlete.core.attempt import Attempt
+from mathlete.core.generation import Message
 from mathlete.core.policy import Launch
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import ConstraintFactory
+from mathlete.core.seeds import derive_seed
 from mathlete.proof_sampler.beam import BeamConfig
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.beam_attempt import PILLAR as BEAM
 from mathlete.triad.beam_attempt import BeamAttempt, StepReward
-from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
+from mathlete.triad.check_attempt import CheckAttempt, CheckMethod
+from mathlete.triad.genselect import PILLAR as GENSELECT
+from mathlete.triad.genselect import GenSelectConfig, gen_select
 from mathlete.triad.pillar import PillarAttempt
+from mathlete.triad.program_check import PROGRAM_CHECKS, program_check
+from mathlete.triad.prometheus import PROMETHEUS_PILLARS
+from mathlete.triad.second_round import second_round_messages
+from mathlete.triad.solution_attempt import CODE, REASONING, SolutionAttempt
+from mathlete.verify.checks.check_program import CheckConfig
+
+_SOLUTIONS = {spec.name: spec for spec in (CODE, REASONING, *PROMETHEUS_PILLARS)}
+
+SOLVING_PILLARS = (CODE.name, REASONING.name, BEAM)
+CHECK_PILLARS = (*PROGRAM_CHECKS, GENSELECT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +42,8 @@ class AttemptMaker:
         constraints: what attempts may write, or None.
         checks_steps: whether there is a checker for the steps of beams.
         step_reward: of beams, see `BeamAttempt.reward`; or None.
+        check: limits of a check by program.
+        genselect: limits of a choice between solutions.
     """
 
     run_seed: int = 0
@@ -35,14 +52,45 @@ class AttemptMaker:
     constraints: ConstraintFactory | None = None
     checks_steps: bool = False
     step_reward: StepReward | None = None
+    check: CheckConfig = field(default_factory=CheckConfig)
+    genselect: GenSelectConfig = field(default_factory=GenSelectConfig)
 
     def make(
         self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt], started_s: float
     ) -> PillarAttempt:
-        """An attempt that is about to start; see `AttemptSource.start`."""
+        """An attempt that is about to start; see `AttemptSource.start`.
+
+        One of a later round is shown the answers it is about.
+
+        Raises:
+            ValueError: there is no such pillar.
+        """
+        if (method := self._check_method(problem, index, launch, pool)) is not None:
+            return CheckAttempt(problem, index, self.run_seed, launch.temperature, started_s, self.config, method)
+        spec = CODE if launch.pillar == BEAM else _SOLUTIONS.get(launch.pillar)
+        if spec is None:
+            known = ", ".join((*_SOLUTIONS, BEAM, *PROGRAM_CHECKS, GENSELECT))
+            raise ValueError(f"there is no pillar {launch.pillar!r}: there are {known}")
+        opening: tuple[Message, ...] = ()
+        if launch.round > 1 and launch.about:
+            opening = second_round_messages(spec, problem, launch.about, pool)
         if launch.pillar == BEAM:
             return BeamAttempt(
                 problem, index, self.run_seed, launch.temperature, started_s, self.config, self.beam,
-                self.constraints, self.checks_steps, self.step_reward,
+                self.constraints, self.checks_steps, self.step_reward, opening,
             )  # fmt: skip
-        return CodeAttempt(problem, index, self.run_seed, launch.temperature, started_s, self.config, self.constraints)
+        return SolutionAttempt(
+            problem, index, self.run_seed, launch.temperature, started_s, self.config, self.constraints,
+            spec, opening,
+        )  # fmt: skip
+
+    def _check_method(
+        self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]
+    ) -> CheckMethod | None:
+        """Of a pillar that judges answers; None for one that gives them."""
+        seed = derive_seed(self.run_seed, problem.id, index, "check")
+        if launch.pillar in PROGRAM_CHECKS:
+            return program_check(PROGRAM_CHECKS[launch.pillar], problem, launch.about, pool, seed, self.check)
+        if launch.pillar == GENSELECT:
+            return gen_select(problem, launch.about, pool, seed, self.genselect)
+        return None

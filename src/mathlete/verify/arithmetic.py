@@ -1,9 +1,9 @@
 r"""Exact arithmetic on closed expressions as people write them: LaTeX or plain, numbers only.
 
-Knows + - * / ^ ! brackets, \frac, \binom, \sqrt of squares and "mod", on exact rationals. Does not know
+Knows + - * / ^ ! brackets, \frac, \binom, \sqrt of squares, gcd, lcm and "mod", on exact rationals. Does not know
 variables, labels, units or which integers are admissible (`integers.py` does).
 
-The input is hostile. Every ceiling below is checked before the work it bounds, there is no `eval`, and
+The input is hostile. Every ceiling (`ceilings.py`) is checked before the work it bounds, there is no `eval`, and
 whatever is not understood is a `Refusal`, never a guess. Glossary: a *token* is the smallest piece of an
 expression; a *node* is a number or an operation on nodes.
 """
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-MAX_BITS = 32_768
-"""Size of any numerator or denominator on the way."""
-MAX_MODULAR_BITS = 1_024
-"""Size of a modulus, and of an exponent under one."""
-MAX_FACTORIAL = 2_100
-MAX_OPERATIONS = 64
-MAX_NESTING = 32
+from mathlete.verify.ceilings import (
+    MAX_BITS,
+    MAX_FACTORIAL,
+    MAX_MODULAR_BITS,
+    MAX_NESTING,
+    MAX_OPERATIONS,
+    MAX_POWER_OF_TEN,
+)
 
 RefusalReason = Literal["missing", "unparsable", "ambiguous", "not_an_integer", "too_large", "out_of_range"]
 TokenKind = Literal["number", "operator", "open", "close", "separator", "label", "word", "text", "unit", "symbol"]
@@ -159,7 +160,10 @@ class _Parser:
         head = self.peek()
         if head == "number":
             self._position += 1
-            return Fraction(self._tokens[self._position - 1].text)
+            return _literal(self._tokens[self._position - 1].text)
+        if head in ("gcd", "lcm"):
+            self._position += 1
+            return self._operation(head, *self._listed(depth))
         if head in ("frac", "binom"):
             self._position += 1
             first = self._argument(depth)
@@ -183,6 +187,20 @@ class _Parser:
             return Operation("mod", node.operands)
         return node
 
+    def _listed(self, depth: int) -> list[Node]:
+        """At least two expressions in brackets, with commas between them."""
+        if self.peek() != "(":
+            raise Refusal("unparsable")
+        self._position += 1
+        listed = [self.expression(depth + 1)]
+        while self.peek() == "separator" and self._tokens[self._position].text == ",":
+            self._position += 1
+            listed.append(self.expression(depth + 1))
+        if len(listed) < 2:
+            raise Refusal("ambiguous")  # gcd(12,180): are these thousands?
+        self._close("(")
+        return listed
+
     def _argument(self, depth: int) -> Node:
         r"""What follows \frac and the like: a braced group, or as in TeX a single digit."""
         if self.peek() == "{":
@@ -190,7 +208,7 @@ class _Parser:
         if self.peek() != "number":
             raise Refusal("unparsable")
         token = self._tokens[self._position]
-        if token.comma or "." in token.text:
+        if token.comma or not token.text.isdigit():
             raise Refusal("unparsable")
         if len(token.text) > 1:
             self._tokens[self._position] = Token("number", token.text[1:])
@@ -208,6 +226,13 @@ class _Parser:
         if self._num_operations > MAX_OPERATIONS:
             raise Refusal("too_large")
         return Operation(name, operands)
+
+
+def _literal(text: str) -> Fraction:
+    _, _, exponent = text.lower().partition("e")
+    if exponent and abs(int(exponent)) > MAX_POWER_OF_TEN:
+        raise Refusal("too_large")
+    return Fraction(text)
 
 
 def evaluate(node: Node) -> Fraction:
@@ -291,6 +316,8 @@ def _apply(name: str, values: list[Fraction]) -> Fraction:
     if name == "sqrt":
         return _square_root(values[0])
     numbers = [_whole(value) for value in values]
+    if name in ("gcd", "lcm"):
+        return _bounded(Fraction(math.gcd(*numbers) if name == "gcd" else math.lcm(*numbers)))
     if min(numbers) < 0:
         raise Refusal("unparsable")
     if name == "!":

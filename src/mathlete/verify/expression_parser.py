@@ -16,19 +16,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mathlete.verify.arithmetic import MAX_NESTING, MAX_OPERATIONS, Refusal
+from mathlete.verify.arithmetic import Refusal
+from mathlete.verify.ceilings import (
+    MAX_DEGREE,
+    MAX_EXPRESSION_CHARS,
+    MAX_LITERAL_DIGITS,
+    MAX_NESTING,
+    MAX_OPERATIONS,
+    MAX_SYMBOLS,
+    MAX_TOTAL_DEGREE,
+)
 from mathlete.verify.expressions import Expression, Number, Symbol, Term, degree_bound, symbols_in
 from mathlete.verify.math_tokens import MathToken
-
-MAX_EXPRESSION_CHARS = 600
-"""From the first character of a side to its last."""
-MAX_LITERAL_DIGITS = 60
-MAX_SYMBOLS = 6
-"""Different symbols of one expression."""
-MAX_DEGREE = 40
-"""Exponent of anything that has a symbol in it."""
-MAX_TOTAL_DEGREE = 60
-"""Product of the exponents over one another, and sum over factors: what expanding would give."""
 
 _DOUBLE_DIGITS = 15
 _CLOSING = {"(": ")", "[": "]", "{": "}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil", r"\lvert": r"\rvert"}

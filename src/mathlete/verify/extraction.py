@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from mathlete.core.problem import AnswerKind
 from mathlete.verify.arithmetic import RefusalReason
-from mathlete.verify.integers import MAX_ANSWER_CHARS, Extraction, parse_integer
+from mathlete.verify.ceilings import MAX_ANSWER_CHARS
+from mathlete.verify.integers import Extraction, parse_integer
 
 _GOES_ON = r"[0-9,.A-Za-z]|[ \t]{0,4}(?:[\^_!/*+{-]|\\[A-Za-z])"  # the number is part of something larger
 _BOX_OR_BRACE = re.compile(

@@ -1,6 +1,6 @@
 r"""One answer, as written, to one integer: exact or refused.
 
-Knows the shapes an answer comes in (labels, equations, units, wrappers) and the admissible interval.
+Knows the shapes an answer comes in (labels, equations, units, words, wrappers) and the admissible interval.
 Does not know where in a text the answer stands (`extraction.py` does). Nothing is rounded, made positive
 or reduced, and no answer is picked from several.
 """
@@ -14,12 +14,14 @@ from fractions import Fraction
 from mathlete.core.attempt import AnswerSource
 from mathlete.core.problem import AnswerKind
 from mathlete.verify.arithmetic import Refusal, RefusalReason, Token, calculate, closes
+from mathlete.verify.ceilings import MAX_ANSWER_CHARS
+from mathlete.verify.exact_values import exact_value
+from mathlete.verify.expression_parser import READINGS, parse_expression
+from mathlete.verify.math_tokens import latex_tokens
 from mathlete.verify.notation import tokenize
+from mathlete.verify.number_words import cardinal
 
-MAX_ANSWER_CHARS = 512
-"""Longer answers are refused unread; this also bounds the digits of a number."""
-
-_WRAPPERS = ("**", "*", "`", "$$", "$", "__")
+_WRAPPERS = ("**", "*", "`", "$$", "$", "__", "_")
 _CURRENCY = frozenset(["$", r"\$", "£", "€"])
 _SHORT_UNITS = frozenset(["cm", "mm", "km", "ft", "in", "mi", "kg", "ml", "sq", "mph", "deg"])
 _NOT_UNITS = frozenset(  # words that change the number before them
@@ -79,13 +81,39 @@ def answers_equal(left: str, right: str) -> bool:
 def _integer(raw: str) -> int:
     if len(raw) > MAX_ANSWER_CHARS:
         raise Refusal("too_large")
-    tokens = tokenize(_unwrap(raw))
+    text = _unwrap(raw)
+    tokens = tokenize(text)
     if not tokens:
         raise Refusal("missing")
-    value = _value(_without_unit(_last_side(_without_braces(tokens))))
+    in_words = cardinal(" ".join(token.text for token in tokens))
+    if in_words is not None:
+        return in_words
+    try:
+        value = _value(_without_unit(_last_side(_without_braces(tokens))))
+    except Refusal as refusal:
+        if refusal.reason not in ("unparsable", "not_an_integer"):
+            raise
+        value = _read_as_algebra(text, refusal)
     if value.denominator != 1:
         raise Refusal("not_an_integer")
     return value.numerator
+
+
+def _read_as_algebra(text: str, refusal: Refusal) -> Fraction:
+    r"""The value of what `arithmetic.py` lacks: \lfloor x \rfloor, |x|, \sqrt[3]{x}, x^{1/2}, 2(3).
+
+    Raises:
+        Refusal: the given one when this cannot be read either, or when a doubtful spelling, such as a mixed number,
+            has readings of different values.
+    """
+    try:
+        tokens = latex_tokens(text, 0, len(text))
+        values = {exact_value(parse_expression(tokens, reading)) for reading in READINGS}
+    except Refusal:
+        raise refusal from None
+    if len(values) > 1:
+        raise Refusal("ambiguous")
+    return values.pop()
 
 
 def _unwrap(raw: str) -> str:
@@ -189,6 +217,9 @@ def _is_unit(token: Token) -> bool:
 def _value(tokens: list[Token]) -> Fraction:
     if not tokens:
         raise Refusal("unparsable")
-    if any(token.kind == "separator" for token in tokens):
-        raise Refusal("ambiguous")
-    return calculate(tokens)
+    try:
+        return calculate(tokens)
+    except Refusal as refusal:
+        if refusal.reason == "unparsable" and any(token.kind == "separator" for token in tokens):
+            raise Refusal("ambiguous") from None
+        raise

@@ -12,12 +12,14 @@ from mathlete.verify.arithmetic import Token, TokenKind
 
 _FONTS = "text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|operatorname|mbox|rm|bf|boxed|fbox"
 _UNIT_POWER = r"(?:\s*\^\s*(?:[23](?![0-9])|\{\s*[23]\s*\}))?"  # as in cm^2
+_TIMES_TEN = r"(?:[eE][+-]?[0-9]{1,4}(?![0-9A-Za-z.]))?"  # as in 1.2e3
 _THOUSANDS = r"(?:,\\!|,|\{,\}|\\[,;:!])[0-9]{3}"
 
 _TOKEN = re.compile(
     rf"""
       (?P<space>\s+|~|\\[,;:!>\ ]|\\(?:quad|qquad|left|right|displaystyle|limits|[bB]igg?[lr]?)(?![A-Za-z]))
-    | (?P<number>[1-9][0-9]{{0,2}}(?:{_THOUSANDS})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
+    | (?P<number>[1-9][0-9]{{0,2}}(?:{_THOUSANDS})+(?![0-9])(?:\.[0-9]+)?|(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+){_TIMES_TEN})
+    | (?P<modulo>%(?=\s*[0-9(]))
     | (?P<unit>\^\s*(?:\{{\s*\\circ\s*\}}|\\circ(?![A-Za-z]))|°|\\degree(?![A-Za-z])|\\?%)
     | (?P<text>\\(?:{_FONTS})\s*\{{(?P<content>[^{{}}]*)\}})(?P<textpower>{_UNIT_POWER})
     | (?P<font>\\(?:{_FONTS})(?![A-Za-z]))
@@ -35,6 +37,8 @@ _OPERATORS = {
     **{text: "^" for text in ("^", "**")},
     **{text: "frac" for text in (r"\frac", r"\dfrac", r"\tfrac", r"\cfrac")},
     **{text: "binom" for text in (r"\binom", r"\dbinom", r"\tbinom")},
+    **{text: "gcd" for text in (r"\gcd", "gcd")},
+    **{text: "lcm" for text in (r"\lcm", "lcm")},
     **{text: "mod" for text in (r"\bmod", r"\mod", "mod")},
     **{text: text.lstrip("\\") for text in ("+", "!", r"\sqrt", r"\pmod")},
 }
@@ -56,8 +60,10 @@ def tokenize(text: str) -> list[Token]:
         assert match is not None  # its last branch takes any character
         position = match.end()
         if match["number"] is not None:
-            digits = re.sub(r"[^0-9.]", "", match["number"])
+            digits = re.sub(r"[^0-9.eE+-]", "", match["number"])
             tokens.append(Token("number", digits, comma="," in match["number"].replace("{,}", "")))
+        elif match["modulo"] is not None:
+            tokens.append(Token("operator", "mod"))
         elif match["unit"] is not None:
             tokens.append(Token("unit", match["unit"]))
         elif match["text"] is not None:

@@ -1,12 +1,13 @@
-"""One process of `symbolic_worker.py` as seen from outside: started, spoken to without ever waiting, killed.
+"""One worker process (`symbolic_worker.py`, `equivalence_worker.py`) from outside: started, spoken to, killed.
 
-Knows pipes and lines; what the lines say is `symbolic.py`'s business.
+Knows pipes and lines; what the lines say is the business of `symbolic.py` and `algebra_process.py`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -73,6 +74,12 @@ class SymbolicProcess:
             lines.extend(self._parsed(whole))
             self.failed = self.failed or len(self._unread) > MAX_LINE_BYTES
         return lines
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until there may be something to receive, or the time is over."""
+        if not self.failed:
+            writable = [self._input] if self._unsent else []
+            select.select([self._output], writable, [], timeout_s)
 
     def kill(self) -> None:
         """End it at once, stopped or not. Safe to call twice."""

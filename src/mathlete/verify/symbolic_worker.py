@@ -9,7 +9,6 @@ any moment which claim is under way. Says {"ready": true} once SymPy is loaded, 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -18,20 +17,16 @@ from typing import Any
 from mathlete.verify.algebra import load_algebra
 from mathlete.verify.equation_judgement import Algebra, Judgement, judge
 from mathlete.verify.equations_in_text import Claim, claims_in
+from mathlete.verify.worker_limits import limit_processor_time, limit_this_process
 
-MAX_MEMORY_BYTES = 2 << 30
-MAX_CPU_S = 20
-"""Processor time of one claim, for when nobody is left to kill this process."""
 MAX_CLAIM_CHARS = 400
 """Of a claim as it is told."""
 
 
 def main() -> None:
     """Limit this process, say that it is ready, and answer until the input ends."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     algebra = load_algebra()
-    _lower(resource.RLIMIT_AS, MAX_MEMORY_BYTES)
-    _lower(resource.RLIMIT_FSIZE, 0)
+    limit_this_process()
     _tell({"ready": True})
     for line in sys.stdin.buffer:
         job = json.loads(line)
@@ -56,18 +51,11 @@ def answers(context: str, text: str, first: int, algebra: Algebra | None) -> Ite
 
 
 def _judged(claim: Claim, algebra: Algebra | None) -> Judgement:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + MAX_CPU_S)
+    limit_processor_time()
     try:
         return judge(claim, algebra)
     except Exception as error:  # SymPy's own faults, on input that passed all ceilings: no verdict
         return Judgement("UNKNOWN", "crash", f"{type(error).__name__}: {error}"[:MAX_CLAIM_CHARS])
-
-
-def _lower(limit: int, value: int) -> None:
-    """Set the soft limit of this process, within its hard one."""
-    hard = resource.getrlimit(limit)[1]
-    resource.setrlimit(limit, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _tell(answer: dict[str, Any]) -> None:

@@ -10,16 +10,24 @@ from mathlete.core.code import ToolResult
 from mathlete.core.generation import Completion, FinishReason, Usage
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.trace import decode_attempt, encode
-from mathlete.triad.code_attempt import AttemptConfig, CodeAttempt
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.pillar import Continue, Done, RunProgram, Step
+from mathlete.triad.solution_attempt import CODE, REASONING, PillarSpec, SolutionAttempt
 
 PROGRAM = "Compute:\n```python\nprint(6 * 7)\n```\n"
 CLOSING = "```\n"
 
 
-def new(max_tokens: int = 100, max_programs: int = 4, kind: AnswerKind | None = None) -> CodeAttempt:
+def new(
+    max_tokens: int = 100,
+    max_programs: int = 4,
+    kind: AnswerKind | None = None,
+    spec: PillarSpec = CODE,
+    thinking_budget: int | None = None,
+) -> SolutionAttempt:
     problem = Problem("p", "How many?", kind or AnswerKind())
-    return CodeAttempt(problem, 3, 7, 0.8, 10.0, AttemptConfig(max_tokens=max_tokens, max_programs=max_programs))
+    config = AttemptConfig(max_tokens=max_tokens, max_programs=max_programs, thinking_budget=thinking_budget)
+    return SolutionAttempt(problem, 3, 7, 0.8, 10.0, config, spec=spec)
 
 
 def wrote(
@@ -34,6 +42,10 @@ def ran(stdout: str = "42\n", **fields: str) -> ToolResult:
     return ToolResult(**{"status": "ok", "stdout": stdout, "stderr": "", "elapsed_s": 0.1, **fields})  # type: ignore[arg-type]
 
 
+def runs(code: str) -> RunProgram:
+    return RunProgram(code, in_session=True)
+
+
 def ended(step: Step) -> Done:
     assert isinstance(step, Done)
     return step
@@ -41,7 +53,7 @@ def ended(step: Step) -> Done:
 
 def test_reason_run_answer() -> None:
     attempt = new()
-    assert attempt.on_completion(wrote(PROGRAM), 11.0) == RunProgram("print(6 * 7)\n")
+    assert attempt.on_completion(wrote(PROGRAM), 11.0) == runs("print(6 * 7)\n")
     assert attempt.on_result(ran(), 12.0) == Continue()
     done = ended(attempt.on_completion(wrote(r"It is \boxed{42}."), 13.5)).attempt
     assert (done.id, done.problem_id, done.index, done.pillar) == ("p#3", "p", 3, "code")
@@ -79,15 +91,21 @@ def test_a_fence_that_closes_nothing_to_run_lets_the_model_go_on() -> None:
     attempt = new()
     assert attempt.on_completion(wrote("A table:\n```\n"), 11.0) == Continue()
     assert attempt.on_completion(wrote("1 2 3\n```\n"), 12.0) == Continue()
-    assert attempt.on_completion(wrote("And now\n```python\nprint(1)\n```\n"), 13.0) == RunProgram("print(1)\n")
+    assert attempt.on_completion(wrote("And now\n```python\nprint(1)\n```\n"), 13.0) == RunProgram(
+        "print(1)\n", in_session=True
+    )
 
 
 def test_a_block_may_be_opened_in_one_turn_and_closed_in_the_next() -> None:
     attempt = new()
-    assert attempt.on_completion(wrote("```python\ns = 'a\n```\n", stop=CLOSING), 11.0) == RunProgram("s = 'a\n")
+    assert attempt.on_completion(wrote("```python\ns = 'a\n```\n", stop=CLOSING), 11.0) == RunProgram(
+        "s = 'a\n", in_session=True
+    )
     attempt = new()
     assert attempt.on_completion(wrote("````python\ns = '''\n```\n"), 11.0) == Continue()
-    assert attempt.on_completion(wrote("'''\n````\n", stop=CLOSING), 12.0) == RunProgram("s = '''\n```\n'''\n")
+    assert attempt.on_completion(wrote("'''\n````\n", stop=CLOSING), 12.0) == RunProgram(
+        "s = '''\n```\n'''\n", in_session=True
+    )
 
 
 def test_a_program_that_has_run_is_not_run_again() -> None:
@@ -206,3 +224,45 @@ def test_features_are_of_the_tokens_of_all_turns() -> None:
 def test_limits_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match=f"AttemptConfig.{name} must be >= 1, not 0"):
         AttemptConfig(**{name: 0})
+
+
+def test_reasoning_is_one_request_without_stops_and_answers_from_its_text() -> None:
+    attempt = new(spec=REASONING)
+    (request,) = attempt.next_requests()
+    assert request.sampling.stop == () and request.sampling.max_tokens == 100
+    assert request.messages != new().next_request().messages
+    done = ended(attempt.on_completion(wrote(r"6 times 7 is 42, so \boxed{42}."), 11.0)).attempt
+    assert (done.pillar, done.answer, done.answer_source, done.failure) == ("reasoning", "42", "boxed", None)
+
+
+def test_reasoning_runs_no_programs() -> None:
+    attempt = new(spec=REASONING)
+    done = ended(attempt.on_completion(replace(wrote(PROGRAM), stop=None), 11.0)).attempt
+    assert (done.answer, done.failure, done.turns[0].code) == (None, "no_answer", None)
+
+
+@pytest.mark.parametrize(("given", "max_tokens", "budget"), [(None, 100, 75), (None, 10_000, 8_976), (30, 100, 30)])
+def test_thinking_is_closed_in_time_for_the_answer(given: int | None, max_tokens: int, budget: int) -> None:
+    attempt = new(max_tokens, spec=REASONING, thinking_budget=given)
+    assert attempt.next_request().sampling.thinking_budget == budget
+    assert new(max_tokens, thinking_budget=given).next_request().sampling.thinking_budget == given, "code is left alone"
+
+
+def test_an_answer_counts_behind_closed_thinking_and_not_in_thinking_that_was_cut() -> None:
+    closed = new(spec=REASONING)
+    text = "<think>\nMaybe \\boxed{7}? No.\n</think>\n\nIt is \\boxed{42}."
+    assert ended(closed.on_completion(wrote(text), 11.0)).attempt.answer == "42"
+    cut = new(spec=REASONING)
+    done = ended(cut.on_completion(wrote("<think>\nThe answer is 4", "length"), 11.0)).attempt
+    assert (done.answer, done.failure) == (None, "length")
+
+
+def test_the_model_is_told_when_its_session_was_restarted() -> None:
+    told = []
+    for restarted in (False, True):
+        attempt = new()
+        attempt.on_completion(wrote(PROGRAM), 11.0)
+        attempt.on_result(replace(ran(), session_restarted=restarted), 12.0)
+        told.append(attempt.turns[0].tool_text or "")
+    assert told[0] == "```output\n42\n```\n"
+    assert "restarted" in told[1] and "gone" in told[1] and told[1].endswith("\n42\n```\n")

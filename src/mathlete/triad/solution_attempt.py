@@ -1,7 +1,9 @@
-"""One attempt of the code pillar, as a state machine: reason, write a program, look at its output, answer.
+"""One attempt at a solution as one text, as a state machine: reason, run the programs it writes, answer.
 
-Pure: it is told what the model wrote and what the program did, and says what is to be done next.
-Knows nothing of generators, processes or clocks.
+What pillars of this kind differ in is a `PillarSpec`: "code" is program of thought (write a program, look at its
+output, correct it, over several turns), "reasoning" is text alone, with a block of thinking where the model has one.
+Pure: it is told what the model wrote and what the program did, and says what is to be done next. Knows nothing of
+generators, processes or clocks.
 """
 
 from __future__ import annotations
@@ -11,65 +13,48 @@ from dataclasses import dataclass, field, replace
 
 from mathlete.core.attempt import BeamLevel, Failure, Turn
 from mathlete.core.code import ToolResult
-from mathlete.core.confidence import NUM_TOP_LOGPROBS, top5_entropies
-from mathlete.core.generation import Completion, Finished, GenerateRequest, SamplingParams, Span
+from mathlete.core.confidence import top5_entropies
+from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, Span
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
 from mathlete.core.seeds import derive_seed
+from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.attempt_ending import NOT_LOOKED_FOR, answer_in, ending, features_of
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
 from mathlete.triad.pillar import Continue, Done, RunProgram, Step, turn_of
 
-PILLAR = "code"
-
-# The closing fence of a block, and never the opening one of a Python block: that has the language behind it.
-_STOPS = ("```\n",)
-
 
 @dataclass(frozen=True, slots=True)
-class AttemptConfig:
-    """Limits of one attempt.
+class PillarSpec:
+    """A way of working on a solution.
 
     Attributes:
-        max_tokens: sampled tokens over all turns.
-        max_programs: programs that are run.
-        top_p: of sampling.
-        top_k: of sampling.
-        min_p: of sampling.
-        thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
+        name: of the pillar.
+        runs_programs: whether programs in the text are run, and what they print is put back.
+        stops: strings at which it is looked whether there is a program to run.
+        closes_thinking: whether thinking is closed in time for an answer also where nobody gave it a budget.
+        one_pass: whether it is over with its first program's output, right or wrong.
+        prompts: what its prompt files begin with, its name when empty.
+        round2_prompt: what the prompt file of its second round begins with, likewise.
     """
 
-    max_tokens: int = 1024
-    max_programs: int = 4
-    top_p: float = 0.95
-    top_k: int = 0
-    min_p: float = 0.0
-    thinking_budget: int | None = None
+    name: str
+    runs_programs: bool
+    stops: tuple[str, ...] = ()
+    closes_thinking: bool = False
+    one_pass: bool = False
+    prompts: str = ""
+    round2_prompt: str = ""
 
-    def __post_init__(self) -> None:
-        """Raise `ValueError` naming the first field that is out of range."""
-        for name in ("max_tokens", "max_programs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"AttemptConfig.{name} must be >= 1, not {getattr(self, name)}")
 
-    def sampling(self, temperature: float, max_tokens: int, seed: int, stop: tuple[str, ...]) -> SamplingParams:
-        """How a request of the attempt is drawn."""
-        return SamplingParams(
-            temperature=temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            min_p=self.min_p,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=stop,
-            thinking_budget=self.thinking_budget,
-            num_logprobs=NUM_TOP_LOGPROBS,
-        )
+# The closing fence of a block, and never the opening one of a Python block: that has the language behind it.
+CODE = PillarSpec("code", runs_programs=True, stops=("```\n",))
+REASONING = PillarSpec("reasoning", runs_programs=False, closes_thinking=True)
 
 
 @dataclass(slots=True)
-class CodeAttempt:
+class SolutionAttempt:
     """The state of an attempt in flight.
 
     Attributes:
@@ -80,6 +65,8 @@ class CodeAttempt:
         started_s: when it was launched, seconds of the run's clock.
         config: limits.
         constraints: what may be written, or None.
+        spec: the pillar.
+        opening: the chat that opens it; its pillar's first-round prompts when empty.
         turns: closed turns.
     """
 
@@ -90,10 +77,17 @@ class CodeAttempt:
     started_s: float
     config: AttemptConfig
     constraints: ConstraintFactory | None = None
+    spec: PillarSpec = CODE
+    opening: tuple[Message, ...] = ()
     turns: list[Turn] = field(default_factory=list)
     _spans: list[Span] = field(default_factory=list)
     _cut: bool = False
     _num_recorded: int = 0
+
+    def __post_init__(self) -> None:
+        """See to it that thinking ends."""
+        if self.spec.closes_thinking:
+            self.config = self.config.with_room_to_answer()
 
     @property
     def attempt_id(self) -> str:
@@ -152,11 +146,11 @@ class CodeAttempt:
             self.temperature,
             self.config.max_tokens - self.num_tokens,
             derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
-            _STOPS,
+            self.spec.stops,
         )
         return GenerateRequest(
             request_id=f"{self.attempt_id}/{len(self.turns)}",
-            messages=opening_messages(PILLAR, self.problem),
+            messages=self.opening or opening_messages(self.spec.prompts or self.spec.name, self.problem),
             sampling=sampling,
             continuation=tuple(self._spans),
             group=self.problem.id,
@@ -165,11 +159,10 @@ class CodeAttempt:
 
     def on_completion(self, completion: Completion, now_s: float) -> Step:
         """What to do with what the model wrote."""
-        program = program_at_end("".join(turn.text for turn in self._open_turns()) + completion.text)
-        wants_run = program is not None and self._num_programs() < self.config.max_programs
+        program = self._program_at_end(completion.text)
         turn = Turn(
             text=completion.text,
-            code=program if wants_run else None,
+            code=program,
             num_tokens=len(completion.token_ids) + completion.usage.discarded,
             logprobs=completion.logprobs,
             entropies=completion.entropies,
@@ -183,7 +176,7 @@ class CodeAttempt:
         if completion.finish_reason in ("error", "abort"):
             return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
         if turn.code is not None:
-            return RunProgram(turn.code)
+            return RunProgram(turn.code, in_session=True)
         if completion.stop is not None and self.num_tokens < self.config.max_tokens:
             return Continue()  # a fence that closed nothing to be run: let it go on writing
         return self.end(now_s, "length" if self._out_of_tokens(completion) else "no_answer")
@@ -198,6 +191,8 @@ class CodeAttempt:
         self._spans.append(Span(shown))
         if self.num_tokens >= self.config.max_tokens:
             return self.end(now_s, "length")
+        if self.spec.one_pass:
+            return self.end(now_s, "no_answer")
         return Continue()
 
     def end(self, now_s: float, failure: Failure) -> Done:
@@ -207,7 +202,7 @@ class CodeAttempt:
         """
         kind = self.problem.answer_kind
         found = NOT_LOOKED_FOR if failure == "stopped" else answer_in(self.turns, kind, complete=not self._cut)
-        return ending(self, PILLAR, self.turns, found, failure, now_s, features_of(self.turns))
+        return ending(self, self.spec.name, self.turns, found, failure, now_s, features_of(self.turns))
 
     def _written(self) -> str:
         """The assistant's turn so far, what programs printed included."""
@@ -218,8 +213,12 @@ class CodeAttempt:
         start = max((i + 1 for i, turn in enumerate(self.turns) if turn.result is not None), default=0)
         return self.turns[start:]
 
-    def _num_programs(self) -> int:
-        return sum(turn.result is not None for turn in self.turns)
+    def _program_at_end(self, written: str) -> str | None:
+        """The program that is to be run, when what was just written completes one."""
+        num_run = sum(turn.result is not None for turn in self.turns)
+        if not self.spec.runs_programs or num_run >= self.config.max_programs:
+            return None
+        return program_at_end("".join(turn.text for turn in self._open_turns()) + written)
 
     def _out_of_tokens(self, completion: Completion) -> bool:
         return completion.finish_reason == "length" or self.num_tokens >= self.config.max_tokens

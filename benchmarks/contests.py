@@ -1,0 +1,329 @@
+"""Contests over recorded attempts: one problem at a time against one clock, with faults, under several policies.
+
+usage: contests.py RECORDED.jsonl... [--contests 200] [--first 0] [--processes 2] [--json OUT.json]
+
+Each contest draws 50 problems, an order of problems and attempts, a speed, and what goes wrong (stalls, late steps, a
+generator that dies), from its seed, and is held once under each policy, driven by the real driver over a
+`RecordedSource`. So differences between policies are paired. Problems come strictly in turn, as in AIMO-3: one is
+open at a time, and what weighs a problem has not seen the statements of those to come. Lengths are scaled so that an
+attempt takes 45,000 tokens on average, as recorded ones of gpt-oss-120b do, and the clock is AIMO-3's: 17,400 s.
+
+A problem has only so many recorded attempts; what a policy asks for beyond them is refused, at no cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from mathlete.cic.majority import Majority, tally
+from mathlete.contest.allocation import worth_another, worth_waiting
+from mathlete.contest.difficulty import statement_solve_rate, weight_of
+from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
+from mathlete.contest.stop_rules import num_outstanding
+from mathlete.core.attempt import Attempt
+from mathlete.core.policy import Action, Launch, Policy, PoolState, Stop, Wait
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import Selector
+from mathlete.core.trace import TraceEvent
+from mathlete.lab.recorded import read_recorded
+from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, SimulatedClock, Speed
+
+BUDGET_S = 17_400.0
+NUM_PROBLEMS = 50
+TOKENS_PER_ATTEMPT = 45_000.0
+SPEED = Speed(alone=200.0, half_at=8.0)  # 8 at once: 853 tokens a second together; 16: 1,113
+MAX_STEP_S = 20.0
+MIN_ATTEMPTS = 4
+
+
+@dataclass(frozen=True)
+class PoolProblem:
+    """A problem with recorded attempts and the answers that are right."""
+
+    problem: Problem
+    attempts: tuple[Attempt, ...]
+    right: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A policy and how the driver is set up for it."""
+
+    policy: Policy
+    config: DriverConfig
+    weighs: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one contest went under one arm.
+
+    Attributes:
+        right: problems with the right answer.
+        answered: problems with an answer, fallbacks included.
+        fallbacks: problems for which no attempt had an answer.
+        used_s: time on the clock.
+        overrun_s: past the budget.
+        tokens: sampled.
+        longest_s: that one problem took.
+    """
+
+    right: int
+    answered: int
+    fallbacks: int
+    used_s: float
+    overrun_s: float
+    tokens: int
+    longest_s: float
+
+
+# --- policies ---
+
+
+@dataclass(frozen=True)
+class ClampPolicy:
+    """The fixed rule of the AIMO-3 notebooks: eight attempts until four agree or the problem's time is over.
+
+    time = max(base, min(high, left - base * problems after this one)), base 300 s and high 900 s of 17,400 s: a public
+    notebook as kept in github.com/softkleenex/AMO_PP3, public_kernels/top1_code.py, `solve_problem`. It votes by
+    1/entropy; recorded attempts have no entropy, so this is the plain vote.
+    """
+
+    attempts: int = 8
+    enough: int = 4
+    base_s: float = 300.0
+    high_s: float = 900.0
+    selector: Selector = field(default_factory=Majority)
+
+    def decide(self, state: PoolState) -> Action:
+        """Launch all at once, then wait for four equal answers or the end."""
+        assert state.outlook is not None
+        left_s = state.outlook.remaining_s + state.elapsed_s
+        time_s = max(self.base_s, min(self.high_s, left_s - self.base_s * state.outlook.num_waiting))
+        leader = tally(state.attempts)[:1]
+        if state.remaining_s <= 0 or state.elapsed_s >= time_s:
+            return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
+        if leader and leader[0].votes >= self.enough:
+            return Stop(self.selector.select(state.problem, state.attempts), f"{self.enough} attempts agree")
+        return FixedPolicy(self.attempts, "code", 1.0, self.selector).decide(state)
+
+
+@dataclass(frozen=True)
+class ValuePolicy:
+    """Four attempts, then one more as long as it is worth its price (`contest/allocation.py`); votes only.
+
+    Attributes:
+        first: attempts that whoever is opened gets.
+        most: attempts at most.
+        knows_statement: whether the prior is moved by the statement.
+        selector: chooses the answer.
+    """
+
+    first: int = 4
+    most: int = 16
+    knows_statement: bool = True
+    selector: Selector = field(default_factory=Majority)
+
+    def decide(self, state: PoolState) -> Action:
+        """Launch, wait or stop by value and price."""
+        if state.remaining_s <= 0:
+            return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
+        to_come = num_outstanding(state, self.most) - state.num_in_flight
+        if state.num_launched < self.first and to_come > 0:
+            return Launch(self.first - state.num_launched, "code", 1.0)
+        rate = statement_solve_rate(state.problem.statement) if self.knows_statement else None
+        another = worth_another(state, solve_rate=rate)
+        if another.pays and to_come > 0:
+            return Launch(1, "code", 1.0)
+        if state.num_in_flight == 0:
+            reason = another.reason if to_come > 0 else ALL_FINISHED
+            return Stop(self.selector.select(state.problem, state.attempts), reason)
+        waiting = worth_waiting(state, solve_rate=rate)
+        if waiting.pays:
+            return Wait()
+        return Stop(self.selector.select(state.problem, state.attempts), waiting.reason)
+
+
+def arms() -> dict[str, Arm]:
+    """What is compared, by name."""
+    eight = DriverConfig(attempts=8, max_in_flight=8, max_open=1)
+    free = replace(eight, stretch=100.0)
+    value = replace(eight, stretch=3.0)
+    return {
+        "clamp": Arm(ClampPolicy(), free),
+        "fixed": Arm(FixedPolicy(8, "code", 1.0), eight),
+        "vote": Arm(VotePolicy(8, "code", 1.0), eight),
+        "vote_stretched": Arm(VotePolicy(8, "code", 1.0), value),
+        "value": Arm(ValuePolicy(), value),
+        "value_weighed": Arm(ValuePolicy(), value, weighs=True),
+        "value_blind": Arm(ValuePolicy(knows_statement=False), value),
+    }
+
+
+# --- one contest ---
+
+
+@dataclass
+class ContestSink:
+    """Of the trace, what a contest is judged by."""
+
+    opened_at_s: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, tuple[str, str]] = field(default_factory=dict)  # answer and rule
+    longest_s: float = 0.0
+
+    def append(self, event: TraceEvent) -> None:
+        """Take an event in."""
+        key = event.problem_id or ""
+        if event.kind == "problem_opened":
+            self.opened_at_s[key] = event.at_s
+        elif event.kind == "problem_finished":
+            selection = event.data["selection"]
+            self.answers[key] = (selection["answer"], selection["rule"])
+            self.longest_s = max(self.longest_s, event.at_s - self.opened_at_s.get(key, event.at_s))
+
+
+def draw_faults(rng: random.Random, budget_s: float) -> Faults:
+    """What goes wrong: stalls in three of ten contests, late steps in two, a dead generator in one of twenty."""
+    stalls, at_s = [], 0.0
+    if rng.random() < 0.3:
+        for _ in range(rng.randint(1, 4)):
+            at_s += rng.uniform(0, budget_s / 4)
+            stalls.append((at_s, at_s + rng.uniform(0.002, 0.05) * budget_s))
+            at_s = stalls[-1][1]
+    late_s = rng.uniform(0.5, 20.0) if rng.random() < 0.2 else 0.0
+    dead_s = rng.uniform(0, budget_s) if rng.random() < 0.05 else math.inf
+    return Faults(tuple(stalls), dead_s, late_s)
+
+
+def hold(seed: int, pool: Sequence[PoolProblem], arm: Arm, faults: Faults | None = None) -> Outcome:
+    """One contest under one arm; `faults` in place of those drawn."""
+    rng = random.Random(seed)
+    drawn = rng.sample(list(pool), min(NUM_PROBLEMS, len(pool)))
+    factor = rng.lognormvariate(0, 0.25)
+    faults = draw_faults(rng, BUDGET_S) if faults is None else faults
+    config = RecordedConfig(Speed(SPEED.alone * factor, SPEED.half_at), faults, seed, MAX_STEP_S)
+    clock, sink = SimulatedClock(), ContestSink()
+    recorded = {item.problem.id: item.attempts for item in drawn}
+    order = {item.problem.id: place for place, item in enumerate(drawn)}
+
+    def weigh(problem: Problem) -> float:  # those to come have not been seen
+        return weight_of(problem) if arm.weighs and order[problem.id] <= len(sink.opened_at_s) else 1.0
+
+    driver: Driver
+    driver = Driver(
+        lambda trace: RecordedSource(trace, clock, recorded, config, lambda: driver.next_deadline_s()),
+        sink, arm.policy, arm.config, weigh=weigh, clock=clock,
+    )  # fmt: skip
+    result = driver.run([item.problem for item in drawn], BUDGET_S, {}, 0.0)
+    right = sum(sink.answers[item.problem.id][0] in item.right for item in drawn if item.problem.id in sink.answers)
+    return Outcome(
+        right=right,
+        answered=len(sink.answers),
+        fallbacks=sum(rule == "fallback" for _, rule in sink.answers.values()),
+        used_s=clock(),
+        overrun_s=max(0.0, clock() - BUDGET_S),
+        tokens=int(result.stats["num_tokens"]),
+        longest_s=sink.longest_s,
+    )
+
+
+def read_pool(paths: Sequence[Path]) -> list[PoolProblem]:
+    """The problems of some files with at least four attempts, of one pillar, their lengths scaled."""
+    pool = []
+    for path in paths:
+        for row in read_recorded(path):
+            kept = [
+                (attempt, right)
+                for attempt, right in zip(row.attempts, row.correct, strict=True)
+                if not attempt.is_check and attempt.round == 1
+            ]
+            if len(kept) < MIN_ATTEMPTS:
+                continue
+            attempts = tuple(replace(a, pillar="code", turns=(), num_tokens=a.num_tokens or _chars(a)) for a, _ in kept)
+            right = frozenset(a.answer for a, is_right in kept if is_right and a.answer is not None)
+            pool.append(PoolProblem(row.problem, attempts, right))
+    scale = TOKENS_PER_ATTEMPT / statistics.fmean(a.num_tokens for item in pool for a in item.attempts)
+    return [
+        replace(item, attempts=tuple(replace(a, num_tokens=round(a.num_tokens * scale)) for a in item.attempts))
+        for item in pool
+    ]
+
+
+def _chars(attempt: Attempt) -> int:
+    return max(1, int(attempt.features.get("n_chars", 1)))
+
+
+# --- many contests ---
+
+
+def hold_all(seed: int, pool: Sequence[PoolProblem], names: Sequence[str]) -> dict[str, Outcome]:
+    """One contest under each arm."""
+    known = arms()
+    return {name: hold(seed, pool, known[name]) for name in names}
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean with its 95 % interval; contests of different seeds are independent draws."""
+    mean = statistics.fmean(values)
+    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
+
+
+def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
+    """Print the table and the paired differences to the first arm."""
+    heads = ("right", "sd", "time used", "Mtokens", "longest", "fallback", "unanswered", "overruns")
+    print(f"{'policy':<16}" + "".join(f"{head:>12}" for head in heads))
+    for name in names:
+        outcomes = [row[name] for row in rows]
+        over = sum(o.overrun_s > 0 for o in outcomes)
+        most = max(o.overrun_s for o in outcomes)
+        cells = (
+            f"{statistics.fmean(o.right for o in outcomes):.3f}",
+            f"{statistics.pstdev(o.right for o in outcomes):.2f}",
+            f"{statistics.fmean(o.used_s for o in outcomes) / BUDGET_S:.1%}",
+            f"{statistics.fmean(o.tokens for o in outcomes) / 1e6:.1f}",
+            f"{max(o.longest_s for o in outcomes):.0f} s",
+            f"{statistics.fmean(o.fallbacks for o in outcomes):.2f}",
+            f"{sum(NUM_PROBLEMS - o.answered for o in outcomes)}",
+            f"{over} ({most:.1f} s)",
+        )
+        print(f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells))
+    for name in names[1:]:
+        print(f"{name} - {names[0]}: right {interval([row[name].right - row[names[0]].right for row in rows])}")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recorded", nargs="+", type=Path)
+    parser.add_argument("--contests", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--arms", nargs="+", default=list(arms()))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    pool, begun = read_pool(args.recorded), time.monotonic()
+    print(f"{len(pool)} problems, {sum(len(item.attempts) for item in pool)} attempts")
+    task: Callable[[int], dict[str, Outcome]] = partial(hold_all, pool=pool, names=args.arms)
+    seeds = range(args.first, args.first + args.contests)
+    with multiprocessing.Pool(args.processes) as workers:
+        rows = workers.map(task, seeds, chunksize=max(1, args.contests // (8 * args.processes)))
+    report(rows, args.arms)
+    print(f"{args.contests} contests x {len(args.arms)} policies in {time.monotonic() - begun:.0f} s")
+    if args.json:
+        args.json.write_text(json.dumps([{name: asdict(o) for name, o in row.items()} for row in rows]), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

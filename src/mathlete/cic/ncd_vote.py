@@ -1,0 +1,54 @@
+"""The vote weighed with how alike the traces behind an answer are. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mathlete.cic.answer_values import answer_value
+from mathlete.cic.majority import Vote, votes_of
+from mathlete.cic.ncd import cohesion, trace_of
+from mathlete.cic.scored import select_best
+from mathlete.core.attempt import Attempt
+from mathlete.core.problem import Problem
+from mathlete.core.selection import Selection
+
+_PHI_OF_ONE = 0.5  # as published
+
+
+@dataclass(frozen=True, slots=True)
+class NcdVote:
+    """Score n (1 + Phi) for each answer: n its votes and those within 1 % of it, Phi the cohesion of their traces.
+
+    Published with Phi over the written answers, which are too short to compare (see `ncd.py`). A single trace has
+    Phi 0.5, as published; where there is no text, Phi is 0.
+
+    Attributes:
+        proximity: b counts for a when |b - a| < proximity * max(|a|, 1).
+    """
+
+    name = "ncd_vote"
+
+    proximity: Fraction = Fraction(1, 100)
+
+    def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
+        """See the class. With no answer in the pool, a `Selection` with rule "fallback"."""
+        votes = votes_of(attempts)
+        scores = {}
+        for answer in {vote.answer: None for vote in votes}:
+            near = [vote for vote in votes if self._counts_for(vote.answer, answer)]
+            scores[answer] = len(near) * (1 + _phi(near))
+        reasons = ("Scores are n (1 + Phi) over the votes within 1 % of an answer, Phi of their traces.",)
+        return select_best(self.name, problem, attempts, scores, reasons=reasons)
+
+    def _counts_for(self, other: str, answer: str) -> bool:
+        if other == answer:
+            return True
+        a, b = answer_value(answer), answer_value(other)
+        return a is not None and b is not None and abs(b - a) < self.proximity * max(abs(a), Fraction(1))
+
+
+def _phi(votes: Sequence[Vote]) -> float:
+    traces = [trace for vote in votes if (trace := trace_of(vote.attempt))]
+    return _PHI_OF_ONE if len(traces) == 1 else cohesion(traces) or 0.0

@@ -1,0 +1,215 @@
+"""One check of answers that others found, as a state machine: one request to the model, at most one program.
+
+A check has no answer and no vote; it ends with evidence on the answers that it is about. What checks differ in is a
+`CheckMethod`: what the model is asked, and what its text, or the program in it, says. Pure, as every attempt is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from mathlete.core.attempt import Attempt, BeamLevel, Failure, Turn
+from mathlete.core.code import ToolResult
+from mathlete.core.confidence import top5_entropies
+from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, Span
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import CodeDone, StepChecked
+from mathlete.core.seeds import derive_seed
+from mathlete.core.selection import Evidence
+from mathlete.triad.attempt_config import AttemptConfig
+from mathlete.triad.attempt_ending import features_of
+from mathlete.triad.pillar import Done, RunProgram, Step, turn_of
+
+
+@dataclass(frozen=True, slots=True)
+class CheckProgram:
+    """What a model's text holds that is to be run.
+
+    Attributes:
+        source: what the model wrote.
+        program: what is run: the source with the harness around it.
+    """
+
+    source: str
+    program: str
+
+
+class CheckMethod(Protocol):
+    """A way of checking. Pure."""
+
+    @property
+    def pillar(self) -> str:
+        """Its name, `..._check`."""
+        ...
+
+    @property
+    def max_tokens(self) -> int:
+        """Sampled tokens at most."""
+        ...
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Strings that end the text."""
+        ...
+
+    @property
+    def start(self) -> str:
+        """How the assistant's turn begins before the model writes."""
+        ...
+
+    def messages(self) -> tuple[Message, ...]:
+        """What the model is asked."""
+        ...
+
+    def read(self, text: str) -> CheckProgram | tuple[Evidence, ...]:
+        """What the text, `start` included, asks to be run, or says by itself."""
+        ...
+
+    def judge(self, found: CheckProgram, result: ToolResult) -> tuple[Evidence, ...]:
+        """What the program's run says."""
+        ...
+
+    def silent(self, failure: str, reason: str) -> tuple[Evidence, ...]:
+        """UNKNOWN on each answer: the check came to nothing."""
+        ...
+
+
+@dataclass(slots=True)
+class CheckAttempt:
+    """The state of a check in flight.
+
+    Attributes:
+        problem: whose answers are checked.
+        index: its number among the problem's attempts.
+        run_seed: of the run; the check's own noise is derived from it.
+        temperature: of sampling.
+        started_s: when it was launched, seconds of the run's clock.
+        config: how requests are drawn; the method's own limit of tokens counts too.
+        method: what is asked, and what it means.
+        turns: its one turn, once it is closed.
+    """
+
+    problem: Problem
+    index: int
+    run_seed: int
+    temperature: float
+    started_s: float
+    config: AttemptConfig
+    method: CheckMethod
+    turns: list[Turn] = field(default_factory=list)
+    _found: CheckProgram | None = None
+    _num_recorded: int = 0
+
+    @property
+    def attempt_id(self) -> str:
+        """Unique in the run."""
+        return f"{self.problem.id}#{self.index}"
+
+    @property
+    def seed(self) -> int:
+        """Of its request."""
+        return derive_seed(self.run_seed, self.problem.id, self.index, 0)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens sampled in its closed turn."""
+        return sum(turn.num_tokens for turn in self.turns)
+
+    @property
+    def num_turns(self) -> int:
+        """Closed turns: 0 or 1."""
+        return len(self.turns)
+
+    def next_requests(self) -> Sequence[GenerateRequest]:
+        """Its one request."""
+        max_tokens = min(self.method.max_tokens, self.config.max_tokens)
+        start = self.method.start
+        return (
+            GenerateRequest(
+                request_id=f"{self.attempt_id}/0",
+                messages=self.method.messages(),
+                sampling=self.config.sampling(self.temperature, max_tokens, self.seed, self.method.stops),
+                continuation=(Span(start),) if start else (),
+                group=self.problem.id,
+            ),
+        )
+
+    def take(self, event: Finished, now_s: float) -> Step:
+        """The model has written."""
+        completion = event.completion
+        self.turns.append(_turn(self.method.start, completion))
+        if completion.finish_reason in ("error", "abort"):
+            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
+        found = self.method.read(self.turns[0].text)
+        if isinstance(found, CheckProgram):
+            self._found = found
+            self.turns[0] = replace(self.turns[0], code=found.source)
+            return RunProgram(found.program)
+        return self._done(now_s, found, "length" if completion.finish_reason == "length" else "no_answer")
+
+    def take_result(self, done: CodeDone, now_s: float) -> Step:
+        """Its program has ended."""
+        assert self._found is not None, "a program ran that nobody asked for"
+        self.turns[0] = replace(self.turns[0], result=done.result)
+        evidence = self.method.judge(self._found, done.result)
+        return self._done(now_s, evidence, "no_answer" if done.result.status == "ok" else "tool_error")
+
+    def take_checked(self, checked: StepChecked, now_s: float) -> Step:
+        """Its steps are not checked. Raises `ValueError`."""
+        raise ValueError(f"{self.attempt_id} asked for no check, {checked.check_id!r} at {now_s:.1f} s least of all")
+
+    def refuse(self, request_id: str, now_s: float) -> Step:
+        """Its prompt can never fit: it is over."""
+        assert turn_of(request_id) == 0, "a check has one turn"
+        return self.end(now_s, "length")
+
+    def take_turns(self) -> Sequence[Turn]:
+        """The turns closed since the last call."""
+        turns = self.turns[self._num_recorded :]
+        self._num_recorded = len(self.turns)
+        return turns
+
+    def take_beam_levels(self) -> Sequence[BeamLevel]:
+        """It has no beam."""
+        return ()
+
+    def end(self, now_s: float, failure: Failure) -> Done:
+        """Close the check, which came to nothing: `failure` says why."""
+        return self._done(now_s, self.method.silent(failure, "the check was not finished"), failure)
+
+    def _done(self, now_s: float, evidence: tuple[Evidence, ...], failure: Failure) -> Done:
+        """`failure` stands when there is no verdict."""
+        has_verdict = any(item.verdict != "UNKNOWN" for item in evidence)
+        return Done(
+            Attempt(
+                id=self.attempt_id,
+                problem_id=self.problem.id,
+                index=self.index,
+                pillar=self.method.pillar,
+                seed=self.seed,
+                temperature=self.temperature,
+                answer=None,
+                answer_source=None,
+                turns=tuple(self.turns),
+                num_tokens=self.num_tokens,
+                elapsed_s=now_s - self.started_s,
+                features=features_of(self.turns),
+                failure=None if has_verdict else failure,
+                num_discarded=sum(turn.num_discarded for turn in self.turns),
+                evidence=evidence,
+            )
+        )
+
+
+def _turn(start: str, completion: Completion) -> Turn:
+    return Turn(
+        text=start + completion.text,
+        num_tokens=len(completion.token_ids) + completion.usage.discarded,
+        logprobs=completion.logprobs,
+        entropies=completion.entropies,
+        top_means=completion.top_means,
+        num_discarded=completion.usage.discarded,
+        top5_bits=top5_entropies(completion.top_logprobs),
+    )

@@ -1,0 +1,206 @@
+"""The integration layer: which pillar works next on a problem, when it is checked, and when its answer stands.
+
+A pure policy over a pool. Independent attempts of the solving pillars come first, a wave at a time while other problems
+wait; once there is something to check and the vote does not settle it, checks judge the leading answers; only where
+the votes stay split is a second round shown what the first found. A problem ends when its selector is sure, when a
+stopping rule says so, or when another attempt is not worth what its tokens add elsewhere (`contest/allocation.py`).
+
+Knows nothing of generators, prompts or recordings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mathlete.cic.majority import tally
+from mathlete.contest.allocation import worth_another, worth_waiting
+from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, next_pillar
+from mathlete.contest.stop_rules import StopRule
+from mathlete.core.attempt import Attempt, is_check_pillar
+from mathlete.core.policy import Action, Launch, PoolState, Stop, Wait
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import Selector
+from mathlete.core.selection import FALLBACK, Selection
+
+OUT_OF_TOKENS = "the run's tokens are spent"
+
+# An attempt that the generator lost is made again, so long as not more than this many times the attempts asked for
+# have been launched.
+_MAX_LAUNCHED_FACTOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TriadConfig:
+    """How the pillars work together.
+
+    Attributes:
+        attempts: at solving, of the first round, at most.
+        pillars: of the attempts, in turn.
+        temperature: of sampling, checks included.
+        wave: attempts at once while other problems wait for the same slots; without any waiting, all of them.
+        min_attempts: that end before a selector's confidence may end the problem.
+        stop_confidence: of the selection, from which on nothing more is done; 1 for never.
+        checks: pillars that check the leading answers, one attempt each.
+        max_checked: answers that a check is asked about at most.
+        check_below: a selection of at least this confidence is not checked; 1 for checking each.
+        second_round: attempts that are shown what the others found, where the votes are split; 0 for none.
+        split_below: share of the votes that the leader must have not to be split.
+        weighs_worth: whether another attempt must be worth its price to other problems.
+    """
+
+    attempts: int = 8
+    pillars: tuple[str, ...] = ("code",)
+    temperature: float = 0.8
+    wave: int = 3
+    min_attempts: int = 2
+    stop_confidence: float = 0.95
+    checks: tuple[str, ...] = ()
+    max_checked: int = 3
+    check_below: float = 0.9
+    second_round: int = 0
+    split_below: float = 0.5
+    weighs_worth: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        for name in ("attempts", "wave", "min_attempts", "max_checked"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        for name in ("stop_confidence", "check_below", "split_below"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], not {getattr(self, name)}")
+        if self.second_round < 0:
+            raise ValueError(f"second_round must be >= 0, not {self.second_round}")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be >= 0, not {self.temperature}")
+        if not self.pillars or any(map(is_check_pillar, self.pillars)):
+            raise ValueError(f"pillars must name pillars that solve, not {self.pillars}")
+        if not all(map(is_check_pillar, self.checks)):
+            raise ValueError(f"checks must name pillars that check, not {self.checks}")
+
+
+@dataclass(frozen=True, slots=True)
+class TriadPolicy:
+    """See the module. The same state gives the same action; selections are only remembered, by the pool's ids.
+
+    Attributes:
+        selector: chooses the answer and says how sure it is.
+        rule: when the votes are settled.
+        config: how the pillars work together.
+    """
+
+    selector: Selector
+    rule: StopRule
+    config: TriadConfig = field(default_factory=TriadConfig)
+    _remembered: dict[str, tuple[tuple[str, ...], Selection]] = field(default_factory=dict, repr=False, compare=False)
+
+    def decide(self, state: PoolState) -> Action:
+        """The next action; see the module."""
+        selection = self._select(state.problem, state.attempts)
+        outlook = state.outlook
+        if state.remaining_s <= 0:
+            return Stop(selection, OUT_OF_TIME)
+        if outlook is not None and outlook.tokens_left == 0:
+            return Stop(selection, OUT_OF_TOKENS)
+        if (check := self._due_check(state, selection)) is not None:
+            return check
+        if (reason := self._why_settled(state, selection)) is not None:
+            return Stop(selection, reason)
+        if (launch := self._next_wave(state, selection)) is not None:
+            return launch
+        if state.num_in_flight:
+            return Wait() if self._worth_waiting(state, selection) else Stop(selection, _NOT_WORTH)
+        if (launch := self._second_round(state)) is not None:
+            return launch
+        return Stop(selection, ALL_FINISHED if self._outstanding(state) <= 0 else _NOT_WORTH)
+
+    def _select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
+        ids = tuple(attempt.id for attempt in attempts)
+        known = self._remembered.get(problem.id)
+        if known is None or known[0] != ids:
+            known = ids, self.selector.select(problem, attempts)
+            self._remembered[problem.id] = known
+        return known[1]
+
+    def _why_settled(self, state: PoolState, selection: Selection) -> str | None:
+        """Why nothing more is to be done, whatever is in flight; a check that was begun is waited for."""
+        if selection.rule == FALLBACK or any(is_check_pillar(item.pillar) for item in state.in_flight):
+            return None
+        num_ended = len(_solving(state.attempts))
+        if num_ended >= self.config.min_attempts and selection.confidence >= self.config.stop_confidence:
+            return f"the selection is sure: {selection.confidence:.2f}"
+        return self.rule.why_stop(state, self.config.attempts) if self._outstanding(state) > 0 else None
+
+    def _due_check(self, state: PoolState, selection: Selection) -> Launch | None:
+        """The next check of the leading answers, once the first wave has ended and the vote is not sure."""
+        config = self.config
+        solved = _solving(state.attempts)
+        if selection.rule == FALLBACK or len(solved) < min(config.wave, config.attempts):
+            return None
+        begun = {attempt.pillar for attempt in state.attempts} | {item.pillar for item in state.in_flight}
+        left = [pillar for pillar in config.checks if pillar not in begun]
+        is_first = not any(map(is_check_pillar, begun))
+        if not left or (is_first and selection.confidence >= config.check_below and config.check_below < 1):
+            return None
+        return Launch(1, left[0], config.temperature, about=self._leading(state.attempts, selection))
+
+    def _leading(self, attempts: Sequence[Attempt], selection: Selection) -> tuple[str, ...]:
+        answers = [selection.answer, *(item.answer for item in tally(attempts))]
+        return tuple(dict.fromkeys(answers))[: self.config.max_checked]
+
+    def _next_wave(self, state: PoolState, selection: Selection) -> Launch | None:
+        outstanding = self._outstanding(state)
+        if outstanding <= 0:
+            return None
+        flying = _num_flying(state)
+        outlook = state.outlook
+        is_alone = outlook is None or (outlook.num_waiting == 0 and outlook.tokens_left is None)
+        num = outstanding if is_alone else min(outstanding, self.config.wave - flying)
+        num_begun = len(_solving(state.attempts)) + flying
+        if num_begun >= self.config.wave and not self._worth_another(state, selection):
+            return None
+        if num <= 0:
+            return None
+        pillar, alike = next_pillar(self.config.pillars, num_begun, num)
+        return Launch(alike, pillar, self.config.temperature)
+
+    def _worth_another(self, state: PoolState, selection: Selection) -> bool:
+        if not self.config.weighs_worth or selection.rule == FALLBACK:
+            return True
+        return worth_another(state, confidence=selection.confidence, selected=selection.answer).pays
+
+    def _worth_waiting(self, state: PoolState, selection: Selection) -> bool:
+        if not self.config.weighs_worth or selection.rule == FALLBACK or _num_flying(state) < state.num_in_flight:
+            return True
+        return worth_waiting(state, confidence=selection.confidence, selected=selection.answer).pays
+
+    def _second_round(self, state: PoolState) -> Launch | None:
+        """Attempts that see what the others found, once, where no answer has enough of the votes."""
+        votes = tally(state.attempts)
+        rounds = {attempt.round for attempt in state.attempts} | {item.round for item in state.in_flight}
+        if not self.config.second_round or rounds - {1} or len(votes) < 2:
+            return None
+        if votes[0].votes >= self.config.split_below * sum(item.votes for item in votes):
+            return None
+        about = tuple(item.answer for item in votes[: self.config.max_checked])
+        return Launch(self.config.second_round, self.config.pillars[0], self.config.temperature, about, round=2)
+
+    def _outstanding(self, state: PoolState) -> int:
+        """Attempts of the first round that may still be launched."""
+        wanted = self.config.attempts if state.affordable is None else min(self.config.attempts, state.affordable)
+        counted = sum(attempt.failure != "generator_error" for attempt in _solving(state.attempts))
+        launchable = wanted * _MAX_LAUNCHED_FACTOR - len(_solving(state.attempts)) - _num_flying(state)
+        return min(wanted - counted - _num_flying(state), launchable)
+
+
+_NOT_WORTH = "another attempt is not worth its tokens"
+
+
+def _solving(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The attempts of the first round that vote or could have."""
+    return [attempt for attempt in attempts if not attempt.is_check and attempt.round == 1]
+
+
+def _num_flying(state: PoolState) -> int:
+    return sum(not is_check_pillar(item.pillar) and item.round == 1 for item in state.in_flight)

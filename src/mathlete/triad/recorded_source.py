@@ -1,0 +1,303 @@
+"""Attempts that were made before, given out again on a simulated clock, with the faults a contest may have.
+
+Knows recorded attempts, a model of speed and a list of faults; knows nothing of policies, files or golds. The driver
+and its policies cannot tell it from live attempts: it keeps `AttemptSource` and records the events of `InFlight`.
+
+What a recording cannot tell: an attempt that is cut off has no answer and no text here, for it is not recorded when in
+its course it had what; and turns are told of at the attempt's end.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mathlete.core.attempt import Attempt, Failure
+from mathlete.core.policy import Launch, Launched
+from mathlete.core.problem import Problem
+from mathlete.core.trace import encode, encode_ending
+from mathlete.triad.run_trace import RunTrace
+
+
+class SimulatedClock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        """Begin at `now_s`."""
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        """The time, seconds."""
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass. Raises `ValueError` for a negative span."""
+        if not seconds >= 0:
+            raise ValueError(f"time cannot pass backwards, by {seconds} s")
+        self.now_s += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast attempts are generated together: n at once give n * alone / (1 + (n - 1) / half_at) tokens a second.
+
+    Each further attempt slows the others; many together approach alone * half_at.
+
+    Attributes:
+        alone: tokens a second of one attempt by itself.
+        half_at: attempts beyond the first at which each runs at half the speed.
+    """
+
+    alone: float
+    half_at: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` naming the first field that is out of range."""
+        for name in ("alone", "half_at"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, not {getattr(self, name)}")
+
+    def each(self, num: int) -> float:
+        """Tokens a second of each of `num` attempts."""
+        return self.alone / (1 + (num - 1) / self.half_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong, in seconds since the session began.
+
+    Attributes:
+        stalls: (begin, end) of times in which nothing is generated; in order, without overlap.
+        dead_from_s: from when on nothing is ever generated again.
+        late_step_s: how much longer than asked for a step may take, as a generator that does not return does.
+    """
+
+    stalls: tuple[tuple[float, float], ...] = ()
+    dead_from_s: float = math.inf
+    late_step_s: float = 0.0
+
+    def working_s(self, begin_s: float, end_s: float) -> float:
+        """Seconds between two times in which something is generated."""
+        end_s = min(end_s, self.dead_from_s)
+        lost = sum(max(0.0, min(end_s, end) - max(begin_s, begin)) for begin, end in self.stalls)
+        return max(0.0, end_s - begin_s) - (lost if end_s > begin_s else 0.0)
+
+    def when_done_s(self, begin_s: float, work_s: float) -> float:
+        """When `work_s` seconds of generating, begun at `begin_s`, are over; infinite when never."""
+        now_s = begin_s
+        for begin, end in self.stalls:
+            if end <= now_s:
+                continue
+            if now_s + work_s <= begin:
+                break
+            work_s -= max(0.0, begin - now_s)
+            now_s = end
+        return now_s + work_s if now_s + work_s <= self.dead_from_s else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedConfig:
+    """How recorded attempts are given out.
+
+    Attributes:
+        speed: of generating; None to let each attempt take its recorded seconds.
+        faults: what goes wrong.
+        order_seed: attempts are given out in a random order drawn from it; in that of their index when None.
+        max_step_s: how far a step moves the clock at most.
+    """
+
+    speed: Speed | None = None
+    faults: Faults = field(default_factory=Faults)
+    order_seed: int | None = None
+    max_step_s: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` when time would stand still."""
+        if not self.max_step_s > 0:
+            raise ValueError(f"max_step_s must be > 0, not {self.max_step_s}")
+
+
+@dataclass(slots=True)
+class _Running:
+    """An attempt in flight. Work is tokens, or seconds where there is no model of speed."""
+
+    recorded: Attempt
+    launched: Launched
+    started_s: float
+    work_from: float
+    work_until: float
+
+
+class RecordedSource:
+    """An `AttemptSource` over a recording.
+
+    A launch is served by the next attempt that was recorded of its pillar and round, and, where it is about certain
+    answers, about the same ones. Each recorded attempt is given out once. When there is none left the launch is
+    refused: it ends at once, without tokens, as one that the generator lost ("generator_error"), and the trace has
+    a warning, once a problem and kind.
+    """
+
+    def __init__(
+        self,
+        trace: RunTrace,
+        clock: SimulatedClock,
+        recorded: Mapping[str, Sequence[Attempt]],
+        config: RecordedConfig,
+        wake_s: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            trace: where everything is recorded.
+            clock: what `step` moves; the driver's own.
+            recorded: attempts by problem id; problems that are not in it have none.
+            config: how they are given out.
+            wake_s: a time on the clock at which a step must end, asked for at each step.
+        """
+        self._trace = trace
+        self._clock = clock
+        self._config = config
+        self._wake_s = wake_s
+        self._start_s = clock()
+        self._work = 0.0  # of an attempt that has been in flight from the beginning
+        self._left = {key: _in_order(key, attempts, config.order_seed) for key, attempts in recorded.items()}
+        self._running: dict[str, _Running] = {}  # by attempt id, in the order of launch
+        self._finished: list[Attempt] = []
+        self._warned: set[tuple[str, str, int]] = set()
+        self._num_closed_tokens = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens sampled in this session, those of attempts in flight included."""
+        return self._num_closed_tokens + sum(map(self._tokens_so_far, self._running.values()))
+
+    def count(self, problem_id: str | None = None) -> int:
+        """Attempts in flight: of one problem, or all."""
+        return len(self._running) if problem_id is None else len(self._of(problem_id))
+
+    def launched(self, problem_id: str) -> tuple[Launched, ...]:
+        """What the attempts of a problem that are in flight are, in the order of their launch."""
+        return tuple(running.launched for running in self._of(problem_id))
+
+    def num_tokens_of(self, problem_id: str) -> int:
+        """Tokens sampled so far by the attempts of a problem that are in flight."""
+        return sum(map(self._tokens_so_far, self._of(problem_id)))
+
+    def start(self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]) -> None:
+        """Give out a recorded attempt, or refuse. `pool` is not looked at: what was shown is recorded too."""
+        del pool
+        attempt_id = f"{problem.id}#{index}"
+        found = self._take(problem.id, launch)
+        recorded = found or _refused(problem.id, launch)
+        launched = Launched(launch.pillar, launch.round, launch.about)
+        recorded = replace(
+            recorded, id=attempt_id, problem_id=problem.id, index=index, temperature=launch.temperature,
+            round=launch.round, about=launch.about,
+        )  # fmt: skip
+        data = {
+            "index": index,
+            "pillar": launch.pillar,
+            "seed": recorded.seed,
+            "temperature": launch.temperature,
+            "round": launch.round,
+        }
+        self._trace.append("attempt_started", data, problem.id, attempt_id)
+        if found is None:
+            self._warn(problem.id, attempt_id, launch)
+            self._keep(replace(recorded, elapsed_s=0.0), recorded.num_tokens)
+            return
+        work = recorded.elapsed_s if self._config.speed is None else float(recorded.num_tokens)
+        self._running[attempt_id] = _Running(recorded, launched, self._clock(), self._work, self._work + work)
+
+    def step(self) -> None:
+        """Move the clock to the next end of an attempt, or as far as a step may go."""
+        now_s = self._clock()
+        wake_s = self._wake_s()
+        until_s = min(now_s + self._config.max_step_s, wake_s if wake_s > now_s else math.inf)
+        rate = self._rate()
+        if self._running:
+            first = min(running.work_until for running in self._running.values())
+            done_s = self._config.faults.when_done_s(now_s - self._start_s, max(0.0, first - self._work) / rate)
+            if self._start_s + done_s <= until_s:
+                self._clock.advance(max(0.0, self._start_s + done_s - now_s))
+                self._work = max(self._work, first)
+                self._end_those_done()
+                return
+        self._clock.advance(until_s - now_s + self._config.faults.late_step_s)
+        worked_s = self._config.faults.working_s(now_s - self._start_s, self._clock() - self._start_s)
+        self._work += worked_s * rate
+        self._end_those_done()
+
+    def take_finished(self) -> list[Attempt]:
+        """Attempts that have ended since the last call, in the order in which they ended."""
+        finished, self._finished = self._finished, []
+        return finished
+
+    def end(self, problem_ids: Collection[str], failure: Failure) -> None:
+        """Cut off all attempts of some problems; each has cost what it sampled so far."""
+        for attempt_id, running in list(self._running.items()):
+            if running.recorded.problem_id in problem_ids:
+                del self._running[attempt_id]
+                cut = replace(
+                    running.recorded, answer=None, answer_source=None, turns=(), features={}, evidence=(),
+                    num_tokens=self._tokens_so_far(running), num_discarded=0, failure=failure,
+                    elapsed_s=self._clock() - running.started_s,
+                )  # fmt: skip
+                self._keep(cut, cut.num_tokens)
+
+    def _of(self, problem_id: str) -> list[_Running]:
+        return [running for running in self._running.values() if running.recorded.problem_id == problem_id]
+
+    def _rate(self) -> float:
+        """Work a second of each attempt in flight."""
+        return 1.0 if self._config.speed is None else self._config.speed.each(max(1, len(self._running)))
+
+    def _tokens_so_far(self, running: _Running) -> int:
+        whole = running.work_until - running.work_from
+        part = 1.0 if whole <= 0 else min(1.0, (self._work - running.work_from) / whole)
+        return int(running.recorded.num_tokens * part)
+
+    def _take(self, problem_id: str, launch: Launch) -> Attempt | None:
+        left = self._left.get(problem_id, [])
+        for place, attempt in enumerate(left):
+            if (attempt.pillar, attempt.round, attempt.about) == (launch.pillar, launch.round, launch.about):
+                return left.pop(place)
+        return None
+
+    def _end_those_done(self) -> None:
+        """End what has done its work, first come, first served."""
+        done = [item for item in self._running.items() if item[1].work_until <= self._work]
+        for attempt_id, running in sorted(done, key=lambda item: item[1].work_until):
+            del self._running[attempt_id]
+            recorded = running.recorded
+            for turn in recorded.turns:
+                self._trace.append("turn_finished", {"turn": encode(turn)}, recorded.problem_id, attempt_id)
+            self._keep(replace(recorded, elapsed_s=self._clock() - running.started_s), recorded.num_tokens)
+
+    def _keep(self, attempt: Attempt, num_tokens: int) -> None:
+        self._num_closed_tokens += num_tokens
+        self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
+        self._finished.append(attempt)
+
+    def _warn(self, problem_id: str, attempt_id: str, launch: Launch) -> None:
+        key = (problem_id, launch.pillar, launch.round)
+        if key not in self._warned:
+            self._warned.add(key)
+            wanted = f"{launch.pillar!r} of round {launch.round}" + (f" about {launch.about}" if launch.about else "")
+            self._trace.append("warning", {"message": f"{attempt_id}: no attempt {wanted} is recorded"}, problem_id)
+
+
+def _in_order(problem_id: str, attempts: Sequence[Attempt], seed: int | None) -> list[Attempt]:
+    """As given out: by index, or shuffled the same way whatever else is drawn from the seed."""
+    ordered = sorted(attempts, key=lambda attempt: attempt.index)
+    if seed is not None:
+        random.Random(f"{seed}/{problem_id}").shuffle(ordered)
+    return ordered
+
+
+def _refused(problem_id: str, launch: Launch) -> Attempt:
+    return Attempt(
+        "", problem_id, 0, launch.pillar, 0, launch.temperature, None, None, (), 0, 0.0, failure="generator_error"
+    )

@@ -1,0 +1,170 @@
+"""The integration layer: what is launched next, what is checked, when there is a second round, when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from mathlete.cic.majority import Majority, tally
+from mathlete.contest.stop_rules import make_stop_rule
+from mathlete.core.attempt import Attempt
+from mathlete.core.policy import Action, Launch, Launched, Outlook, PoolState, Stop, Wait
+from mathlete.core.problem import Problem
+from mathlete.core.selection import Evidence, Selection
+from mathlete.triad.integration import OUT_OF_TOKENS, TriadConfig, TriadPolicy
+
+PROBLEM = Problem("p", "How many?")
+BUSY = Outlook(1e6, None, num_waiting=20, num_open=3, tokens_per_s=100.0, tokens_per_attempt=500.0)
+ALONE = replace(BUSY, num_waiting=0, num_open=1)
+CHECKED = TriadConfig(checks=("sympy_check", "smt_check"), weighs_worth=False)
+
+
+@dataclass(frozen=True)
+class Sure:
+    """Chooses by votes, and is as sure as it was told."""
+
+    confidence: float
+
+    def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
+        return replace(Majority().select(problem, attempts), confidence=self.confidence)
+
+
+NEVER = make_stop_rule("never")
+
+
+def attempt(
+    index: int, answer: str | None, pillar: str = "code", round: int = 1, failure: str | None = None
+) -> Attempt:
+    evidence = (Evidence(pillar, "claim", "UNKNOWN", answer="1"),) if pillar.endswith("_check") else ()
+    return Attempt(
+        id=f"p#{index}", problem_id="p", index=index, pillar=pillar, seed=0, temperature=0.8, answer=answer,
+        answer_source=None, turns=(), num_tokens=500, elapsed_s=1.0, failure=failure, round=round,  # type: ignore[arg-type]
+        evidence=evidence,
+    )  # fmt: skip
+
+
+def pool(*attempts: Attempt, flying: Sequence[Launched] = (), outlook: Outlook | None = BUSY) -> PoolState:
+    return PoolState(
+        PROBLEM, attempts, len(flying), len(attempts) + len(flying), 1.0, 100.0, None, tuple(flying), 0, outlook
+    )
+
+
+def decide(state: PoolState, config: TriadConfig, confidence: float = 0.5) -> Action:
+    return TriadPolicy(Sure(confidence), NEVER, config).decide(state)
+
+
+def votes(*answers: str | None) -> tuple[Attempt, ...]:
+    return tuple(attempt(i, answer) for i, answer in enumerate(answers))
+
+
+SOLVING = Launched("code", 1)
+CHECKING = Launched("sympy_check", 1, ("1",))
+
+
+def test_a_wave_while_others_wait_and_all_at_once_alone() -> None:
+    assert decide(pool(), TriadConfig()) == Launch(3, "code", 0.8)
+    assert decide(pool(outlook=ALONE), TriadConfig()) == Launch(8, "code", 0.8)
+    assert decide(pool(outlook=replace(ALONE, tokens_left=9000)), TriadConfig()) == Launch(3, "code", 0.8)
+    assert decide(pool(flying=[SOLVING] * 3), TriadConfig()) == Wait()
+    assert decide(pool(*votes("1", "2"), flying=[SOLVING]), TriadConfig(weighs_worth=False)) == Launch(2, "code", 0.8)
+
+
+def test_pillars_take_turns() -> None:
+    config = TriadConfig(pillars=("code", "code", "reasoning"), wave=4, weighs_worth=False)
+    assert decide(pool(), config) == Launch(2, "code", 0.8)
+    assert decide(pool(flying=[SOLVING] * 2), config) == Launch(1, "reasoning", 0.8)
+    assert decide(pool(flying=[SOLVING] * 3), config) == Launch(1, "code", 0.8)
+
+
+def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None:
+    assert decide(pool(*votes("1", "2")), CHECKED) == Launch(3, "code", 0.8), "not yet: two of three"
+    split = votes("1", "2", "1", "3", "4")
+    assert decide(pool(*split), CHECKED) == Launch(1, "sympy_check", 0.8, about=("1", "2", "3"))
+    assert decide(pool(*split, flying=[CHECKING]), CHECKED) == Launch(1, "smt_check", 0.8, about=("1", "2", "3"))
+    both = (*split, attempt(5, None, "sympy_check"), attempt(6, None, "smt_check"))
+    assert decide(pool(*both), CHECKED) == Launch(3, "code", 0.8), "each once"
+
+
+def test_a_sure_selection_is_not_checked_unless_all_are() -> None:
+    state = pool(*votes("1", "1", "1"))
+    assert isinstance(decide(state, CHECKED, confidence=0.97), Stop)
+    assert decide(state, replace(CHECKED, check_below=1.0), confidence=0.97) == Launch(
+        1, "sympy_check", 0.8, about=("1",)
+    )
+    assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1)]), CHECKED, 0.97) == Launch(
+        3, "code", 0.8
+    ), "a check that was begun is waited for"
+
+
+def test_nothing_is_checked_where_nothing_was_found() -> None:
+    assert decide(pool(*votes(None, None, None)), CHECKED) == Launch(3, "code", 0.8)
+
+
+def test_a_second_round_only_where_the_votes_are_split_and_once() -> None:
+    config = TriadConfig(attempts=4, second_round=2, weighs_worth=False)
+    assert decide(pool(*votes("1", "2", "3", None)), config) == Launch(2, "code", 0.8, ("1", "2", "3"), 2)
+    assert isinstance(decide(pool(*votes("1", "1", "2", "3")), config), Stop), "half of the votes is not split"
+    second = (attempt(4, "1", round=2), attempt(5, "1", round=2))
+    assert isinstance(decide(pool(*votes("1", "2", "3", None), *second), config), Stop)
+    assert decide(pool(*votes("1", "2", "3", None), flying=[Launched("code", 2)]), config) == Wait()
+
+
+def test_it_stops_for_what_it_is_told() -> None:
+    class Settled:
+        """Any pool is."""
+
+        def why_stop(self, state: PoolState, max_attempts: int) -> str | None:
+            return f"settled at {len(state.attempts)} of {max_attempts}"
+
+    def why(state: PoolState, confidence: float = 0.5, config: TriadConfig | None = None) -> str:
+        action = TriadPolicy(Sure(confidence), Settled(), config or TriadConfig()).decide(state)
+        assert isinstance(action, Stop)
+        return action.reason
+
+    assert why(pool(*votes("1", "2"))) == "settled at 2 of 8"
+    assert why(pool(*votes("1", "2")), 0.96) == "the selection is sure: 0.96"
+    assert why(replace(pool(*votes("1", "2")), remaining_s=0.0)) == "out of time"
+    assert why(pool(*votes("1", "2"), outlook=replace(BUSY, tokens_left=0))) == OUT_OF_TOKENS
+    assert decide(pool(attempt(0, "1")), TriadConfig(), confidence=0.99) != Stop, "one attempt is no agreement"
+
+
+def test_a_pool_that_agrees_is_not_worth_another_where_others_wait() -> None:
+    tight = replace(BUSY, remaining_s=100.0)
+    action = decide(pool(*votes("1", "1", "1", "1"), outlook=tight), TriadConfig(), confidence=0.94)
+    assert isinstance(action, Stop) and "not worth" in action.reason
+    assert decide(pool(*votes("1", "2", "3"), outlook=BUSY), TriadConfig()) == Launch(3, "code", 0.8)
+
+
+def test_lost_attempts_are_made_again_within_reason() -> None:
+    config = TriadConfig(attempts=2, wave=2, weighs_worth=False)
+    lost = [attempt(i, None, failure="generator_error") for i in range(3)]
+    assert decide(pool(*lost[:2]), config) == Launch(2, "code", 0.8)
+    assert decide(pool(*lost), config) == Launch(1, "code", 0.8)
+    dead = decide(pool(*lost, attempt(3, None, failure="generator_error")), config)
+    assert isinstance(dead, Stop) and dead.selection.answer == "0"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"attempts": 0}, {"pillars": ()}, {"pillars": ("sympy_check",)}, {"checks": ("code",)}, {"second_round": -1},
+        {"stop_confidence": 1.5}, {"temperature": float("nan")},
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TriadConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_same_state_gives_the_same_action() -> None:
+    states = [pool(*votes(*answers)) for answers in (["1"], ["1", "2"], ["2", "1"], ["1"], [])]
+    policy = TriadPolicy(Majority(), NEVER, CHECKED)
+    first = [policy.decide(state) for state in states]
+    assert first == [policy.decide(state) for state in states] == [decide_afresh(state) for state in states]
+    assert tally(states[1].attempts)[0].answer == "1"
+
+
+def decide_afresh(state: PoolState) -> Action:
+    return TriadPolicy(Majority(), NEVER, CHECKED).decide(state)

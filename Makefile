@@ -19,7 +19,7 @@ help:
 	@echo "make test     all tests, one real end-to-end solve with the 0.5B model among them"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format and fix what ruff can fix"
-	@echo "make docs     write docs/cli.md from the program's own help, and the picture of docs/engine.md"
+	@echo "make docs     write docs/cli.md from the program's own help, and the pictures of docs/"
 	@echo "make lock     pin what is installed into requirements.lock"
 
 solve: $(VENV)/ready
@@ -43,6 +43,8 @@ docs: $(VENV)/ready-dev
 	mv docs/cli.md.new docs/cli.md
 	$(BIN)/python docs/make_engine_picture.py > docs/engine-step.svg.new
 	mv docs/engine-step.svg.new docs/engine-step.svg
+	$(BIN)/python docs/make_selection_picture.py > docs/selection-calibration.svg.new
+	mv docs/selection-calibration.svg.new docs/selection-calibration.svg
 
 # A stamp, since a creation that fails half-way leaves a python behind.
 $(VENV)/created:

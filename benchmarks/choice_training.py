@@ -26,9 +26,9 @@ Array = NDArray[np.float64]
 NUM_FOLDS = 10
 L2 = 2.0
 FILE_WEIGHT = 300  # a file counts as this many problems at most, so that the largest does not speak for all
-POOL_SIZES = (2, 4, 8, 16)  # pools of these sizes are drawn from each problem, beside the whole one
-# Judged, not fitted, until pools with checks are recorded. A program that a small model wrote to check an answer is often
-# wrong itself; a proof that Lean accepts is not, but it may prove another statement.
+POOL_SIZES = (2, 4, 8)  # pools of these sizes are drawn from each problem, beside the whole one
+# Judged, not fitted, until pools with checks are recorded. A program that a small model wrote to check an answer is
+# often wrong itself; a proof that Lean accepts is not, but it may prove another statement.
 PRIOR = {
     "supported_by_program": 0.7, "refuted_by_program": -0.7, "supported_by_model": 0.7, "refuted_by_model": -0.5,
     "supported_by_proof": 1.0, "refuted_by_proof": -1.5, "proved": 4.0, "dependent_share": -0.7, "more_pillars": 0.3,
@@ -45,7 +45,7 @@ class TrainingPool:
         features: of the pool.
         right: of each class, whether it is right.
         weight: of its likelihood.
-        ranking_only: the golds come from the attempts themselves, so nothing is learned of pools without a right answer.
+        ranking_only: the golds come from the attempts themselves, so pools without a right answer teach nothing.
     """
 
     recorded: RecordedProblem
@@ -58,7 +58,7 @@ class TrainingPool:
 
 def read_file(path: Path, min_attempts: int) -> list[RecordedProblem]:
     """The problems of a file with at least so many attempts that are no checks."""
-    problems = read_recorded(path)
+    problems = (item.pooled() for item in read_recorded(path))
     return [item for item in problems if sum(not attempt.is_check for attempt in item.attempts) >= min_attempts]
 
 
@@ -90,11 +90,15 @@ def right_classes(item: RecordedProblem, features: PoolFeatures) -> tuple[bool, 
 
 
 def training_pools(
-    problems: Sequence[RecordedProblem], *, ranking_only: bool = False, sizes: Sequence[int] = POOL_SIZES
+    problems: Sequence[RecordedProblem],
+    *,
+    ranking_only: bool = False,
+    sizes: Sequence[int] = POOL_SIZES,
+    file_weight: float = FILE_WEIGHT,
 ) -> list[TrainingPool]:
     """The pools of one file: of each problem the whole one and drawn ones; those without an answer say nothing."""
     pools = []
-    share = min(1.0, FILE_WEIGHT / max(1, len(problems)))
+    share = min(1.0, file_weight / max(1, len(problems)))
     for item in problems:
         parts = [item, *(drawn(item, size) for size in sizes if size < len(item.attempts))]
         for part in parts:
@@ -104,6 +108,11 @@ def training_pools(
                 unit = unit_of(part.problem.statement)
                 pools.append(TrainingPool(part, unit, features, right, share / len(parts), ranking_only))
     return pools
+
+
+def whole_pools(problems: Sequence[RecordedProblem]) -> list[TrainingPool]:
+    """The pools to fit the members of one ensemble on: every problem once, with all its attempts."""
+    return training_pools(problems, sizes=(), file_weight=len(problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +240,6 @@ def cross_fitted(
     """For each fold a model that saw nothing of its problems."""
     left_out = tuple(leave_out)
     return {
-        fold: fit(
-            [pool for pool in pools if fold_of(pool.unit) != fold], leave_out=left_out, members=members, l2=l2
-        )
+        fold: fit([pool for pool in pools if fold_of(pool.unit) != fold], leave_out=left_out, members=members, l2=l2)
         for fold in range(NUM_FOLDS)
     }

@@ -6,7 +6,8 @@ Each contest draws 50 problems, an order of problems and attempts, a speed, and 
 generator that dies), from its seed, and is held once under each policy, driven by the real driver over a
 `RecordedSource`. So differences between policies are paired. Problems come strictly in turn, as in AIMO-3: one is
 open at a time, and what weighs a problem has not seen the statements of those to come. Lengths are scaled so that an
-attempt takes 45,000 tokens on average, as recorded ones of gpt-oss-120b do, and the clock is AIMO-3's: 17,400 s.
+attempt takes 45,000 tokens on average, as recorded ones of gpt-oss-120b do, and the clock is AIMO-3's: 17,400 s of
+18,000 s.
 
 A problem has only so many recorded attempts; what a policy asks for beyond them is refused, at no cost.
 """
@@ -29,7 +30,7 @@ from mathlete.cic.majority import Majority, tally
 from mathlete.contest.allocation import worth_another, worth_waiting
 from mathlete.contest.difficulty import statement_solve_rate, weight_of
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
-from mathlete.contest.stop_rules import num_outstanding
+from mathlete.contest.stop_rules import make_stop_rule, num_outstanding
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Action, Launch, Policy, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
@@ -37,14 +38,17 @@ from mathlete.core.protocols import Selector
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.recorded import read_recorded
 from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.integration import TriadConfig, TriadPolicy
 from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, SimulatedClock, Speed
 
-BUDGET_S = 17_400.0
+LIMIT_S = 18_000.0
+BUDGET_S = 17_400.0  # what teams plan with
 NUM_PROBLEMS = 50
 TOKENS_PER_ATTEMPT = 45_000.0
 SPEED = Speed(alone=200.0, half_at=8.0)  # 8 at once: 853 tokens a second together; 16: 1,113
 MAX_STEP_S = 20.0
 MIN_ATTEMPTS = 4
+PILLAR = "code"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Outcome:
         answered: problems with an answer, fallbacks included.
         fallbacks: problems for which no attempt had an answer.
         used_s: time on the clock.
-        overrun_s: past the budget.
+        late_s: past the budget; a step that does not return in time can make it so.
+        overrun_s: past the contest's limit.
         tokens: sampled.
         longest_s: that one problem took.
     """
@@ -83,6 +88,7 @@ class Outcome:
     answered: int
     fallbacks: int
     used_s: float
+    late_s: float
     overrun_s: float
     tokens: int
     longest_s: float
@@ -108,15 +114,19 @@ class ClampPolicy:
 
     def decide(self, state: PoolState) -> Action:
         """Launch all at once, then wait for four equal answers or the end."""
-        assert state.outlook is not None
-        left_s = state.outlook.remaining_s + state.elapsed_s
-        time_s = max(self.base_s, min(self.high_s, left_s - self.base_s * state.outlook.num_waiting))
         leader = tally(state.attempts)[:1]
-        if state.remaining_s <= 0 or state.elapsed_s >= time_s:
+        if state.remaining_s <= 0 or state.elapsed_s >= self.time_s(state):
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
         if leader and leader[0].votes >= self.enough:
             return Stop(self.selector.select(state.problem, state.attempts), f"{self.enough} attempts agree")
-        return FixedPolicy(self.attempts, "code", 1.0, self.selector).decide(state)
+        return FixedPolicy(self.attempts, selector=self.selector).decide(state)
+
+    def time_s(self, state: PoolState) -> float:
+        """Seconds that the rule gives the problem: the same whenever it is asked."""
+        if state.outlook is None:
+            return math.inf
+        left_s = state.outlook.remaining_s + state.elapsed_s
+        return max(self.base_s, min(self.high_s, left_s - self.base_s * state.outlook.num_waiting))
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,11 @@ class ValuePolicy:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
         to_come = num_outstanding(state, self.most) - state.num_in_flight
         if state.num_launched < self.first and to_come > 0:
-            return Launch(self.first - state.num_launched, "code", 1.0)
+            return Launch(self.first - state.num_launched, PILLAR, 0.8)
         rate = statement_solve_rate(state.problem.statement) if self.knows_statement else None
         another = worth_another(state, solve_rate=rate)
         if another.pays and to_come > 0:
-            return Launch(1, "code", 1.0)
+            return Launch(1, PILLAR, 0.8)
         if state.num_in_flight == 0:
             reason = another.reason if to_come > 0 else ALL_FINISHED
             return Stop(self.selector.select(state.problem, state.attempts), reason)
@@ -162,10 +172,13 @@ def arms() -> dict[str, Arm]:
     value = replace(eight, stretch=3.0)
     return {
         "clamp": Arm(ClampPolicy(), free),
-        "fixed": Arm(FixedPolicy(8, "code", 1.0), eight),
-        "vote": Arm(VotePolicy(8, "code", 1.0), eight),
-        "vote_stretched": Arm(VotePolicy(8, "code", 1.0), value),
+        "fixed": Arm(FixedPolicy(8), eight),
+        "vote": Arm(VotePolicy(8), eight),
+        "vote_stretched": Arm(VotePolicy(8), value),
+        "triad": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=4)), value),
+        "triad_wave8": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=8)), value),
         "value": Arm(ValuePolicy(), value),
+        "value_first8": Arm(ValuePolicy(first=8), value),
         "value_weighed": Arm(ValuePolicy(), value, weighs=True),
         "value_blind": Arm(ValuePolicy(knows_statement=False), value),
     }
@@ -232,7 +245,8 @@ def hold(seed: int, pool: Sequence[PoolProblem], arm: Arm, faults: Faults | None
         answered=len(sink.answers),
         fallbacks=sum(rule == "fallback" for _, rule in sink.answers.values()),
         used_s=clock(),
-        overrun_s=max(0.0, clock() - BUDGET_S),
+        late_s=max(0.0, clock() - BUDGET_S),
+        overrun_s=max(0.0, clock() - LIMIT_S),
         tokens=int(result.stats["num_tokens"]),
         longest_s=sink.longest_s,
     )
@@ -250,7 +264,7 @@ def read_pool(paths: Sequence[Path]) -> list[PoolProblem]:
             ]
             if len(kept) < MIN_ATTEMPTS:
                 continue
-            attempts = tuple(replace(a, pillar="code", turns=(), num_tokens=a.num_tokens or _chars(a)) for a, _ in kept)
+            attempts = tuple(replace(a, pillar=PILLAR, turns=(), num_tokens=a.num_tokens or _chars(a)) for a, _ in kept)
             right = frozenset(a.answer for a, is_right in kept if is_right and a.answer is not None)
             pool.append(PoolProblem(row.problem, attempts, right))
     scale = TOKENS_PER_ATTEMPT / statistics.fmean(a.num_tokens for item in pool for a in item.attempts)
@@ -282,12 +296,10 @@ def interval(values: Sequence[float]) -> str:
 
 def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
     """Print the table and the paired differences to the first arm."""
-    heads = ("right", "sd", "time used", "Mtokens", "longest", "fallback", "unanswered", "overruns")
+    heads = ("right", "sd", "time used", "Mtokens", "longest", "fallback", "unanswered", "latest", "overruns")
     print(f"{'policy':<16}" + "".join(f"{head:>12}" for head in heads))
     for name in names:
         outcomes = [row[name] for row in rows]
-        over = sum(o.overrun_s > 0 for o in outcomes)
-        most = max(o.overrun_s for o in outcomes)
         cells = (
             f"{statistics.fmean(o.right for o in outcomes):.3f}",
             f"{statistics.pstdev(o.right for o in outcomes):.2f}",
@@ -296,7 +308,8 @@ def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
             f"{max(o.longest_s for o in outcomes):.0f} s",
             f"{statistics.fmean(o.fallbacks for o in outcomes):.2f}",
             f"{sum(NUM_PROBLEMS - o.answered for o in outcomes)}",
-            f"{over} ({most:.1f} s)",
+            f"{max(o.late_s for o in outcomes):.1f} s",
+            f"{sum(o.overrun_s > 0 for o in outcomes)}",
         )
         print(f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells))
     for name in names[1:]:

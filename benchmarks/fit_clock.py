@@ -3,6 +3,7 @@
 usage: fit_clock.py prior RECORDED.jsonl...        the model of answers: fitted weights for each file
        fit_clock.py demand                         the demand curve under `allocation.PRIOR`
        fit_clock.py difficulty RECORDED.jsonl... [--out difficulty.json]
+       fit_clock.py check RECORDED.jsonl...        how well the shipped model ranks the problems of other files
 
 RECORDED are recorded attempts in the interchange format (docs/clock.md says which were used). `difficulty` fits a ridge
 logistic regression of each problem's share of right attempts on its statement, with one intercept a file; prints the
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from mathlete.contest.allocation import PRIOR, worth_another
 from mathlete.contest.answer_model import PoolPrior, expected_solve_rate, log_evidence
-from mathlete.contest.difficulty import DifficultyModel, statement_features
+from mathlete.contest.difficulty import DifficultyModel, statement_features, statement_solve_rate
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import PoolState
 from mathlete.core.problem import Problem
@@ -204,8 +205,10 @@ def ranks(values: Sequence[float]) -> Array:
 
 
 def folds_of(pools: Sequence[Pool]) -> NDArray[np.int64]:
-    """A fold for each problem; problems of one group share it."""
-    return np.array([random.Random(f"fold {pool.group}").randrange(FOLDS) for pool in pools])
+    """A fold for each problem; problems of one group share it, and so does a statement that stands in two files."""
+    group_of: dict[str, str] = {}
+    groups = [group_of.setdefault(" ".join(pool.statement.split()), pool.group) for pool in pools]
+    return np.array([random.Random(f"fold {group}").randrange(FOLDS) for group in groups])
 
 
 def statement_design(pools: Sequence[Pool], num_files: int) -> tuple[list[str], Array, Array, Array]:
@@ -266,6 +269,16 @@ def report_difficulty(paths: Sequence[Path], out: Path | None) -> None:
         out.write_text(json.dumps({"provenance": provenance, "model": asdict(model)}, indent=1) + "\n", "utf-8")
 
 
+def report_check(paths: Sequence[Path]) -> None:
+    """Print the rank correlation of the shipped model's estimates with the shares of right attempts."""
+    for path in paths:
+        pools = read_pools([path])
+        rates = [pool.rate for pool in pools]
+        told = rank_correlation([statement_solve_rate(pool.statement) for pool in pools], rates)
+        short = rank_correlation([-len(pool.statement) for pool in pools], rates)
+        print(f"{path.name}: {len(pools)} problems; the shipped model {told:+.3f}; length alone {short:+.3f}")
+
+
 def fit_precision(pools: Sequence[Pool], log_odds: Array) -> float:
     """How far problems with one prediction differ: the precision of the likeliest beta-binomial."""
 
@@ -324,7 +337,7 @@ def report_after(
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prior", "demand", "difficulty"))
+    parser.add_argument("what", choices=("prior", "demand", "difficulty", "check"))
     parser.add_argument("recorded", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -332,6 +345,8 @@ def main() -> None:
         report_prior(args.recorded)
     elif args.what == "demand":
         report_demand()
+    elif args.what == "check":
+        report_check(args.recorded)
     else:
         report_difficulty(args.recorded, args.out)
 

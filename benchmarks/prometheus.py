@@ -97,7 +97,7 @@ def read_pools(path: Path) -> list[Pool]:
             if record.gold is not None
         ]
     else:
-        found = [Pool(item.problem, item.gold, item.group, (*item.attempts, *item.checks)) for item in read_recorded(path)]
+        found = [Pool(item.problem, item.gold, item.group, item.pooled().attempts) for item in read_recorded(path)]
     kept = [
         pool._replace(attempts=tuple(map(_integers_only, _whole(pool.attempts))))
         for pool in found

@@ -78,9 +78,13 @@ def test_architecture_names_files_that_exist() -> None:
         assert any(place.exists() for place in places), name
 
 
-def test_the_picture_of_a_step_is_the_scripts() -> None:
-    made = subprocess.run([sys.executable, ROOT / "docs" / "make_engine_picture.py"], capture_output=True, check=True)
-    assert (ROOT / "docs" / "engine-step.svg").read_bytes() == made.stdout, "run `make docs`"
+@pytest.mark.parametrize(
+    "script, picture",
+    [("make_engine_picture.py", "engine-step.svg"), ("make_selection_picture.py", "selection-calibration.svg")],
+)
+def test_a_picture_is_its_scripts(script: str, picture: str) -> None:
+    made = subprocess.run([sys.executable, ROOT / "docs" / script], capture_output=True, check=True)
+    assert (ROOT / "docs" / picture).read_bytes() == made.stdout, "run `make docs`"
     ElementTree.fromstring(made.stdout)
 
 

@@ -33,11 +33,16 @@ from mathlete.triad.integration import TriadConfig, TriadPolicy
 from mathlete.triad.making import CHECK_PILLARS, SOLVING_PILLARS, AttemptMaker
 from mathlete.triad.progress import RunProgress
 from mathlete.triad.prometheus import PrometheusPolicy
+from mathlete.triad.prometheus_answers import FAULTS, Faults
+from mathlete.verify.checks.check_program import CheckConfig
 
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
 PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
+
+# Of a program's seconds, what a check may ask about numbers for; the rest is for its start and for reporting.
+_CHECK_SHARE = 0.7
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -85,6 +90,7 @@ class RunConfig:
         checks: pillars that check the leading answers.
         second_round: attempts that are shown what the others found, where the votes are split.
         token_budget: tokens of all problems together; None for no limit.
+        cured: faults of the policy "prometheus" that are not made.
     """
 
     command: str
@@ -123,6 +129,7 @@ class RunConfig:
     checks: tuple[str, ...] = ()
     second_round: int = 0
     token_budget: int | None = None
+    cured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -164,7 +171,7 @@ class RunConfig:
         )
 
     def _check_pillars(self) -> None:
-        for name, known in (("pillars", SOLVING_PILLARS), ("checks", CHECK_PILLARS)):
+        for name, known in (("pillars", SOLVING_PILLARS), ("checks", CHECK_PILLARS), ("cured", FAULTS)):
             if unknown := sorted(set(getattr(self, name)) - set(known)):
                 raise ValueError(f"{name} may name {', '.join(known)}, not {', '.join(unknown)}")
         if not self.pillars:
@@ -176,6 +183,8 @@ class RunConfig:
         for name in ("checks", "second_round", "token_budget"):
             if getattr(self, name) and self.policy != "triad":
                 raise ValueError(f"{name} is for --policy triad, and the policy is {self.policy}")
+        if self.cured and self.policy != "prometheus":
+            raise ValueError(f"cured is for --policy prometheus, and the policy is {self.policy}")
 
     def _check_speculation(self) -> None:
         method, model = self.speculative_method, self.draft_model
@@ -378,7 +387,8 @@ def build_policy(config: RunConfig) -> Policy:
     if config.policy == "vote":
         return VotePolicy(config.attempts, pillars, config.temperature, selector, stop)
     if config.policy == "prometheus":
-        return PrometheusPolicy()
+        faults = Faults(**{name: name not in config.cured for name in FAULTS})
+        return PrometheusPolicy(faults, config.attempts, config.temperature)
     triad = TriadConfig(
         attempts=config.attempts,
         pillars=pillars,
@@ -416,6 +426,7 @@ def build_driver(
         constraints=build_constraints(config, loaded),
         checks_steps=loaded.checker is not None,
         step_reward=_soft_reward if config.beam_soft_terms else None,
+        check=CheckConfig(total_s=_CHECK_SHARE * config.code_timeout_s),
     )
     code = CodeLimits(wall_s=config.code_timeout_s)
     limits = DriverConfig(config.attempts, config.max_in_flight, loaded.tokens_per_s, config.token_budget)
@@ -436,7 +447,7 @@ def _soft_reward(problem: Problem, step: str, before: str) -> float:
 def decode_config(data: dict[str, Any]) -> RunConfig:
     """The configuration that a trace recorded. Extra entries (version, isolation, ...) are for people."""
     known: dict[str, Any] = {name: data[name] for name in RunConfig.__dataclass_fields__ if name in data}
-    for name in ("pillars", "checks"):
+    for name in ("pillars", "checks", "cured"):
         if name in known:
             known[name] = tuple(known[name])
     return RunConfig(**known)

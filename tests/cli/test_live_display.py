@@ -132,3 +132,20 @@ def test_a_terminal_that_is_gone_ends_the_showing_only(now: list[float]) -> None
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3_725, "1:02:05")])
 def test_clock_times(seconds: float, text: str) -> None:
     assert live._clock(seconds) == text
+
+
+def test_checks_are_no_attempts_and_answers_are_accepted_or_offered(now: list[float]) -> None:
+    accepted = ProblemProgress("a", "done", 3, 0, 9, (("42", 3),), "42", "sure", num_checks=1, accepted=True)
+    offered = ProblemProgress("b", "done", 3, 0, 9, (("7", 1),), "7", "all finished", num_checks=2, accepted=False)
+    console = terminal()
+    with LiveDisplay(console, budget_s=600.0) as display:
+        display.update(RunProgress((accepted, offered), 1.0, 1.0, 0, 0.0))
+    lines = [re.split(r"\s{2,}", line.strip()) for line in console.export_text().splitlines()]
+    assert ["a", "accepted", "3 done, 1 check", "9", "42:3", "42"] in lines
+    assert ["b", "offered", "3 done, 2 checks", "9", "7:1", "7"] in lines
+    console = log()
+    with LiveDisplay(console, budget_s=600.0) as display:
+        display.update(RunProgress((OPEN,), 0.0, 600.0, 0, 0.0))
+        display.update(RunProgress((accepted, offered), 1.0, 1.0, 0, 0.0))
+    text = console.export_text()
+    assert "a: 42 accepted (42 x3; sure)" in text and "b: 7 offered (7 x1; all finished)" in text

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.cic.majority import FALLBACK
-from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy, num_outstanding
-from mathlete.contest.stopping import StoppingRule
+from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
+from mathlete.contest.stop_rules import STOP_RULES, FirstOf, Uncatchable, make_stop_rule
 from mathlete.core.attempt import Attempt, Failure
 from mathlete.core.policy import Launch, Policy, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
@@ -120,11 +120,10 @@ def test_vote_never_costs_more_than_fixed(outcomes: list[str | None], chosen: di
 
 @given(st.lists(st.sampled_from(["1", "2", None]), min_size=1, max_size=10), st.integers(0, 99))
 def test_an_uncatchable_leader_is_what_the_whole_pool_would_have_chosen(outcomes: list[str | None], seed: int) -> None:
-    never_by_posterior = StoppingRule(min_answers=1000)
     attempts = len(outcomes)
     whole, early = (Simulation(outcomes, random.Random(seed)) for _ in range(2))
     expected = whole.run(FixedPolicy(attempts))
-    stopped = early.run(VotePolicy(attempts, rule=never_by_posterior))
+    stopped = early.run(VotePolicy(attempts, rule=Uncatchable()))
     if stopped.reason != ALL_FINISHED:
         assert stopped.selection.answer == expected.selection.answer
 
@@ -165,11 +164,23 @@ def test_a_lost_attempt_is_tried_again_but_not_for_ever() -> None:
     assert isinstance(stop, Stop) and stop.selection.rule == FALLBACK
 
 
-def test_outstanding_counts_what_may_still_vote() -> None:
-    assert num_outstanding(state([]), 8) == 8
-    assert num_outstanding(state(pool_of("1", None), in_flight=3), 8) == 6
-    assert num_outstanding(state(pool_of(*"12345678")), 8) == 0
-    assert num_outstanding(state(pool_of(*[LOST] * 15), in_flight=1), 8) == 1
+@given(outcome_lists, settings_, st.sampled_from(sorted(STOP_RULES)), st.integers(0, 99))
+def test_every_pool_ends_under_every_rule(
+    outcomes: list[str | None], chosen: dict[str, Any], rule: str, seed: int
+) -> None:
+    fixed, stopped = (Simulation(outcomes, random.Random(seed)) for _ in range(2))
+    fixed.run(FixedPolicy(**chosen))
+    stop = stopped.run(VotePolicy(**chosen, rule=make_stop_rule(rule)))
+    assert stop.reason
+    assert stopped.finished == fixed.finished[: len(stopped.finished)], "the same attempts, as far as they go"
+    if rule == "never":
+        assert stopped.finished == fixed.finished
+
+
+def test_without_a_rule_a_vote_policy_is_a_fixed_one() -> None:
+    unanimous = state(pool_of(*["5"] * 7), in_flight=1)
+    assert VotePolicy(attempts=8, rule=FirstOf()).decide(unanimous) == Wait()
+    assert isinstance(VotePolicy(attempts=8).decide(unanimous), Stop)
 
 
 @pytest.mark.parametrize("kind", [FixedPolicy, VotePolicy])

@@ -1,4 +1,4 @@
-"""When a vote is settled, against brute force and against numeric integration."""
+"""Whether a vote is settled, against brute force and against numeric integration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.contest.stopping import StoppingRule, leader_posterior, leader_uncatchable, why_settled
+from mathlete.contest.stopping import leader_posterior, leader_uncatchable, margin
 
 
 def can_be_caught(votes: tuple[int, ...], num_outstanding: int) -> bool:
@@ -36,7 +36,9 @@ def test_uncatchable_is_what_brute_force_says(num_outstanding: int) -> None:
 
 def test_without_votes_nobody_leads() -> None:
     assert not leader_uncatchable([], 0)
-    assert why_settled([], 0, StoppingRule()) is None
+    assert margin([]) == (0, 0)
+    assert margin([3]) == (3, 0)
+    assert margin([1, 5, 2]) == (5, 2)
 
 
 def beta_tail(a: int, b: int, num_steps: int = 4000) -> float:
@@ -69,24 +71,3 @@ def test_posterior_is_a_probability_with_the_right_slope(leader: int, second: in
 def test_posterior_of_votes_beyond_what_a_float_counts() -> None:
     assert leader_posterior(1000, 1000) == pytest.approx(0.5)
     assert leader_posterior(1500, 0) == 1.0
-
-
-def test_why_settled_names_its_rule() -> None:
-    rule = StoppingRule(min_answers=4, min_posterior=0.95)
-    assert why_settled([5, 1], 3, rule) == "the leader cannot be caught by 3 outstanding attempts"
-    assert why_settled([4], 4, rule) == "the leader stays the leader with posterior 0.969"
-    assert why_settled([1, 4], 4, rule) is None, "posterior 0.891"
-    assert why_settled([3], 5, rule) is None, "too few answers"
-    assert why_settled([3], 2, rule) is not None, "few answers, but nobody can catch up"
-
-
-@given(st.lists(st.integers(1, 20), max_size=5), st.integers(0, 20))
-def test_the_order_of_the_answers_does_not_matter(votes: list[int], num_outstanding: int) -> None:
-    rule = StoppingRule()
-    assert why_settled(votes, num_outstanding, rule) == why_settled(sorted(votes), num_outstanding, rule)
-
-
-@pytest.mark.parametrize(("field", "value"), [("min_answers", 0), ("min_posterior", 0.4), ("min_posterior", 1.0)])
-def test_a_rule_out_of_range_names_its_field(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=field):
-        StoppingRule(**{field: value})  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow
@@ -18,7 +19,7 @@ from mathlete.core.code import ToolResult
 from mathlete.core.errors import StorageError
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.record import ProblemRecord, RunRecord
-from mathlete.core.selection import Selection
+from mathlete.core.selection import Evidence, Selection
 from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
 
@@ -199,3 +200,17 @@ def test_the_recorded_traces_have_the_same_keys(folder: RunFolder) -> None:
     assert list(ours) == list(theirs)
     shared_keys = {"answer", "correct", "tokens", "model", "features"}
     assert shared_keys <= ours["attempts"][0].keys() & theirs["attempts"][0].keys()
+
+
+def test_checks_are_in_a_list_of_their_own(folder: RunFolder) -> None:
+    evidence = Evidence("sympy_check", "42 fits", "SUPPORTED", elapsed_s=0.5, detail="print(True)", answer="42")
+    check = replace(attempt(1, None, about=("42",), evidence=(evidence,), failure=None), pillar="sympy_check")
+    later = attempt(2, "42", round=2, about=("42", "7"))
+    write_attempts(run_of(record("p", attempts=(attempt(0, "42"), check, later)), record("q")), folder)
+    first, second = map(json.loads, folder.attempts_jsonl.read_text().splitlines())
+    assert [item["answer"] for item in first["attempts"]] == ["42", "42"]
+    assert (first["attempts"][1]["round"], first["attempts"][1]["about"]) == (2, ["42", "7"])
+    (told,) = first["checks"]
+    assert (told["pillar"], told["about"], told["answer"]) == ("sympy_check", ["42"], None)
+    assert told["evidence"] == [asdict(evidence)] and "correct" not in told
+    assert "checks" not in second

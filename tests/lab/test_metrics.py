@@ -1,6 +1,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,18 @@ def test_the_figures_of_a_run() -> None:
     assert metrics.pass_at_1.value == pytest.approx(1 / 3)
     assert metrics.majority.value == 0.5
     assert (metrics.tokens_per_attempt, metrics.seconds_per_attempt, metrics.tokens_per_s) == (100, 2, 30)
+
+
+def test_checks_of_answers_are_no_attempts() -> None:
+    check = replace(attempt(3, None, "tool_error"), pillar="sympy_check", num_tokens=9_000)
+    attempts = (attempt(0, "42"), attempt(1, "41"), check, attempt(2, None, "out_of_time"))
+    selection = Selection(answer="42", rule="triad", confidence=0.5)
+    figures = []
+    for pool in (attempts, tuple(item for item in attempts if item is not check)):
+        record = ProblemRecord(Problem(id="p", statement="?"), pool, selection, gold="42")
+        figures.append(evaluate_run(RunRecord(config={}, problems={"p": record}, elapsed_s=10.0)))
+    assert figures[0] == figures[1] and figures[0] is not None
+    assert (figures[0].num_attempts, figures[0].no_answer) == (3, pytest.approx(1 / 3))
 
 
 def test_attempts_that_the_clock_cut_count_unless_a_later_session_replaced_them() -> None:

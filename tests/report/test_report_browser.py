@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,30 @@ def test_everything_prints_even_without_the_script(tmp_path: Path) -> None:
     browse(page, tmp_path, f"--print-to-pdf={tmp_path / 'page.pdf'}", "--no-pdf-header-footer")
     text = subprocess.run(["pdftotext", tmp_path / "page.pdf", "-"], capture_output=True, text=True, check=True).stdout
     assert "NameError: name 'solve' is not defined" in text and text.count("Turn 1") >= 20
+
+
+@pytest.mark.parametrize("width", [1000, 1100, 1280])
+def test_the_table_of_problems_is_not_clipped(tmp_path: Path, width: int) -> None:
+    run = sample_run()
+    reason = "the leader cannot be caught by 3 outstanding attempts"
+    formula = "If $a + b + c + d + e + f + g + h + i + j + k + l + m + n + o + p + q + r = 1$, find it."  # not broken
+    wide = {
+        name: replace(
+            record,
+            problem=replace(record.problem, statement=formula),
+            attempts=tuple(replace(item, num_tokens=item.num_tokens + 23_456) for item in record.attempts),
+            selection=None if record.selection is None else replace(record.selection, answer="99999", accepted=False),
+            opened_at_s=0.0,
+            finished_at_s=754.0,
+            stop_reason=reason,
+        )
+        for name, record in run.problems.items()
+    }
+    measure = (
+        "<script>const box = document.querySelector('.problems .scroll');"
+        "document.title = `over by ${box.scrollWidth - box.clientWidth}`</script>"
+    )
+    page = render_report(replace(run, problems=wide)).replace("</main>", "</main>" + measure)
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    done = browse(page, tmp_path, "--dump-dom", f"--window-size={width},900")
+    assert "<title>over by 0</title>" in done.stdout

@@ -277,7 +277,8 @@ def _check_attempts(session: Session, attempts: int, max_in_flight: int) -> None
             assert attempt.turns == (), "its turns are in the trace already"
             turns = open_turns.pop(event.attempt_id)
             assert sum(turn.num_tokens for turn in turns) == attempt.num_tokens, "each turn is in the trace"
-            assert attempt.answer is not None or attempt.failure is not None
+            found = attempt.answer is not None or any(item.verdict != "UNKNOWN" for item in attempt.evidence)
+            assert found or attempt.failure is not None
             assert attempt.answer is None or attempt.failure in {None, "out_of_time", "interrupted"}
             finished_before.add(event.attempt_id)
     assert not open_turns, "an attempt that was started is finished"

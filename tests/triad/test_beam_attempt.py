@@ -88,7 +88,7 @@ def run(
 
     maker = AttemptMaker(7, config, beam, checks_steps=checker is not None)
     source = live_source(generator, runner, maker, CodeLimits(), clock.sleep, checker)
-    policy = FixedPolicy(attempts=attempts, pillar="beam")
+    policy = FixedPolicy(attempts=attempts, pillars=("beam",))
     driver = Driver(source, sink, policy, DriverConfig(attempts, 32), on_progress=note, clock=clock)
     earlier = fold_run(sink.events)
     num_before, start_s = len(sink.events), clock.now_s

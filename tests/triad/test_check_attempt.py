@@ -26,7 +26,7 @@ from mathlete.triad.pillar import Done, RunProgram
 from mathlete.triad.program_check import check_source
 
 _PROBLEM = Problem("p", "Which positive number has the square 49?")
-_GOOD = "def check(answer):\n    return answer > 0 and answer ** 2 == 49\n```\n"
+_GOOD = "    return answer > 0 and answer ** 2 == 49\n```\n"
 
 
 def _attempt(index: int, answer: str | None, text: str = "") -> Attempt:
@@ -43,7 +43,7 @@ def _check(
 
 def _written(text: str, reason: str = "stop") -> Finished:
     ids = tuple(range(1, 1 + len(text.split())))
-    completion = Completion(text, ids, reason, usage=Usage(output=len(ids)))  # type: ignore[arg-type]
+    completion = Completion(text, ids, (), (), reason, Usage(output=len(ids)))  # type: ignore[arg-type]
     return Finished("p#5/0", completion)
 
 
@@ -90,8 +90,8 @@ def test_a_check_judges_its_answers_and_a_rival_that_it_supports() -> None:
     assert _verdicts(attempt) == {"9": "REFUTED", "8": "REFUTED", "7": "SUPPORTED"}
     assert (attempt.answer, attempt.failure, attempt.pillar, attempt.is_check) == (None, None, "sympy_check", True)
     [turn] = check.take_turns()
-    assert turn.code is not None and turn.code.startswith("def check") and "run_job" not in turn.code
-    assert turn.text.startswith("```python\ndef check") and turn.result is not None
+    assert turn.code is not None and "def check" in turn.code and "run_job" not in turn.code
+    assert turn.text.startswith("```python\nimport math") and turn.result is not None
     assert attempt.num_tokens == turn.num_tokens == len(_GOOD.split())
     assert attempt.elapsed_s == 2.0
     assert decode_attempt(encode(attempt)) == attempt
@@ -102,7 +102,7 @@ def test_a_check_judges_its_answers_and_a_rival_that_it_supports() -> None:
     ("text", "reason", "failure"),
     [
         ("I think it is 7.", "stop", "no_answer"),
-        ("def check(answer):\n    return (", "length", "length"),
+        ("    return (", "length", "length"),
         ("def verify(answer):\n    return answer == 7\n```\n", "stop", "no_answer"),
         (_GOOD, "error", "generator_error"),
         (_GOOD, "abort", "interrupted"),
@@ -152,8 +152,12 @@ def test_a_check_that_was_refused_or_cut_off_is_unknown() -> None:
     ],
 )
 def test_which_program_is_the_check(text: str, found: str | None) -> None:
-    source = check_source(text, "sympy")
+    source = check_source(text, "sympy", complete=True)
     assert (source is None) if found is None else (source is not None and found in source)
+
+
+def test_a_program_that_was_cut_is_not_run_although_it_parses() -> None:
+    assert check_source("```python\ndef check(answer):\n    return answer > 4", "sympy", complete=False) is None
 
 
 def test_genselect_shows_a_solution_of_each_answer_and_supports_the_one_picked() -> None:

@@ -15,7 +15,7 @@ from mathlete.verify.checks.trials import Trials, read_trials
 from mathlete.verify.checks.verdicts import Finding, judge
 
 _ASKED = Asked((7, 9, 30), (1, 2, 3, 4, 50, 70, 1000, 99_999))
-_QUICK = CheckConfig(call_s=0.3, total_s=2.5)
+_QUICK = CheckConfig(call_s=0.3, total_s=2.0)
 _WORD = "told-0123456789abcdef"
 
 
@@ -25,7 +25,7 @@ def pool() -> Iterator[SandboxPool]:
         yield shared
 
 
-def _run(pool: SandboxPool, kind: CheckKind, source: str, wall_s: float = 4.0) -> ToolResult:
+def _run(pool: SandboxPool, kind: CheckKind, source: str, wall_s: float = 3.0) -> ToolResult:
     assert parse_check(source, kind) is not None, "what the harness would not run"
     program = build_program(kind, source, _ASKED, AnswerKind(), _WORD, _QUICK)
     pool.submit("check", program, CodeLimits(wall_s=wall_s))
@@ -74,8 +74,8 @@ def test_a_check_by_test(pool: SandboxPool, source: str, verdicts: str) -> None:
     ("source", "verdicts"),
     [
         ("x, y = Ints('x y')\n    return [x + y == 10, x - y == 4, x == a]", "SRR"),
-        ("x = Int('x')\n    return And(x * x == 49, x > 0, x == a)", "SRR"),
-        ("x = Int('x')\n    return [x * x == 49, [x > 0, (x == a,)]]", "SRR"),
+        ("x = Int('x')\n    return And(x < 8, x > 6, x == a)", "SRR"),
+        ("x = Int('x')\n    return [x < 8, [x > 6, (x == a,)]]", "SRR"),
         ("x, y = Ints('x y')\n    return [x + y == 10, x >= 0, y >= 0, x == a]", "UUU"),  # others meet it too
         ("return [a == 7]", "SRR"),  # nothing for the solver
         ("return []", "UUU"),
@@ -160,7 +160,7 @@ _HOSTILE = {
         "SUR",
     ),
     "takes the alarm away": (
-        "import signal\n    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n    while a == 9: pass",
+        "import signal as s\n    for n in (s.SIGALRM, s.SIGPROF): s.signal(n, s.SIG_IGN)\n    while a == 9: pass",
         None,
     ),
     "breaks json": ("import json, json.encoder\n    json.dumps = json.encoder.JSONEncoder = None", None),
@@ -198,7 +198,7 @@ def test_what_was_told_before_the_sandbox_ends_a_check_stands(pool: SandboxPool)
     source = (
         "import signal\n"
         "def check(a):\n"
-        "    signal.signal(signal.SIGALRM, signal.SIG_IGN)\n"
+        "    for s in (signal.SIGALRM, signal.SIGPROF): signal.signal(s, signal.SIG_IGN)\n"
         "    while a == 99_999: pass\n"
         "    return a == 7\n"
     )

@@ -18,7 +18,6 @@ from statistics import fmean
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.disorder import shannon_entropy
 from mathlete.cic.majority import tally, votes_of
-from mathlete.cic.value_clusters import is_close
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
 
@@ -73,12 +72,12 @@ class PoolFeatures:
 def pool_features(problem: Problem, attempts: Sequence[Attempt]) -> PoolFeatures:
     """The features of a pool; no classes when nobody answered.
 
-    Class features: `log_votes` and `vote_share` (among the answers); `dependent_share`, votes of the class that were
-    cast knowing others' answers; `more_pillars`, kinds of attempt that agree beyond the first, at most 2; `nearby`, share
-    of the votes within 5 % but not equal; `is_zero`, `is_one` (of either sign), `in_statement` (the number stands in the
-    statement), `not_integer`: shapes that wrong answers have; `not_boxed`, share of its votes read from output or text;
-    relative to the pool (see above) `tokens`, `entropy`, `tail_entropy`, `surprise` (minus the mean log-probability),
-    `tool_calls`, `tool_errors`, `doubts` (words of doubt at the end); verdicts of checks, by what they rest on.
+    Class features. Votes: `log_votes`; `vote_share`, among the answers; `dependent_share`, votes of the class that were
+    cast knowing others' answers; `more_pillars`, kinds of attempt that agree beyond the first, at most 2. Shapes that
+    wrong answers have: `is_zero`, `is_one` (of either sign), `in_statement` (the number stands there), `not_integer`;
+    `not_boxed`, share of its votes read from output or text. Relative to the pool (see above): `tokens`, `entropy`,
+    `tail_entropy`, `surprise` (minus the mean log-probability), `tool_calls`, `tool_errors`, `doubts` (words of doubt
+    at the end). Verdicts of checks, by what they rest on.
 
     Outside features: `constant`; of the votes `leader_share`, `disorder` (normalised entropy), `log_classes`;
     `null_share`, attempts without an answer; `log_attempts`; `entropy_level`, the mean log of the attempts' entropies,
@@ -96,7 +95,6 @@ def pool_features(problem: Problem, attempts: Sequence[Attempt]) -> PoolFeatures
     for index, (answer, members) in enumerate(classes):
         features = {
             **_vote_features(members, num_votes),
-            "nearby": sum(len(others) for text, others in classes if _is_nearby(answer, text)) / num_votes,
             **_shape(answer, numbers),
             **{name: values[index] for name, values in relative.items()},
             **{name: float(min(_MAX_COUNT, counted.get((answer, name), 0))) for name in VERDICTS},
@@ -139,11 +137,6 @@ def _shape(answer: str, numbers: set[str]) -> dict[str, float]:
         "in_statement": float(is_integer and value != 0 and str(value) in numbers),
         "not_integer": float(not is_integer),
     }
-
-
-def _is_nearby(answer: str, other: str) -> bool:
-    a, b = answer_value(answer), answer_value(other)
-    return a is not None and b is not None and a != b and is_close(a, b)
 
 
 def _relative(
@@ -241,7 +234,7 @@ _QUANTITIES: Mapping[str, Callable[[Attempt], float | None]] = {
     "doubts": _doubts,
 }
 CLASS_FEATURES = (
-    "log_votes", "vote_share", "dependent_share", "more_pillars", "nearby", "is_zero", "is_one", "in_statement",
+    "log_votes", "vote_share", "dependent_share", "more_pillars", "is_zero", "is_one", "in_statement",
     "not_integer", "not_boxed", *_QUANTITIES, *VERDICTS,
 )  # fmt: skip
 OUTSIDE_FEATURES = (

@@ -13,11 +13,13 @@ from mathlete.cic.majority import Majority
 from mathlete.cic.majority_variants import MajorityLarger, MajorityNull, MajorityRandom
 from mathlete.cic.ncd_vote import NcdVote
 from mathlete.cic.prm_votes import AGGREGATIONS, PrmVote
+from mathlete.cic.triad_selector import TriadSelector
 from mathlete.cic.value_votes import Huikang, ImaginationResearch
 from mathlete.core.errors import InputError
 from mathlete.core.protocols import Selector
 
 SELECTORS: Mapping[str, Callable[[], Selector]] = {
+    "triad": TriadSelector,
     "majority": Majority,
     "majority_random": MajorityRandom,
     "majority_larger": MajorityLarger,

@@ -11,6 +11,7 @@ from mathlete.core.problem import Problem
 from mathlete.core.selection import AnswerCluster, Selection
 
 _MAX_REASONED = 4
+_MAX_FEATURE = 1e12
 
 TieBreak = Callable[[Tally], tuple[float, ...]]
 
@@ -24,9 +25,9 @@ def sums_of_weights(votes: Sequence[Vote], weight: Callable[[Attempt], float]) -
 
 
 def finite_feature(attempt: Attempt, name: str) -> float | None:
-    """A feature of an attempt; None when it is not told, or is not finite."""
+    """A feature of an attempt; None when it is not told, or is no number that can be added up (NaN, beyond 1e12)."""
     value = attempt.features.get(name)
-    return value if value is not None and math.isfinite(value) else None
+    return value if value is not None and abs(value) <= _MAX_FEATURE else None
 
 
 def plain_scores(tallies: Sequence[Tally]) -> dict[str, float]:
@@ -53,7 +54,7 @@ def select_best(
         rule: its name.
         problem: what was asked.
         attempts: the pool.
-        scores: of each answer somebody gave, >= 0; one that is missing has 0.
+        scores: of each answer somebody gave, finite; one that is missing has 0.
         reasons: what a person should know besides the scores.
         terms: quantities the rule used.
         confidence: in [0, 1]; the share of the winner's score in all if None. Not calibrated.
@@ -65,32 +66,24 @@ def select_best(
     tallies = tally(attempts)
     if not tallies:
         return fallback_selection(problem, no_answer_reason(attempts))
-    ranked = sorted(
-        tallies, key=lambda t: (scores.get(t.answer, 0.0), *(tie_break(t) if tie_break else ())), reverse=True
-    )
+    scores = {t.answer: scores.get(t.answer, 0.0) for t in tallies}
+    ranked = sorted(tallies, key=lambda t: (scores[t.answer], *(tie_break(t) if tie_break else ())), reverse=True)
     best = ranked[0]
-    total = math.fsum(scores.get(t.answer, 0.0) for t in tallies)
-    share = (
-        scores.get(best.answer, 0.0) / total if total > 0 and math.isfinite(total) else best.votes / _num_votes(tallies)
-    )
+    if confidence is None:
+        total = math.fsum(scores.values())
+        confidence = scores[best.answer] / total if total > 0 else best.votes / sum(t.votes for t in tallies)
     return Selection(
         answer=best.answer,
         rule=rule,
-        confidence=min(1.0, max(0.0, share if confidence is None else confidence)),
-        clusters=tuple(AnswerCluster(t.answer, scores.get(t.answer, 0.0), t.attempt_ids) for t in ranked),
-        terms={"score": scores.get(best.answer, 0.0), "votes": float(best.votes), **(terms or {})},
+        confidence=min(1.0, max(0.0, confidence)),
+        clusters=tuple(AnswerCluster(t.answer, scores[t.answer], t.attempt_ids) for t in ranked),
+        terms={"score": scores[best.answer], "votes": float(best.votes), **(terms or {})},
         reasons=(_scores_sentence(ranked, scores), *reasons),
     )
 
 
-def _num_votes(tallies: Sequence[Tally]) -> int:
-    return sum(t.votes for t in tallies)
-
-
 def _scores_sentence(ranked: Sequence[Tally], scores: Mapping[str, float]) -> str:
-    shown = [
-        f"{t.answer} scores {scores.get(t.answer, 0.0):.4g} with {_votes(t.votes)}" for t in ranked[:_MAX_REASONED]
-    ]
+    shown = [f"{t.answer} scores {scores[t.answer]:.4g} with {_votes(t.votes)}" for t in ranked[:_MAX_REASONED]]
     more = len(ranked) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "") + "."
 

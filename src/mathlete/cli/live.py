@@ -89,7 +89,8 @@ class LiveDisplay:
             if row.problem_id not in self._told:
                 self._told.add(row.problem_id)
                 votes = ", ".join(f"{answer} x{count}" for answer, count in row.votes[:4]) or "no votes"
-                self._print(f"{row.problem_id}: {row.answer} ({votes}; {row.reason})")
+                standing = "" if row.accepted is None else f" {standing_word(row.accepted)}"
+                self._print(f"{row.problem_id}: {row.answer}{standing} ({votes}; {row.reason})")
         if now >= self._next_s:
             self._next_s = now + _LOG_EVERY_S
             self._print(self._status(progress))
@@ -122,6 +123,11 @@ class LiveDisplay:
         )
 
 
+def standing_word(accepted: bool) -> str:
+    """What an answer is called: "accepted" where independent attempts agree and a check supports it, else "offered"."""
+    return "accepted" if accepted else "offered"
+
+
 def _rows_to_show(problems: tuple[ProblemProgress, ...]) -> tuple[list[ProblemProgress], int]:
     """All when they fit; else the open ones, then the last done, then the next waiting, in the order of the input."""
     if len(problems) <= _MAX_ROWS:
@@ -135,8 +141,12 @@ def _rows_to_show(problems: tuple[ProblemProgress, ...]) -> tuple[list[ProblemPr
 def _cells(row: ProblemProgress) -> tuple[Text, ...]:
     style = {"waiting": "dim", "open": "yellow", "done": "green"}[row.state]
     attempts = f"{row.num_finished} done" + (f", {row.num_in_flight} running" if row.num_in_flight else "")
+    if row.num_checks:
+        attempts += f", {row.num_checks} check{'' if row.num_checks == 1 else 's'}"
     votes = "  ".join(f"{answer}:{count}" for answer, count in row.votes[:5])
     state = row.state if row.state != "open" else f"open {_clock(row.elapsed_s)}"
+    if row.state == "done" and row.accepted is not None:
+        state = standing_word(row.accepted)
     return (
         Text(row.problem_id[:24]),
         Text(state, style=style),

@@ -132,6 +132,10 @@ SecondRound = Annotated[
 TokenBudget = Annotated[
     int | None, typer.Option(min=1, help="Tokens for all problems together, shared as time is; no limit by default.")
 ]
+Cured = Annotated[
+    str,
+    typer.Option(help="Faults of --policy prometheus that are cured, with commas, such as no_reasoning,told_wrong."),
+]
 
 # In the order of --help.
 _OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -153,6 +157,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "checks": (Checks, "none"),
     "second_round": (SecondRound, 0),
     "token_budget": (TokenBudget, None),
+    "cured": (Cured, "none"),
     "max_in_flight": (MaxInFlight, 32),
     "precision": (Precision, "auto"),
     "kv_cache_dtype": (KVCacheDtype, "bf16"),

@@ -74,7 +74,7 @@ def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
     options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
     timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
-    for name in ("pillars", "checks"):
+    for name in ("pillars", "checks", "cured"):
         options[name] = parse_names(options[name])
     if (options["batch_invariant"] or options["tensor_parallel"] > 1) and not _is_given(ctx, "precision"):
         options["precision"] = "w8a8" if options["device"] == "cpu" else "bf16"  # both need a fixed one

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mathlete.core.record import RunRecord
+from mathlete.cli.live import standing_word
+from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.metrics import Metrics, evaluate_run
 from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
 from mathlete.verify.integers import answers_equal
@@ -23,8 +24,10 @@ def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
             "answer": int(record.selection.answer) if record.selection else None,
             "confidence": record.selection.confidence if record.selection else 0.0,
             "rule": record.selection.rule if record.selection else None,
+            "accepted": record.selection.accepted if record.selection else None,
             "gold": record.gold,
-            "num_attempts": len(record.attempts),
+            "num_attempts": _num_solutions(record),
+            "num_checks": len(record.attempts) - _num_solutions(record),
             "num_tokens": sum(attempt.num_tokens for attempt in record.attempts),
             "reason": record.stop_reason,
         }
@@ -58,7 +61,7 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
     result = f"{num_right} of {num} right" if labelled else f"{num} problem{'' if num == 1 else 's'}"
     tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
     console.print(f"\n{result}, {tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
-    for sentence in (_guesses(run), how_it_was_cut(run)):
+    for sentence in (_standing(run), _guesses(run), how_it_was_cut(run)):
         if sentence is not None:
             console.print(sentence, highlight=False, soft_wrap=True)
     console.print(f"report:     {folder / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
@@ -68,6 +71,22 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
 def _figures(run: RunRecord) -> Metrics | None:
     """Of `evaluate` only: `solve` ends a problem when its vote is settled, which bends pass@1 and pass@k."""
     return evaluate_run(run) if run.config.get("command") == "evaluate" else None
+
+
+def _standing(run: RunRecord) -> str | None:
+    """A sentence on how many answers are accepted, or None where their rule does not ask."""
+    standings = [record.selection.accepted for record in run.problems.values() if record.selection is not None]
+    if all(accepted is None for accepted in standings):
+        return None
+    accepted = [key for key, item in run.problems.items() if item.selection is not None and item.selection.accepted]
+    labelled = [key for key in accepted if run.problems[key].gold is not None]
+    right = f" ({sum(_is_right(run, key) for key in labelled)} of {len(labelled)} right)" if labelled else ""
+    return f"{len(accepted)} accepted{right}, {standings.count(False)} offered"
+
+
+def _num_solutions(record: ProblemRecord) -> int:
+    """Attempts that give answers; the others check them."""
+    return sum(not attempt.is_check for attempt in record.attempts)
 
 
 def _guesses(run: RunRecord) -> str | None:
@@ -92,7 +111,9 @@ def how_it_was_cut(run: RunRecord) -> str | None:
 
 def _answers(run: RunRecord, labelled: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("problem", "answer", *(["label"] if labelled else []), "votes", "attempts", "why it ended"):
+    stands = any(record.selection and record.selection.accepted is not None for record in run.problems.values())
+    names = ["problem", "answer", *(["label"] if labelled else []), *(["standing"] if stands else [])]
+    for name in (*names, "votes", "attempts", "why it ended"):
         table.add_column(name, justify="right" if name in ("answer", "label") else "left")
     for key, record in run.problems.items():
         chosen = record.selection
@@ -102,7 +123,10 @@ def _answers(run: RunRecord, labelled: bool) -> Table:
         cells = [Text(key[:32]), Text(chosen.answer if chosen else "-", style=style)]
         if labelled:
             cells.append(Text(record.gold or ""))
-        table.add_row(*cells, votes, str(len(record.attempts)), Text(record.stop_reason or ""))
+        if stands:
+            accepted = chosen.accepted if chosen else None
+            cells.append(Text("" if accepted is None else standing_word(accepted)))
+        table.add_row(*cells, votes, str(_num_solutions(record)), Text(record.stop_reason or ""))
     return table
 
 

@@ -19,7 +19,7 @@ import bisect
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mathlete.contest.answer_model import Counts, PoolPrior, chance_right, support_of
@@ -34,6 +34,7 @@ _MAX_FLYING = 5  # attempts in flight that are looked through; more hardly chang
 _CONFIDENCE_STEPS = 50  # confidences are rounded, so that the same pools meet again in the cache
 _OWN_WEIGHT = 2.0  # attempts of the run's average that a problem's own lengths are weighed against
 _PLANNED_PART = 0.9  # of the tokens that the clock has room for at the speed seen so far
+_WAITING = "while nothing else runs: "
 _LENGTH_SIGMA = 0.6  # of the logarithm of attempts' lengths (docs/clock.md)
 
 
@@ -148,11 +149,16 @@ def worth_waiting(
     prior: PoolPrior = PRIOR,
     demand: Demand = DEMAND,
 ) -> Worth:
-    """Whether to wait for the attempts in flight, or to end the problem; arguments as in `worth_another`."""
-    return worth_another(
+    """Whether to wait for the attempts in flight, or to end the problem; arguments as in `worth_another`.
+
+    The price is higher where the next problem cannot begin before this one ends (see `_idling`).
+    """
+    worth = worth_another(
         state, confidence=confidence, selected=selected, solve_rate=solve_rate, num_in_flight=0, prior=prior,
         demand=demand,
     )  # fmt: skip
+    idling = _idling(state)
+    return worth if idling == 1 else replace(worth, price=worth.price * idling, reason=_WAITING + worth.reason)
 
 
 def votes_of(attempts: Sequence[Attempt], selected: str | None = None) -> tuple[Counts, int]:
@@ -196,6 +202,20 @@ def _price(ended: Sequence[Attempt], outlook: Outlook | None, demand: Demand) ->
         return 0.0
     length = _own_tokens(ended, outlook.tokens_per_attempt) / outlook.tokens_per_attempt
     return length * demand.price_at(max(0.0, left - length) / others)
+
+
+def _idling(state: PoolState) -> float:
+    """How much dearer waiting is than the tokens of those waited for, as the rest of the machine stands idle.
+
+    Where problems come strictly in turn, attempts that are left over run alone: tokens are sampled more slowly than
+    the run does on average, by this factor. 1 where other problems may use the machine.
+    """
+    outlook, flying = state.outlook, _num_solving(state)
+    if outlook is None or outlook.tokens_per_s is None or outlook.num_open > 1 or not outlook.num_waiting or not flying:
+        return 1.0
+    ended = [attempt for attempt in state.attempts if attempt.failure not in CUT_OFF and not attempt.is_check]
+    tokens, seconds = sum(a.num_tokens for a in ended), sum(a.elapsed_s for a in ended)
+    return max(1.0, seconds / tokens * outlook.tokens_per_s / flying) if tokens else 1.0
 
 
 def _own_tokens(ended: Sequence[Attempt], average: float) -> float:

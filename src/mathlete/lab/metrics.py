@@ -1,5 +1,7 @@
 """What a set of attempts is worth: accuracy, pass@1, majority, pass@k, each with an interval.
 
+Checks of answers are no attempts here, and their tokens are not counted.
+
 Knows which attempts were right, and counts. Does not know models, files or how answers were chosen. Pure:
 the same rows give the same figures, intervals included. Glossary: a *row* is one problem; a *group* is the
 set of problems that belong together (variants of one problem), the unit of resampling.
@@ -273,7 +275,7 @@ def _row(record: ProblemRecord) -> AttemptRow:
 
 
 def _with_a_chance(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Without checks, and those that a settled vote or a person ended, or that the clock cut and a later one replaced."""
+    """Without checks, and without those that a settled vote or a person ended, or that were cut and made again later."""
     solutions = [attempt for attempt in attempts if not attempt.is_check]
     last_whole = max((i for i, attempt in enumerate(solutions) if attempt.failure not in CUT_OFF), default=-1)
     return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -42,6 +42,11 @@ class RecordedProblem:
     attempts: tuple[Attempt, ...]
     correct: tuple[bool, ...]
     checks: tuple[Attempt, ...] = ()
+
+    def pooled(self) -> RecordedProblem:
+        """The same with its checks behind the attempts, none of them right: the pool that a selector is given."""
+        correct = (*self.correct, *[False] * len(self.checks))
+        return replace(self, attempts=(*self.attempts, *self.checks), correct=correct, checks=())
 
 
 def read_recorded(path: Path, kind: AnswerKind | None = None) -> Iterator[RecordedProblem]:

@@ -94,7 +94,7 @@ def _facts(view: AttemptView, kind: str, ceiling: float) -> Html:
         "summary",
         tag("span", "#", view.label, class_="index"),
         tag("span", answer, " ", tag("span", mark, class_="mark", aria_label=kind) if mark else "", class_="answer"),
-        tag("span", _origin(attempt), _round(attempt), class_="origin"),
+        tag("span", _origin(attempt), _pillar(attempt), _round(attempt), class_="origin"),
         draw_curve(view.curve, ceiling, "spark") if view.curve is not None else tag("span", class_="spark"),
         tag("span", f"{num_tokens:,} tokens", class_="tokens"),
         tag("span", "" if attempt is None else format_s(attempt.elapsed_s), class_="seconds"),
@@ -109,6 +109,11 @@ def _origin(attempt: Attempt | None) -> str:
     if attempt.answer is None:
         return FAILURE_WORDS[attempt.failure or "no_answer"]
     return _SOURCES.get(attempt.answer_source or "", attempt.answer_source or "")
+
+
+def _pillar(attempt: Attempt | None) -> str:
+    """How it worked; a check says so already."""
+    return "" if attempt is None or attempt.is_check else f" · {shorten(attempt.pillar, 24)}"
 
 
 def _round(attempt: Attempt | None) -> Html:

@@ -82,7 +82,7 @@ def _claim(item: Evidence, detail: Detail) -> Html:
     ]
     if item.detail.strip():
         shown = shorten_middle(item.detail, detail.max_chars)
-        body = render_program(shown) if detail.typeset else tag("pre", shown, class_="plain")
+        body = render_program(shown, "") if detail.typeset else tag("pre", shown, class_="plain")
         parts.append(tag("details", tag("summary", "What it rests on"), body))
     return tag("div", *parts, class_="claim")
 
@@ -96,7 +96,7 @@ def _answers_in_question(problem: ProblemSummary, checks: Sequence[Attempt]) -> 
 
 def _finding(answer: str, checks: Sequence[Attempt]) -> Html:
     said = [
-        join([item.checker.removesuffix("_check"), " ", verdict_badge(item.verdict)])
+        join([item.checker.replace("_check", "", 1), " ", verdict_badge(item.verdict)])
         for check in checks
         for item in check.evidence
         if item.answer is not None and same_answer(item.answer, answer)

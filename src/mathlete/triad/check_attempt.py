@@ -63,8 +63,8 @@ class CheckMethod(Protocol):
         """What the model is asked."""
         ...
 
-    def read(self, text: str) -> CheckProgram | tuple[Evidence, ...]:
-        """What the text, `start` included, asks to be run, or says by itself."""
+    def read(self, text: str, *, complete: bool) -> CheckProgram | tuple[Evidence, ...]:
+        """What the text, `start` included, asks to be run, or says by itself. `complete`: it came to its own end."""
         ...
 
     def judge(self, found: CheckProgram, result: ToolResult) -> tuple[Evidence, ...]:
@@ -142,7 +142,7 @@ class CheckAttempt:
         self.turns.append(_turn(self.method.start, completion))
         if completion.finish_reason in ("error", "abort"):
             return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
-        found = self.method.read(self.turns[0].text)
+        found = self.method.read(self.turns[0].text, complete=completion.finish_reason == "stop")
         if isinstance(found, CheckProgram):
             self._found = found
             self.turns[0] = replace(self.turns[0], code=found.source)

@@ -85,9 +85,9 @@ class GenSelect:
         )
         return Message("system", filled(f"{PILLAR}_system.txt")), Message("user", user)
 
-    def read(self, text: str) -> CheckProgram | tuple[Evidence, ...]:
+    def read(self, text: str, *, complete: bool) -> CheckProgram | tuple[Evidence, ...]:
         """SUPPORTED for the answer picked; being passed over refutes nothing."""
-        picked = [int(match[1]) for match in _JUDGMENT.finditer(text)]
+        picked = [int(match[1]) for match in _JUDGMENT.finditer(text if complete else text.rstrip("0123456789"))]
         if not picked or picked[-1] >= len(self.shown):
             return self.silent("unparsable", "no judgment could be read")
         answer = self.shown[picked[-1]][0]

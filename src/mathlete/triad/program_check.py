@@ -31,7 +31,7 @@ PROGRAM_CHECKS: dict[str, CheckKind] = {f"{kind}_check": kind for kind in ENTRIE
 _MAX_RIVALS = 4
 # The model goes on from here: the function is there to be called, and so is what it tends to use without importing it.
 _IMPORTS: dict[CheckKind, str] = {
-    "sympy": "import math\nimport itertools\nfrom sympy import *\n",
+    "sympy": "import math\nimport itertools\nfrom sympy import *\nfrom sympy.abc import x, y, z\n",
     "smt": "from z3 import *\n",
     "enumeration": "import math\nimport itertools\n",
 }
@@ -87,9 +87,9 @@ class ProgramCheck:
         """The statement, and how a check looks."""
         return opening_messages(self.pillar, self.problem)
 
-    def read(self, text: str) -> CheckProgram | tuple[Evidence, ...]:
+    def read(self, text: str, *, complete: bool) -> CheckProgram | tuple[Evidence, ...]:
         """The program, or UNKNOWN when there is none that can be called."""
-        source = check_source(text, self.kind)
+        source = check_source(text, self.kind, complete=complete)
         if source is None:
             return self.silent("unparsable", f"the model wrote no function {ENTRIES[self.kind]!r} that could be called")
         return CheckProgram(
@@ -140,10 +140,10 @@ def program_check(
     return ProgramCheck(kind, problem, tuple(about), Asked(candidates, decoys), word, config)
 
 
-def check_source(text: str, kind: CheckKind) -> str | None:
-    """The last program in the text that defines the check's function; one that the text ends in need not be closed."""
+def check_source(text: str, kind: CheckKind, *, complete: bool) -> str | None:
+    """The last program in the text that defines the check's function; a text that is complete may end within it."""
     blocks = closed_blocks(text)
     rest = text[blocks[-1].end if blocks else 0 :]
     _, fence, unclosed = rest.rpartition("```python\n")
-    sources = [block.code for block in blocks] + ([unclosed] if fence else [])
+    sources = [block.code for block in blocks] + ([unclosed] if fence and complete else [])
     return next((source for source in reversed(sources) if parse_check(source, kind) is not None), None)

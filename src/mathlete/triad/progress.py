@@ -17,13 +17,15 @@ class ProblemProgress:
     Attributes:
         problem_id: which.
         state: "waiting", "open" or "done".
-        num_finished: finished attempts.
-        num_in_flight: attempts generating or running code.
+        num_finished: finished attempts, checks left out.
+        num_in_flight: attempts generating or running code, checks included.
         num_tokens: completion tokens, those in flight included.
         votes: (answer, votes), leader first.
         answer: once chosen.
         reason: why it ended.
         elapsed_s: since it was opened.
+        num_checks: finished checks of answers.
+        accepted: whether the answer is accepted, or only offered; None where its rule does not ask.
     """
 
     problem_id: str
@@ -35,6 +37,8 @@ class ProblemProgress:
     answer: str | None = None
     reason: str | None = None
     elapsed_s: float = 0.0
+    num_checks: int = 0
+    accepted: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,16 @@ def progress_of_open(
     problem_id: str, finished: Sequence[Attempt], *, num_in_flight: int, num_live_tokens: int, elapsed_s: float
 ) -> ProblemProgress:
     """A problem that is being worked on; `num_live_tokens` are those of the attempts in flight."""
-    num_tokens = num_live_tokens + _num_tokens(finished)
+    num_checks = sum(attempt.is_check for attempt in finished)
     return ProblemProgress(
-        problem_id, "open", len(finished), num_in_flight, num_tokens, _votes(finished), elapsed_s=elapsed_s
+        problem_id,
+        "open",
+        len(finished) - num_checks,
+        num_in_flight,
+        num_live_tokens + _num_tokens(finished),
+        _votes(finished),
+        elapsed_s=elapsed_s,
+        num_checks=num_checks,
     )
 
 
@@ -62,8 +73,19 @@ def progress_of_done(
     problem_id: str, attempts: Sequence[Attempt], selection: Selection, reason: str
 ) -> ProblemProgress:
     """A problem that has ended."""
-    num_tokens, votes = _num_tokens(attempts), _votes(attempts)
-    return ProblemProgress(problem_id, "done", len(attempts), 0, num_tokens, votes, selection.answer, reason)
+    num_checks = sum(attempt.is_check for attempt in attempts)
+    return ProblemProgress(
+        problem_id,
+        "done",
+        len(attempts) - num_checks,
+        0,
+        _num_tokens(attempts),
+        _votes(attempts),
+        selection.answer,
+        reason,
+        num_checks=num_checks,
+        accepted=selection.accepted,
+    )
 
 
 def _num_tokens(attempts: Sequence[Attempt]) -> int:

@@ -8,12 +8,12 @@ is our reading of it. Pure; never a default of anything.
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mathlete.cic.majority import Tally, fallback_selection, tally
+from mathlete.cic.value_clusters import value_clusters
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Action, Launch, PoolState, Stop, Wait
@@ -23,8 +23,6 @@ from mathlete.triad.prometheus_answers import Faults, as_read, program_ran
 from mathlete.triad.solution_attempt import CODE, PillarSpec
 
 CHECK_PILLAR = "sympy_check"
-
-_NEAR = 0.05  # relative distance of neighbours in a basin
 
 
 def pillar_of(faults: Faults) -> PillarSpec:
@@ -135,8 +133,10 @@ class PrometheusPolicy:
         """Launch one attempt, then two, then the rest, and stop as soon as a fault says that it is enough."""
         read = [as_read(attempt, state.problem.answer_kind, self.faults) for attempt in state.attempts]
         solutions = [attempt for attempt in read if not attempt.is_check]
-        if state.remaining_s <= 0 or self._is_late(state):
+        if state.remaining_s <= 0:
             return self._stop(state, OUT_OF_TIME)
+        if self._is_late(state):
+            return self._stop(state, "its part of the time is spent")
         reason = why_enough(read, self.faults)
         if reason is not None:
             return self._stop(state, reason)
@@ -179,28 +179,10 @@ def digit_root(answer: str) -> int:
     return 0 if int(answer) == 0 else 1 + (abs(int(answer)) - 1) % 9
 
 
-def basins(values: Sequence[int]) -> list[list[int]]:
-    """Values sorted into runs of neighbours that differ by less than 5 % of the larger one (SPEC part B)."""
-    found: list[list[int]] = []
-    for value in sorted(values):
-        last = found[-1][-1] if found else None
-        if value == last or (last is not None and abs(value - last) < _NEAR * max(abs(value), abs(last))):
-            found[-1].append(value)
-        else:
-            found.append([value])
-    return found
-
-
 def _median_of_basin(pool: Sequence[Attempt]) -> str:
-    """The heaviest basin's, by its size times the square root of its tightness; rounded down."""
-
-    def score(basin: list[int]) -> float:
-        mean = statistics.fmean(basin)
-        tightness = 1 - statistics.pstdev(basin) / abs(mean) if mean else 1.0
-        return len(basin) * math.sqrt(max(0.0, min(1.0, tightness)))
-
-    heaviest = max(basins([int(attempt.answer or 0) for attempt in pool]), key=score)
-    return str(int(statistics.median(heaviest)))
+    """Of the best cluster of near values (SPEC part B), rounded down: it need not be anybody's answer."""
+    best = value_clusters([attempt.answer or "" for attempt in pool])[0]
+    return str(int(statistics.median(best.values)))
 
 
 def _unrefuted(pool: list[Attempt], attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -20,6 +20,8 @@ from mathlete.core.problem import Problem
 from mathlete.core.trace import encode, encode_ending
 from mathlete.triad.run_trace import RunTrace
 
+_IDLE_STEP_S = 0.05  # with nothing in flight a step is over at once, but a driver that waits for nothing must not hang
+
 
 class SimulatedClock:
     """A clock that moves only when it is told to."""
@@ -215,7 +217,8 @@ class RecordedSource:
         """Move the clock to the next end of an attempt, or as far as a step may go."""
         now_s = self._clock()
         wake_s = self._wake_s()
-        until_s = min(now_s + self._config.max_step_s, wake_s if wake_s > now_s else math.inf)
+        span_s = self._config.max_step_s if self._running else min(_IDLE_STEP_S, self._config.max_step_s)
+        until_s = min(now_s + span_s, wake_s if wake_s > now_s else math.inf)
         rate = self._rate()
         if self._running:
             first = min(running.work_until for running in self._running.values())

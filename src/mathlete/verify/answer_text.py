@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from mathlete.verify.ceilings import MAX_NESTING
+
 _WRAPPERS = ("**", "$$", "$", "`", "__", "*", "_")
 _SPELLINGS = {
     "−": "-", "–": "-", "∞": r"\infty ", "∪": r"\cup ", "∈": r"\in ", "≤": r"\le ", "≥": r"\ge ", "±": r"\pm ",
@@ -37,8 +39,8 @@ _CLOSING = frozenset(_OPENING.values())
 
 def tidied(raw: str) -> str:
     r"""Without what surrounds an answer (Markdown, dollar signs, \boxed, a full stop), in one spelling."""
-    text, before = raw.strip(), ""
-    while text != before:
+    text = raw.strip()
+    for _ in range(MAX_NESTING):
         before = text
         if re.search(r"[^.]\.$", text):
             text = text[:-1].rstrip()
@@ -51,6 +53,8 @@ def tidied(raw: str) -> str:
                 text = text[2:-2].strip()
         if (box := _BOX.match(text)) is not None and closing_place(text, box.end() - 1) == len(text) - 1:
             text = text[box.end() : -1].strip()
+        if text == before:
+            break
     text = _TIGHT_COMMA.sub("", text)
     text = _SPELLED.sub(lambda match: _SPELLINGS[match.group()], text.replace(r"\\", "\0")).replace("\0", r"\\")
     text = _PROGRAM_NAMES.sub(lambda match: r"\infty " if match[1] == "oo" else rf"\{match[1]} ", text)

@@ -245,14 +245,18 @@ WRITING = (
         "write_libraries",
         "rewrites and removes the libraries that the next program imports",
         """
-            import shutil, sysconfig
-            places = [os.__file__, sysconfig.get_path('purelib'), sysconfig.get_path('stdlib')]
-            for place in places:
-                tried('write', lambda: open(place if place.endswith('.py') else place + '/sitecustomize.py', 'w'))
-                tried('chmod', lambda: os.chmod(place, 0o777))
-            tried('rmtree', lambda: shutil.rmtree(sysconfig.get_path('purelib')))
-            tried('unlink', lambda: os.unlink(os.__file__))
-            tried('pyc', lambda: os.makedirs(os.path.dirname(os.__file__) + '/__pycache__/' + MARK))
+            import json, shutil, sysconfig
+            tried('write', lambda: open(os.__file__, 'a'))
+            tried('rename', lambda: os.rename(os.__file__, os.__file__))
+            tried('mode', lambda: os.chmod(os.__file__, os.stat(os.__file__).st_mode))
+            for folder in (sysconfig.get_path('purelib'), os.path.dirname(json.__file__)):
+                tried('mode', lambda: os.chmod(folder, os.stat(folder).st_mode))
+                tried('file', lambda: open(folder + '/' + MARK, 'x'))
+                tried('folder', lambda: os.mkdir(folder + '/' + MARK))
+            if not os.path.exists(folder + '/' + MARK):  # or this test would harm whoever runs it
+                before = sorted(os.listdir(folder))
+                shutil.rmtree(folder, ignore_errors=True)
+                tried('rmtree', lambda: 1 / (sorted(os.listdir(folder)) != before))
             """,
         needs=_WRITES,
     ),
@@ -263,7 +267,7 @@ WRITING = (
             for path in ('/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger', '/proc/self/oom_score_adj',
                          '/proc/self/uid_map', '/sys/kernel/mm/ksm/run', '/proc/self/comm',
                          '/proc/sys/vm/drop_caches', '/sys/fs/cgroup/cgroup.procs', '/proc/self/attr/current'):
-                tried(path, lambda: open(path, 'w').write('0'))
+                tried(path, lambda: open(path, 'w'))
             """,
         needs=_WRITES,
     ),

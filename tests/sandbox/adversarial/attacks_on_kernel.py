@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attack import Attack, ends_with, prints, stderr_has
 
+from mathlete.core.code import CodeLimits
+
 _SECCOMP = frozenset({"seccomp"})
 
 KERNEL = (
@@ -108,11 +110,11 @@ KERNEL = (
         "machine_state",
         "reboots, renames, and sets the clock of the machine",
         """
-            tried('reboot', lambda: call(c.reboot, 0x01234567))
-            tried('name', lambda: socket.sethostname('owned'))
-            tried('domain', lambda: call(c.setdomainname, b'owned', 5))
-            tried('clock', lambda: time.clock_settime(time.CLOCK_REALTIME, 0))
-            tried('day', lambda: call(c.settimeofday, (ctypes.c_long * 2)(1, 0), None))
+            tried('reboot', lambda: call(c.reboot, 0))  # harmless where it works: the keys that reboot
+            tried('name', lambda: socket.sethostname(socket.gethostname()))
+            tried('domain', lambda: call(c.setdomainname, b'(none)', 6))
+            tried('clock', lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+            tried('day', lambda: call(c.settimeofday, (ctypes.c_long * 2)(int(time.time()), 0), None))
             tried('adjust', lambda: system_call((159, 171), (ctypes.c_long * 64)(1)))
             tried('swap', lambda: system_call((168, 225), b'/dev/vda'))
             tried('sync', lambda: system_call((162, 81)))
@@ -218,6 +220,7 @@ KERNEL = (
             ctypes.string_at(0)
             """,
         ends_with("error", "timeout"),
+        limits=CodeLimits(wall_s=0.5, memory_bytes=1 << 30),
         is_refused=False,
     ),
 )

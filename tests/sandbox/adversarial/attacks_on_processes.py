@@ -14,11 +14,12 @@ PROCESSES = (
         "kills its parent, its neighbours and everybody",
         """
             import signal
+            for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1):
+                tried(number, lambda: os.kill(VICTIM, number))
             for pid in OTHERS:
-                for number in (0, signal.SIGKILL, signal.SIGSTOP, signal.SIGUSR1):
-                    tried(pid, lambda: os.kill(pid, number))
-                tried(pid, lambda: os.killpg(pid, signal.SIGKILL))
-            tried('all', lambda: os.kill(-1, signal.SIGKILL))
+                tried(pid, lambda: os.kill(pid, FATAL))
+                tried(pid, lambda: os.killpg(pid, FATAL))
+            tried('all', lambda: os.kill(-1, FATAL))
             """,
         needs=_SECCOMP,
     ),
@@ -27,9 +28,9 @@ PROCESSES = (
         "sends signals by tkill, tgkill, sigqueue and descriptors of processes",
         """
             for pid in OTHERS:
-                tried('tkill', lambda: system_call((200, 130), pid, 9))
-                tried('tgkill', lambda: system_call((234, 131), pid, pid, 9))
-                tried('sigqueue', lambda: call(c.sigqueue, pid, 9, 0))
+                tried('tkill', lambda: system_call((200, 130), pid, FATAL))
+                tried('tgkill', lambda: system_call((234, 131), pid, pid, FATAL))
+                tried('sigqueue', lambda: call(c.sigqueue, pid, FATAL, 0))
                 tried('pidfd', lambda: os.pidfd_open(pid))
             """,
         needs=_SECCOMP,
@@ -98,9 +99,10 @@ PROCESSES = (
         "takes memory, descriptors and processor time from other processes",
         """
             import resource
-            for pid in OTHERS:
-                for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CORE):
-                    tried('prlimit', lambda: resource.prlimit(pid, kind, (1, 1)))
+            for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_CORE):
+                tried('victim', lambda: resource.prlimit(VICTIM, kind, (1, 1)))
+                for pid in OTHERS:
+                    tried('others', lambda: resource.prlimit(pid, kind))
             """,
         needs=_SECCOMP,
     ),
@@ -108,14 +110,14 @@ PROCESSES = (
         "slow_others",
         "lowers the priority of others and ties them to one processor",
         """
-            for pid in OTHERS:
+            for pid in OTHERS & {VICTIM, os.getppid(), *range(1, 40)} if FATAL else {VICTIM}:
                 tried('nice', lambda: os.setpriority(os.PRIO_PROCESS, pid, 19))
                 tried('processors', lambda: os.sched_setaffinity(pid, [0]))
                 tried('idle', lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)))
                 tried('parameters', lambda: os.sched_setparam(pid, os.sched_param(0)))
                 tried('disk', lambda: system_call((251, 30), 1, pid, 3 << 13))
-            tried('all of the user', lambda: os.setpriority(os.PRIO_USER, 0, 19))
-            tried('disk of all', lambda: system_call((251, 30), 3, 0, 3 << 13))
+            tried('all of the user', lambda: os.setpriority(os.PRIO_USER, 0, os.nice(0)))
+            tried('disk of all', lambda: system_call((251, 30), 3, 0, 0))
             """,
         needs=_SECCOMP,
     ),

@@ -201,7 +201,7 @@ PYTHON = (
             f(0)
             """,
         ends_with("memory", "error", "timeout"),
-        limits=CodeLimits(wall_s=5, memory_bytes=1 << 30),
+        limits=CodeLimits(wall_s=2, memory_bytes=1 << 30),
         is_refused=False,
     ),
     Attack(

@@ -26,13 +26,15 @@ RESOURCES = (
         """
             kept = []
             while True:
-                try: kept.append(bytearray(1 << 26))
-                except MemoryError: break
+                try:
+                    kept.append(bytearray(1 << 24))
+                except MemoryError:
+                    break
             tried('more', lambda: bytearray(1 << 28))
-            print(sum(map(len, kept)) < 1 << 30)
+            print(sum(map(len, kept)) < 400 << 20)
             """,
         holds=prints("True\n"),
-        limits=_SMALL,
+        limits=CodeLimits(wall_s=10, memory_bytes=400 << 20),
     ),
     Attack(
         "memory_mapped",

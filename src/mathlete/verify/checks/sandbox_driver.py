@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 _REPEAT_S = 0.2  # the alarm rings again for a check that swallowed it
 _WALL_FACTOR = 3.0  # a call's seconds are the processor's: others may be busy too; this many of the clock at most
 _MAX_DETAIL = 200
+_BUILT_INS = dict(builtins.__dict__)
 
 
 class _OutOfTime(BaseException):
@@ -55,16 +56,18 @@ def _truth(value: Any) -> tuple[str, str]:
     return "raised", f"returned {type(value).__name__}, not True or False"
 
 
-def _load(code: Any, saved: dict[str, Any]) -> dict[str, Any]:
-    """The check's names, its source run anew; built-ins that an earlier call removed are back."""
-    builtins.__dict__.update(saved)
+def _ask(code: Any, entry: str, *arguments: Any) -> Any:
+    """What the check's function returns, its source run anew; built-ins that it removed are back afterwards."""
     names: dict[str, Any] = {"__name__": "check"}
-    exec(code, names)
-    return names
+    try:
+        exec(code, names)
+        return names[entry](*arguments)
+    finally:
+        builtins.__dict__.update(_BUILT_INS)
 
 
-def _call_sympy(names: dict[str, Any], job: dict[str, Any], answer: int) -> tuple[str, str]:
-    return _truth(names[job["entry"]](answer))
+def _call_sympy(code: Any, job: dict[str, Any], answer: int) -> tuple[str, str]:
+    return _truth(_ask(code, job["entry"], answer))
 
 
 def _flat(value: Any) -> list[Any]:
@@ -73,11 +76,11 @@ def _flat(value: Any) -> list[Any]:
     return [value]
 
 
-def _call_smt(names: dict[str, Any], job: dict[str, Any], answer: int) -> tuple[str, str]:
+def _call_smt(code: Any, job: dict[str, Any], answer: int) -> tuple[str, str]:
     """Whether the constraints for this answer can be met."""
     import z3
 
-    constraints = _flat(names[job["entry"]](answer))
+    constraints = _flat(_ask(code, job["entry"], answer))
     if not any(isinstance(item, z3.BoolRef) for item in constraints):
         told, detail = _truth(all(constraints))
         return told, detail or "no constraint was left to solve"
@@ -88,23 +91,23 @@ def _call_smt(names: dict[str, Any], job: dict[str, Any], answer: int) -> tuple[
     return {"sat": "accepted", "unsat": "rejected"}.get(result, "unknown"), ""
 
 
-def _call_other_solution(names: dict[str, Any], job: dict[str, Any], answer: int) -> tuple[str, str]:
+def _call_other_solution(code: Any, job: dict[str, Any], answer: int) -> tuple[str, str]:
     """Whether another integer in the range meets the constraints too: "accepted" names it, "rejected": none does."""
     import z3
 
     other = z3.Int("answer")
     solver = z3.Solver()
     solver.set("timeout", int(1000 * job["call_s"]))
-    solver.add(*_flat(names[job["entry"]](other)), other >= job["low"], other <= job["high"], other != answer)
+    solver.add(*_flat(_ask(code, job["entry"], other)), other >= job["low"], other <= job["high"], other != answer)
     result = str(solver.check())
     if result == "sat":
         return "accepted", str(solver.model()[other])
     return {"unsat": "rejected"}.get(result, "unknown"), ""
 
 
-def _call_enumeration(names: dict[str, Any], job: dict[str, Any], answer: int) -> tuple[str, str]:
+def _call_enumeration(code: Any, job: dict[str, Any], answer: int) -> tuple[str, str]:
     """What was counted, as digits; the answer plays no part."""
-    value = names[job["entry"]]()
+    value = _ask(code, job["entry"])
     if isinstance(value, bool) or int(value) != value:
         return "raised", f"returned {type(value).__name__}, not an integer"
     return "counted", str(int(value))
@@ -131,13 +134,13 @@ def _set_alarms(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, _WALL_FACTOR * seconds, _REPEAT_S if seconds else 0.0)
 
 
-def _call(code: Any, saved: dict[str, Any], job: dict[str, Any], kind: str, answer: int) -> tuple[str, str]:
+def _call(code: Any, job: dict[str, Any], kind: str, answer: int) -> tuple[str, str]:
     try:
         try:
             for number in (signal.SIGPROF, signal.SIGALRM):
                 signal.signal(number, _ring)
             _set_alarms(job["call_s"])
-            return _CALLS[kind](_load(code, saved), job, answer)
+            return _CALLS[kind](code, job, answer)
         finally:
             _set_alarms(0.0)
     except _OutOfTime:
@@ -163,7 +166,6 @@ def run_job(job: dict[str, Any]) -> None:
         job: "word" before each line that tells something; "kind", "source" and "entry" of the check; "asked", pairs of
             a kind of call and a number; "call_s" for each call and "total_s" for all; "low" and "high" of an answer.
     """
-    saved = dict(builtins.__dict__)
     write, dumps, clock = os.write, __import__("json").dumps, time.monotonic
     code = _without_demonstrations(job["source"])
     end_s = clock() + job["total_s"]
@@ -171,7 +173,6 @@ def run_job(job: dict[str, Any]) -> None:
     for kind, answer in job["asked"]:
         if clock() >= end_s:
             break
-        told, detail = _call(code, saved, job, kind, answer)
-        builtins.__dict__.update(saved)
+        told, detail = _call(code, job, kind, answer)
         line = dumps([kind, answer, told, detail[:_MAX_DETAIL]])
         write(1, f"\n{job['word']} {line}\n".encode("ascii", "backslashreplace"))

@@ -170,12 +170,14 @@ def arms() -> dict[str, Arm]:
     eight = DriverConfig(attempts=8, max_in_flight=8, max_open=1)
     free = replace(eight, stretch=100.0)
     value = replace(eight, stretch=3.0)
+    sixteen = replace(value, attempts=16)
     return {
         "clamp": Arm(ClampPolicy(), free),
         "fixed": Arm(FixedPolicy(8), eight),
         "vote": Arm(VotePolicy(8), eight),
         "vote_stretched": Arm(VotePolicy(8), value),
         "triad": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=4)), value),
+        "triad_16": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(16, wave=8)), sixteen),
         "triad_wave8": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=8)), value),
         "value": Arm(ValuePolicy(), value),
         "value_first8": Arm(ValuePolicy(first=8), value),

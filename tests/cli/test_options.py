@@ -1,6 +1,6 @@
 import pytest
 
-from mathlete.cli.options import parse_duration
+from mathlete.cli.options import parse_bytes, parse_duration
 from mathlete.core.errors import InputError
 
 
@@ -35,3 +35,17 @@ def test_other_spellings_are_refused_with_the_ones_that_work(text: str) -> None:
 def test_no_time_and_endless_time_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="longer than 0 and at most a year"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("512m", 512 << 20), ("2g", 2 << 30), ("1.5G", 3 << 29), ("2GiB", 2 << 30), ("64 kb", 65536), ("4096", 4096)],
+)
+def test_the_spellings_of_a_size(text: str, num_bytes: int) -> None:
+    assert parse_bytes(text) == num_bytes
+
+
+@pytest.mark.parametrize("text", ["", "g", "-1g", "1e9", "inf", "2gg", "1 2m", "2x", "0", "0.0001k", "2000t"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="size"):
+        parse_bytes(text)

@@ -106,3 +106,14 @@ def test_a_demand_curve_is_read_between_its_points() -> None:
         Demand((0.1, 0.2), (1.0, 2.0))
     with pytest.raises(ValueError, match="as many prices"):
         Demand((0.1,), (1.0,))
+
+
+def test_waiting_for_one_alone_costs_what_stands_idle() -> None:
+    """Attempts of 60 s and 5,000 tokens: at 333 tokens a second, four run at once on average."""
+    busy = replace(OUTLOOK, tokens_per_s=333.0)
+    few, many = (worth_waiting(state("ab", outlook=busy, in_flight=n)) for n in (1, 4))
+    assert few.price == pytest.approx(4 * many.price, rel=0.01) and few.value == many.value
+    shared = worth_waiting(state("ab", outlook=replace(busy, num_open=2), in_flight=1))
+    assert shared.price < few.price, "others use what one leaves"
+    last = worth_waiting(state("ab", outlook=replace(busy, num_waiting=0), in_flight=1))
+    assert last.price == 0 and last.pays

@@ -172,6 +172,26 @@ def test_genselect_shows_a_solution_of_each_answer_and_supports_the_one_picked()
     assert attempt.failure is None and attempt.pillar == "genselect_check"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Judgment: 1",
+        "**Judgment:** Solution 1",
+        "The correct solution is 0? No.\nJudgment: 1",
+        "Therefore, the correct solution is 1.",
+        "The right solution is number 1.",
+        "The correct solution is Solution 1. The value of \\(x\\) is \\(\\boxed{11}\\).",
+        "The number of the right solution is \\(\\boxed{1}\\).",
+        "the number of the right solution is:\n\\[\n\\boxed{1}\n\\]",
+    ],
+)
+def test_a_judgment_is_read(text: str) -> None:
+    check = _check("genselect_check", about=("7", "9"))
+    shown = _texts(check.next_requests()[0])
+    answer = "7" if shown.index("answer: 9") < shown.index("answer: 7") else "9"
+    assert _verdicts(_done(check.take(_written(text), 3.0)))[answer] == "SUPPORTED"
+
+
 @pytest.mark.parametrize("text", ["", "Judgment: 2", "Judgment: none", "Solution 1 is best", "Judgment: 1234"])
 def test_a_judgment_that_cannot_be_read_is_unknown(text: str) -> None:
     attempt = _done(_check("genselect_check").take(_written(text), 3.0))

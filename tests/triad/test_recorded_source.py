@@ -225,3 +225,23 @@ def test_work_and_time_are_inverse(spans: list[tuple[float, float]], dead: float
 def test_nonsense_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="must be|backwards"):
         make()
+
+
+def test_problems_may_be_kept_strictly_in_turn() -> None:
+    pool = {"p": recorded(P, "4", "4"), "q": recorded(Q, "4", "4")}
+    for max_open, overlaps in ((1, False), (None, True)):
+        settings = DriverConfig(attempts=2, max_in_flight=8, max_open=max_open)
+        events, _, _ = replay(pool, FixedPolicy(2), problems=(P, Q), driver_config=settings)
+        order = [event.kind for event in events if event.kind in ("problem_opened", "problem_finished")]
+        assert (order[:2] == ["problem_opened"] * 2) == overlaps
+
+
+@pytest.mark.parametrize(("stretch", "first_s"), [(1.0, 50.0), (1.5, 75.0), (4.0, 75.0)])
+def test_a_problem_may_take_more_than_its_share_but_not_the_minimum_of_others(stretch: float, first_s: float) -> None:
+    dead = RecordedConfig(faults=Faults(dead_from_s=0.0), max_step_s=1000.0)
+    pool = {"p": recorded(P, "4"), "q": recorded(Q, "4")}
+    settings = DriverConfig(attempts=1, max_in_flight=1, max_open=1, stretch=stretch)
+    events, _, took_s = replay(pool, FixedPolicy(1), problems=(P, Q), config=dead, driver_config=settings)
+    record = fold_run(events).problems["p"]
+    assert record.finished_at_s is not None and record.opened_at_s is not None
+    assert record.finished_at_s - record.opened_at_s == pytest.approx(first_s) and took_s == 100.0

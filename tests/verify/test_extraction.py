@@ -125,6 +125,9 @@ def test_other_output_is_refused(stdout: str, problem: str) -> None:
         ("The answer to the problem is:\n$$42$$", 42),
         (r"The answer is \(2^{5}\).", 32),
         ("the answer is 42 ways", 42),
+        ("The answer is forty-two.", 42),
+        (r"The answer is $2^{100} \bmod 7$.", 2),
+        (r"The answer is \(\gcd(12, 18)\).", 6),
     ],
 )
 def test_a_stated_answer(text: str, value: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mathlete.core.selection import Evidence
 from mathlete.verify.lean.lean_check import LeanChecker
 from mathlete.verify.lean.repl_pool import ReplConfig, ReplPool
 from mathlete.verify.lean.repl_process import resident_bytes
@@ -186,7 +187,7 @@ def test_a_process_is_replaced_after_its_checks(start: Start) -> None:
 
 
 FAILURES = {
-    "timeout": ({**ATTEMPT, "sleep_s": 60}, {"check_s": 0.5}, "timeout"),
+    "timeout": ({**ATTEMPT, "sleep_s": 60}, {"check_s": 2.0}, "timeout"),
     "memory": ({**ATTEMPT, "allocate_mib": 300, "sleep_s": 60}, {"memory_bytes": 150 << 20}, "memory"),
     "end": ({**ATTEMPT, "exit": 1}, {}, "crash"),
     "garbage": ({**ATTEMPT, "raw": "segmentation fault\n"}, {}, "crash"),
@@ -207,7 +208,6 @@ def test_a_failure_costs_its_process_and_the_next_check_is_sound(start: Start, n
     assert pool.pids == ()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
-    pool._config = ReplConfig(pool._config.command, check_s=10)
     assert checker.check(STATEMENT, "by omega").verdict == "PROVED"
 
 
@@ -236,6 +236,22 @@ def test_a_closed_pool_gives_no_verdict(start: Start) -> None:
     with checker:
         assert checker.check(STATEMENT, "by omega").verdict == "PROVED"
     assert checker.check(STATEMENT, "by omega").failure == "crash"
+
+
+def test_closing_ends_a_check_in_another_thread(start: Start) -> None:
+    checker, pool = start(IMPORTS, PREAMBLE, REFERENCE, {**ATTEMPT, "sleep_s": 60}, GOOD)
+    found: list[Evidence] = []
+    thread = threading.Thread(target=lambda: found.append(checker.check(STATEMENT, "by omega")))
+    thread.start()
+    while not pool.pids:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    (pid,) = pool.pids
+    pool.close()
+    thread.join(timeout=10)
+    assert (found[0].verdict, found[0].failure) == ("UNKNOWN", "crash")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_memory_of_a_process_and_its_children_is_counted() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mathlete import __version__
-from mathlete.cli import bench, evaluate, models, sandbox, solve
+from mathlete.cli import bench, doctor, evaluate, models, sandbox, solve
 from mathlete.core.errors import MathleteError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(sandbox.app, name="sandbox")
+app.command("doctor")(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)

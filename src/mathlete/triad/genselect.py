@@ -21,7 +21,12 @@ from mathlete.triad.check_attempt import CheckProgram
 
 PILLAR = "genselect_check"
 
-_JUDGMENT = re.compile(r"judge?ment\W{0,8}(?:solution\s)?(\d{1,3})(?!\d)", re.IGNORECASE)
+_MARKUP = re.compile(r"(?:\\boxed|[\\*()\[\]{}$\s])+")
+_JUDGMENT = re.compile(r"judge?ment ?: ?(?:solution )?(\d{1,3})(?!\d)", re.IGNORECASE)
+# Small models rather end with a sentence: "The correct solution is Solution 0."
+_CONCLUSION = re.compile(
+    r"(?:right|correct|best) (?:solution|one)(?: is)? ?:? ?(?:solution |number )?(\d{1,3})(?!\d)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,8 @@ class GenSelect:
 
     def read(self, text: str, *, complete: bool) -> CheckProgram | tuple[Evidence, ...]:
         """SUPPORTED for the answer picked; being passed over refutes nothing."""
-        picked = [int(match[1]) for match in _JUDGMENT.finditer(text if complete else text.rstrip("0123456789"))]
+        told = _MARKUP.sub(" ", text if complete else text.rstrip("0123456789"))
+        picked = [int(digits) for digits in _JUDGMENT.findall(told) or _CONCLUSION.findall(told)]
         if not picked or picked[-1] >= len(self.shown):
             return self.silent("unparsable", "no judgment could be read")
         answer = self.shown[picked[-1]][0]

@@ -297,7 +297,7 @@ WRITING = (
         "deep_directories",
         "makes directories so deep that who removes them runs out of stack",
         """
-            for _ in range(1500):
+            for _ in range(1200):
                 os.mkdir('d')
                 os.chdir('d')
             os.chmod

@@ -54,7 +54,7 @@ _SIGNS = {
     "»": "a quoted name",
     "@[": "an attribute",
 }
-_QUOTED_SIGN = re.compile(r"'(?:[()\[\]{}⟨⟩\"/-]|\\.)")
+_QUOTED_SIGN = re.compile(r"'[()\[\]{}⟨⟩]'|'\\")
 _PAIRS = {"(": ")", "[": "]", "{": "}", "⟨": "⟩"}
 _BRACKETS = re.compile(r"[()\[\]{}⟨⟩]")
 

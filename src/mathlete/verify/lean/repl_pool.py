@@ -101,9 +101,12 @@ class ReplPool:
         """Kill all processes. Safe to call twice; what runs in another thread fails as "crash"."""
         with self._lock:
             self._is_closed = True
-            workers, self._idle, self._all = set(self._all), [], set()
-        for worker in workers:
+            idle, busy = self._idle, self._all.difference(self._idle)
+            self._idle, self._all = [], set()
+        for worker in idle:
             worker.process.kill()
+        for worker in busy:
+            worker.process.end()  # whoever waits for it notices, and clears up
 
     def _run_on(self, worker: _Worker, script: CheckScript, replies: list[LeanReply]) -> None:
         """Append the reply to each command, up to the first with errors."""
@@ -144,16 +147,22 @@ class ReplPool:
                 return worker
         worker = _Worker(ReplProcess(self._config.command, self._config.directory, self._config.memory_bytes))
         with self._lock:
-            self._all.add(worker)
-        return worker
+            if not self._is_closed:
+                self._all.add(worker)
+                return worker
+        worker.process.kill()
+        raise ReplFailed("crash", "the pool is closed")
 
     def _give_back(self, worker: _Worker) -> None:
         if worker.num_checks >= self._config.max_checks:
             self._discard(worker)
             return
         with self._lock:
-            if worker in self._all:
+            is_ours = worker in self._all  # else the pool was closed meanwhile
+            if is_ours:
                 self._idle.append(worker)
+        if not is_ours:
+            worker.process.kill()
 
     def _discard(self, worker: _Worker) -> None:
         with self._lock:

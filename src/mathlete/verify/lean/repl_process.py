@@ -123,13 +123,17 @@ class ReplProcess:
             raise ReplFailed("crash", f"the Lean REPL's answer is longer than {MAX_RESPONSE_BYTES >> 20} MiB")
         return unsent
 
-    def kill(self) -> None:
-        """End it and its children at once. Safe to call twice."""
-        if self._child.poll() is None:
+    def end(self) -> None:
+        """Send the signal that ends it and its children; the only call that another thread may make."""
+        if self._child.returncode is None:
             try:
                 os.killpg(self._child.pid, signal.SIGKILL)
             except ProcessLookupError:
-                pass  # ended between the two calls
+                return  # it ended by itself, and nothing is left of its group
+
+    def kill(self) -> None:
+        """End it and its children at once. Safe to call twice."""
+        self.end()
         self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             if pipe is not None and not pipe.closed:

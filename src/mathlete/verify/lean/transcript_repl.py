@@ -3,8 +3,8 @@
 `python -m mathlete.verify.lean.transcript_repl FILE` speaks the REPL's protocol on its input and output. FILE is a
 JSON list of exchanges, {"expect": REGEX, "reply": {...}}, where REGEX is searched in the command that comes and
 `$name` in the reply stands for what its group `name` matched. "sleep_s" waits before answering, "raw" is said in place
-of a reply, "exit" ends the process, "allocate_mib" takes memory, "repeat": true keeps the exchange for later commands. A
-command that no exchange expects ends the process with status 3. Environments are numbered as the REPL numbers them.
+of a reply, "exit" ends the process, "allocate_mib" takes memory, "repeat": true keeps the exchange for later commands.
+A command that no exchange expects ends the process with status 3. Environments are numbered as the REPL numbers them.
 
 Transcripts are written after the documented format of github.com/leanprover-community/repl; they are not recordings.
 """

@@ -10,7 +10,6 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -19,12 +18,12 @@ from importlib import resources
 from pathlib import Path
 
 from mathlete.ryanstream.model.native.kernels import NativeKernels
+from mathlete.ryanstream.model.native.requirements import find_compiler, read_cpu_flags, why_unavailable
 
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-fPIC", "-pthread")
 _SOURCES = (
     "activations.cpp", "attention.cpp", "bf16.cpp", "int4.cpp", "int8.cpp", "sampling.cpp", "common.h", "worker_pool.h",
 )  # fmt: skip
-_NEEDED_CPU_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +39,9 @@ def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
     `MATHLETE_NATIVE=0` turns them off. The file name carries a hash of source, flags, processor and
     platform, so another machine on the same home builds its own.
     """
-    if os.environ.get("MATHLETE_NATIVE") == "0":
-        return KernelsUnavailable("turned off by MATHLETE_NATIVE=0")
-    cpu_flags = _cpu_flags()
-    missing = _NEEDED_CPU_FLAGS - cpu_flags
-    if missing:
-        return KernelsUnavailable(f"this processor lacks {', '.join(sorted(missing))}")
+    cpu_flags = read_cpu_flags()
+    if (reason := why_unavailable(cpu_flags)) is not None:
+        return KernelsUnavailable(reason)
     sources = {name: resources.files(__package__).joinpath(name).read_bytes() for name in _SOURCES}
     machine = " ".join((*_FLAGS, *sorted(cpu_flags), platform.platform())).encode()
     key = hashlib.sha256(b"".join(sources.values()) + machine)
@@ -61,17 +57,9 @@ def load_kernels(cache_dir: Path) -> NativeKernels | KernelsUnavailable:
     return NativeKernels(loaded, library.stem)
 
 
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
-
-
 def _compile(sources: Mapping[str, bytes], library: Path) -> str | None:
     """Build the library atomically; the reason when that fails."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    compiler = find_compiler()
     if compiler is None:
         return "no C++ compiler (g++) was found"
     try:

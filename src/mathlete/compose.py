@@ -44,6 +44,12 @@ PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
 # Of a program's seconds, what a check may ask about numbers for; the rest is for its start and for reporting.
 _CHECK_SHARE = 0.7
 
+# What `--policy triad` does when it is not told otherwise. Of the checks, z3's and the choice between solutions did
+# not pay with small models (docs/verification.md).
+TRIAD_PILLARS = ("code", "reasoning")
+TRIAD_CHECKS = ("sympy_check", "enumeration_check")
+TRIAD_SECOND_ROUND = 2
+
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
 

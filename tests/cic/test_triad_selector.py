@@ -186,6 +186,13 @@ def test_evidence_decides_a_tie_and_acceptance() -> None:
     assert TRIAD.select(PROBLEM, [*pool, check(7, "41", "UNKNOWN")]).answer == "40", "nothing is known of either"
 
 
+def test_a_vote_that_knew_of_others_helps_but_less() -> None:
+    pool = pool_of("40", "41")
+    plain, later = ([*pool, replace(attempt(2, "40"), round=number)] for number in (1, 2))
+    alone, twice, shown = (TRIAD.select(PROBLEM, attempts).confidence for attempts in (pool, plain, later))
+    assert alone < shown < twice
+
+
 def test_nothing_to_choose_from() -> None:
     assert TRIAD.select(PROBLEM, pool_of(None, None)).rule == FALLBACK
     assert TRIAD.select(PROBLEM, []).confidence == 0

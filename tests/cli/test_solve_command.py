@@ -58,12 +58,13 @@ def test_everything_is_written(mathlete: Mathlete, problems: Path, only_run: Fin
 def test_what_a_person_is_told(mathlete: Mathlete, problems: Path, only_run: Find) -> None:
     called = mathlete("solve", problems, "--attempts", 2, "--budget", "1m")
     lines = called.out.splitlines()
-    assert lines[0].split() == ["problem", "answer", "label", "votes", "attempts", "why", "it", "ended"]
-    assert lines[2].split()[:5] == ["b", "42", "7", "2", "2"]
+    assert lines[0].split() == ["problem", "answer", "label", "standing", "votes", "attempts", "why", "it", "ended"]
+    assert lines[2].split()[:6] == ["b", "42", "7", "offered", "2", "2"]
     assert "2 of 3 right, " in called.out
     assert f"report:     {Path('runs') / only_run().name / 'report.html'}" in lines
     assert "cut short" not in called.out
-    assert "a: 42 (42 x2; all attempts finished)" in called.err.splitlines()
+    assert "0 accepted, 3 offered" in called.out
+    assert "a: 42 offered (42 x2; all attempts finished)" in called.err.splitlines()
 
 
 def test_one_problem_as_text(mathlete: Mathlete, only_run: Find) -> None:

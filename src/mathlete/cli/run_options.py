@@ -118,16 +118,19 @@ Policy = Annotated[
 ]
 SelectorName = Annotated[str, typer.Option("--selector", help="The rule that chooses the answer; docs/selection.md.")]
 Stop = Annotated[str, typer.Option(help="The rule that says when a vote is settled; docs/selection.md.")]
-Pillars = Annotated[str, typer.Option(help="Ways of solving, in turn: code, reasoning, or both with a comma.")]
+Pillars = Annotated[
+    str | None, typer.Option(help="Ways of solving, in turn, with commas; triad: code,reasoning, others: code.")
+]
 Checks = Annotated[
-    str,
+    str | None,
     typer.Option(
-        help="Checks of the leading answers, written and run apart from the attempts: sympy_check, smt_check, "
-        "enumeration_check, genselect_check, lean_check, with commas; none for none."
+        help="Checks of the leading answers, written and run apart from the attempts, with commas: sympy_check, "
+        "smt_check, enumeration_check, genselect_check; none for none. Triad: sympy_check,enumeration_check."
     ),
 ]
 SecondRound = Annotated[
-    int, typer.Option(min=0, help="Attempts that are shown what the others found, where the votes are split.")
+    int | None,
+    typer.Option(min=0, help="Attempts that are shown what the others found, where the votes are split; triad: 2."),
 ]
 TokenBudget = Annotated[
     int | None, typer.Option(min=1, help="Tokens for all problems together, shared as time is; no limit by default.")
@@ -153,9 +156,9 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "policy": (Policy, "triad"),
     "selector": (SelectorName, "triad"),
     "stop": (Stop, "settled"),
-    "pillars": (Pillars, "code"),
-    "checks": (Checks, "none"),
-    "second_round": (SecondRound, 0),
+    "pillars": (Pillars, None),
+    "checks": (Checks, None),
+    "second_round": (SecondRound, None),
     "token_budget": (TokenBudget, None),
     "cured": (Cured, "none"),
     "max_in_flight": (MaxInFlight, 32),

@@ -12,7 +12,7 @@ from rich.console import Console
 from mathlete.cli.live import ProgressConsole
 from mathlete.cli.options import parse_duration, parse_names
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
-from mathlete.compose import RunConfig
+from mathlete.compose import TRIAD_CHECKS, TRIAD_PILLARS, TRIAD_SECOND_ROUND, RunConfig
 from mathlete.core.errors import InputError
 from mathlete.model_store.registry import find_model
 
@@ -74,8 +74,13 @@ def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
     options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
     timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
-    for name in ("pillars", "checks", "cured"):
-        options[name] = parse_names(options[name])
+    by_default: dict[str, tuple[str, ...]] = {"pillars": ("code",), "checks": (), "cured": ()}
+    if options["policy"] == "triad":
+        by_default |= {"pillars": TRIAD_PILLARS, "checks": TRIAD_CHECKS}
+    for name, names in by_default.items():
+        options[name] = names if options[name] is None else parse_names(options[name])
+    if options["second_round"] is None:
+        options["second_round"] = TRIAD_SECOND_ROUND if options["policy"] == "triad" else 0
     if (options["batch_invariant"] or options["tensor_parallel"] > 1) and not _is_given(ctx, "precision"):
         options["precision"] = "w8a8" if options["device"] == "cpu" else "bf16"  # both need a fixed one
     for name in ("model", "draft_model"):

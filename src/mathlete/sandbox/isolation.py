@@ -10,6 +10,7 @@ Glossary: a *layer* is one fence with a name. Layers overlap on purpose, since n
     mntns     its own mount table, in which "readonly" and "tmpfs" become possible
     readonly  everything mounted is read-only
     tmpfs     the working directory is a small memory file system that vanishes with the program
+    newroot   nothing is there but what it may read (see `sandbox.new_root`)
     rlimit    ceilings on memory, processor time, file size, open files
     nnp       no new privileges: no set-uid programs
     landlock  only the interpreter's own files can be read, only the working directory written
@@ -25,7 +26,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 
-from mathlete.sandbox import kernel, landlock, seccomp
+from mathlete.sandbox import kernel, landlock, new_root, seccomp
 
 LAYERS = (
     "userns",
@@ -35,6 +36,7 @@ LAYERS = (
     "mntns",
     "readonly",
     "tmpfs",
+    "newroot",
     "rlimit",
     "nnp",
     "landlock",
@@ -57,7 +59,7 @@ _NAMESPACES = {
     "mntns": 0x00020000,
 }
 # What to do without where namespaces are granted and then may not be furnished, most sparing first.
-_RETREATS = (frozenset({"mntns"}), frozenset(_NAMESPACES))
+_RETREATS = (frozenset({"newroot"}), frozenset({"mntns"}), frozenset(_NAMESPACES))
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 0x4000, 1 << 18
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE = 442, (1 << 64) - 100, 0x8000
 _MOUNT_ATTR_RDONLY_NOSUID = (3).to_bytes(8, sys.byteorder) + bytes(24)  # struct mount_attr
@@ -183,9 +185,12 @@ def confine(fence: Fence, entered: list[str]) -> tuple[str, ...]:
     """
     layers = [*entered, "rlimit", "nnp", "nocaps"]
     os.chdir(fence.work_dir)
+    readable = (*importable_directories(), *_SYSTEM_FILES)
+    if "tmpfs" in entered and "newroot" not in fence.without:
+        if new_root.enter_new_root((*readable, *_DEVICES), fence.work_dir):
+            layers.append("newroot")
     _set_limits(fence, own_user="userns" in entered)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    readable = (*importable_directories(), *_SYSTEM_FILES)
     if "landlock" not in fence.without and landlock.restrict(readable, (fence.work_dir,), _DEVICES):
         layers.append("landlock")
     kernel.clear_capabilities()

@@ -59,6 +59,11 @@ def mount(source: str | None, target: str, kind: str | None, flags: int, options
     _checked(_LIBC.mount(source_b, os.fsencode(target), kind_b, _word(flags), options_b), f"mount on {target}")
 
 
+def unmount(target: str, flags: int) -> None:
+    """Detach a file system. Raises `OSError` when it fails."""
+    _checked(_LIBC.umount2(os.fsencode(target), flags), f"umount of {target}")
+
+
 def clear_capabilities() -> None:
     """Give up every capability: bounding, ambient, inheritable, permitted and effective."""
     for capability in range(64):

@@ -57,7 +57,7 @@ class TriadConfig:
     stop_confidence: float = 0.95
     checks: tuple[str, ...] = ()
     max_checked: int = 3
-    check_below: float = 0.9
+    check_below: float = 1.0
     second_round: int = 0
     split_below: float = 0.5
     weighs_worth: bool = True

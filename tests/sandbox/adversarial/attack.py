@@ -8,7 +8,7 @@ Glossary:
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from mathlete.core.code import CodeLimits, RunStatus, ToolResult
@@ -60,7 +60,7 @@ class Attack:
         code: the program, behind `PRELUDE`; the names of `Arena.names` are defined in it.
         statuses: how it may end.
         holds: what must hold beyond what must hold for all; raises `AssertionError`.
-        needs: layers without which nobody claims that it is held off.
+        needs: groups of layers; where one of each group is in force, it is held off.
         limits: its ceilings.
         is_refused: whether it must print that something was refused; False where it is let alone and comes to nothing.
         spoils_session: whether it may cost the session it is a cell of (never a neighbour's): it spoils itself.
@@ -71,10 +71,14 @@ class Attack:
     code: str
     statuses: frozenset[RunStatus] = frozenset({"ok"})
     holds: Callable[[ToolResult], None] | None = None
-    needs: frozenset[str] = frozenset()
+    needs: tuple[frozenset[str], ...] = ()
     limits: CodeLimits = CodeLimits(wall_s=5, memory_bytes=1 << 30, file_bytes=1 << 20)
     is_refused: bool = True
     spoils_session: bool = False
+
+    def is_held_off_by(self, layers: Collection[str]) -> bool:
+        """Whether somebody claims so of these layers."""
+        return all(group & set(layers) for group in self.needs)
 
     def program(self, names: Mapping[str, object]) -> str:
         """The whole program for an arena."""

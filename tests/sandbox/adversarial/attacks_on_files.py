@@ -6,11 +6,11 @@ from attack import Attack, ends_with, prints
 
 from mathlete.core.code import CodeLimits
 
-_LANDLOCK = frozenset({"landlock"})
-_WRITES = frozenset({"landlock", "seccomp"})
+_HIDDEN = (frozenset({"landlock", "newroot"}),)
+_WRITES = (*_HIDDEN, frozenset({"seccomp"}))
 
 READING = (
-    Attack("read_absolute", "reads the secret by its path", "tried('open', lambda: read(CANARY))", needs=_LANDLOCK),
+    Attack("read_absolute", "reads the secret by its path", "tried('open', lambda: read(CANARY))", needs=_HIDDEN),
     Attack(
         "read_dotdot",
         "climbs out of the working directory",
@@ -19,7 +19,7 @@ READING = (
             tried('listdir', lambda: os.listdir('..'))
             tried('listdir', lambda: os.listdir('../' * 40 + 'tmp'))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_symlink",
@@ -30,7 +30,7 @@ READING = (
             os.symlink('/', 'slash')
             tried('open', lambda: read('slash' + CANARY))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_hard_link",
@@ -40,7 +40,7 @@ READING = (
             tried('rename', lambda: os.rename(CANARY, 'mine') or read('mine'))
             tried('exchange', lambda: system_call((316, 276), -100, CANARY.encode(), -100, b'mine', 2))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_proc_root",
@@ -50,7 +50,7 @@ READING = (
                 for way in ('root', 'cwd'):
                     tried(place, lambda: read(f'/proc/{place}/{way}' + CANARY))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_proc_processes",
@@ -62,7 +62,7 @@ READING = (
                 for name in ('fd', 'fdinfo', 'map_files', 'task'):
                     tried(place, lambda: os.listdir(f'/proc/{place}/{name}'))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_own_memory_file",
@@ -71,7 +71,7 @@ READING = (
             tried('mem', lambda: open('/proc/self/mem', 'r+b'))
             tried('pid', lambda: open(f'/proc/{os.getpid()}/mem', 'wb'))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_by_descriptor",
@@ -84,7 +84,7 @@ READING = (
             outside = None
             tried('path descriptor', lambda: read(f'/proc/self/fd/{os.open(CANARY, os.O_PATH)}'))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_openat2",
@@ -99,7 +99,7 @@ READING = (
             tried('open_by_handle_at', lambda: system_call((304, 265), -100, handle, 0))
             tried('open_tree', lambda: system_call((428, 428), -100, b'/', 1))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_io_uring",
@@ -108,7 +108,7 @@ READING = (
             parameters = (ctypes.c_uint32 * 30)()
             tried('io_uring', lambda: system_call((425, 425), 8, parameters))
             """,
-        needs=frozenset({"seccomp"}),
+        needs=(frozenset({"seccomp"}),),
     ),
     Attack(
         "read_secret_by_c",
@@ -118,7 +118,7 @@ READING = (
             tried('fopen', lambda: call(c.fopen, CANARY.encode(), b'r'))
             tried('open', lambda: call(c.open, CANARY.encode(), 0))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_system",
@@ -131,7 +131,7 @@ READING = (
             for path in ('/', '/home', '/root', '/etc', '/tmp', '/proc', '/sys', '/dev', '/run', '/var', '/dev/shm'):
                 tried(path, lambda: os.listdir(path))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "read_our_files",
@@ -167,6 +167,23 @@ READING = (
             """,
         holds=prints("False\n"),
         is_refused=False,
+    ),
+    Attack(
+        "look_outside",
+        "asks what there is outside, how large it is and where links lead, without opening anything",
+        """
+            tried('stat', lambda: os.stat(CANARY))
+            tried('access', lambda: os.access(CANARY, os.F_OK) or 1 / 0)
+            tried('attributes', lambda: os.listxattr(CANARY) and os.getxattr(CANARY, 'user.canary'))
+            tried('chdir', lambda: os.chdir(FOLDER))
+            tried('disk', lambda: os.statvfs(FOLDER))
+            tried('link', lambda: os.readlink(f'/proc/{PARENT}/exe'))
+            tried('own link', lambda: os.readlink('/proc/self/exe'))
+            tried('socket', lambda: os.stat(STREAM_SOCKET))
+            for path in ('/etc/passwd', '/home', '/proc', '/sys', '/run', '/var', '/dev/shm', OUR_FILE):
+                tried(path, lambda: os.lstat(path))
+            """,
+        needs=(frozenset({"newroot"}),),
     ),
     Attack(
         "watch_folder",
@@ -279,7 +296,7 @@ WRITING = (
             tried('flock', lambda: fcntl.flock(os.open(CANARY, os.O_RDONLY), fcntl.LOCK_EX))
             tried('lease', lambda: fcntl.fcntl(os.open(CANARY, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_WRLCK))
             """,
-        needs=_LANDLOCK,
+        needs=_HIDDEN,
     ),
     Attack(
         "device_nodes",
@@ -334,7 +351,7 @@ WRITING = (
                 open(f'{i}', 'wb').write(bytes(1 << 20))
             """,
         ends_with("error"),
-        needs=frozenset({"tmpfs"}),
+        needs=(frozenset({"tmpfs"}),),
         is_refused=False,
     ),
     Attack(
@@ -345,7 +362,7 @@ WRITING = (
                 open(f'{i}', 'w').close()
             """,
         ends_with("error"),
-        needs=frozenset({"tmpfs"}),
+        needs=(frozenset({"tmpfs"}),),
         is_refused=False,
     ),
     Attack(

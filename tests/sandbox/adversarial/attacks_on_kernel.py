@@ -6,7 +6,7 @@ from attack import Attack, ends_with, prints, stderr_has
 
 from mathlete.core.code import CodeLimits
 
-_SECCOMP = frozenset({"seccomp"})
+_SECCOMP = (frozenset({"seccomp"}),)
 
 KERNEL = (
     Attack(
@@ -179,7 +179,7 @@ KERNEL = (
                     tried('ioctl', lambda: fcntl.ioctl(fd, request, b'x'))
             tried('login', os.getlogin)
             """,
-        needs=frozenset({"landlock"}),
+        needs=(frozenset({"landlock", "newroot"}),),
     ),
     Attack(
         "stdin",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attack import Attack
 
-_SECCOMP = frozenset({"seccomp"})
+_SECCOMP = (frozenset({"seccomp"}),)
 
 NETWORK = (
     Attack(

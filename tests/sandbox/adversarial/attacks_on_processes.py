@@ -6,7 +6,7 @@ from attack import Attack, ends_with
 
 from mathlete.core.code import CodeLimits
 
-_SECCOMP = frozenset({"seccomp"})
+_SECCOMP = (frozenset({"seccomp"}),)
 
 PROCESSES = (
     Attack(

@@ -189,7 +189,7 @@ PYTHON = (
             bomb = b'(lp0\n' + b'(g0\nl' * 0 + b'cbuiltins\nbytearray\n(I99999999999\ntR.'
             tried('grow', lambda: pickle.loads(bomb))
             """,
-        needs=frozenset({"landlock", "seccomp"}),
+        needs=(frozenset({"landlock", "newroot"}), frozenset({"seccomp"})),
         limits=_SMALL,
     ),
     Attack(

@@ -9,7 +9,7 @@ from mathlete.core.code import CodeLimits
 _SHORT = CodeLimits(wall_s=0.5, memory_bytes=1 << 30)
 _SMALL = CodeLimits(wall_s=10, memory_bytes=1 << 30)
 _FLOOD = CodeLimits(wall_s=10, memory_bytes=1 << 30, output_bytes=20_000)
-_SECCOMP = frozenset({"seccomp"})
+_SECCOMP = (frozenset({"seccomp"}),)
 
 RESOURCES = (
     Attack(

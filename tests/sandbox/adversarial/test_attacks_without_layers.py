@@ -16,17 +16,19 @@ from attacks_on_processes import PROCESSES
 from campaign import Campaign, selected_attacks
 from sandbox_probe import NAMESPACES, run
 
+from mathlete.sandbox.isolation import LAYERS
 from mathlete.sandbox.pool import SandboxPool
 
 QUICK = (*READING, *WRITING, *NETWORK, *PROCESSES, *KERNEL)
 # Attacks that would harm nobody but the arena: these are let go to see that they are real.
-HARMLESS = ("read_absolute read_dotdot read_symlink read_hard_link read_proc_root read_proc_processes watch_folder "
+HARMLESS = ("read_absolute look_outside read_dotdot read_symlink read_hard_link read_proc_root read_proc_processes watch_folder "
             "read_secret_by_c write_absolute write_by_link write_attributes lock_outside tcp udp unix_path "
             "unix_abstract datagram_pair netlink").split()  # fmt: skip
 
 
-WITHOUT_NAMESPACES = [attack for attack in QUICK if not attack.needs & {"tmpfs"}]
-WITHOUT_LANDLOCK = [attack for attack in QUICK if not attack.needs & {"landlock"}]
+MOUNTS = {"readonly", "tmpfs", "newroot"}
+WITHOUT_NAMESPACES = [attack for attack in QUICK if attack.is_held_off_by({*LAYERS} - NAMESPACES - MOUNTS)]
+WITHOUT_LANDLOCK = [attack for attack in QUICK if attack.is_held_off_by({*LAYERS} - {"landlock"})]
 
 
 @pytest.fixture(scope="module")

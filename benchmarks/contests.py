@@ -1,6 +1,7 @@
 """Contests over recorded attempts: one problem at a time against one clock, with faults, under several policies.
 
-usage: contests.py RECORDED.jsonl... [--contests 200] [--first 0] [--processes 2] [--json OUT.json]
+usage: contests.py RECORDED.jsonl... [--contests 200] [--first 0] [--processes 2] [--arms NAME...] [--out OUT.jsonl]
+       contests.py --report OUT.jsonl
 
 Each contest draws 50 problems, an order of problems and attempts, a speed, and what goes wrong (stalls, late steps, a
 generator that dies), from its seed, and is held once under each policy, driven by the real driver over a
@@ -22,6 +23,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -283,10 +285,18 @@ def _chars(attempt: Attempt) -> int:
 # --- many contests ---
 
 
-def hold_all(seed: int, pool: Sequence[PoolProblem], names: Sequence[str]) -> dict[str, Outcome]:
-    """One contest under each arm."""
+_POOL: list[PoolProblem] = []  # of a worker process
+
+
+def start_worker(pool: list[PoolProblem]) -> None:
+    """Give a worker its problems once, not with each contest."""
+    _POOL.extend(pool)
+
+
+def hold_all(seed: int, names: Sequence[str]) -> dict[str, Outcome]:
+    """One contest under each arm, in a worker."""
     known = arms()
-    return {name: hold(seed, pool, known[name]) for name in names}
+    return {name: hold(seed, _POOL, known[name]) for name in names}
 
 
 def interval(values: Sequence[float]) -> str:
@@ -321,23 +331,33 @@ def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recorded", nargs="+", type=Path)
+    parser.add_argument("recorded", nargs="*", type=Path)
     parser.add_argument("--contests", type=int, default=200)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--arms", nargs="+", default=list(arms()))
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="a line for each contest, as it ends")
+    parser.add_argument("--report", type=Path, help="print the table of such a file")
     args = parser.parse_args()
+    if args.report:
+        lines = args.report.read_text("utf-8").splitlines()
+        rows = [{name: Outcome(**told) for name, told in json.loads(line).items()} for line in lines]
+        print(f"{len(rows)} contests")
+        report(rows, list(rows[0]))
+        return
     pool, begun = read_pool(args.recorded), time.monotonic()
     print(f"{len(pool)} problems, {sum(len(item.attempts) for item in pool)} attempts")
-    task: Callable[[int], dict[str, Outcome]] = partial(hold_all, pool=pool, names=args.arms)
+    task: Callable[[int], dict[str, Outcome]] = partial(hold_all, names=args.arms)
     seeds = range(args.first, args.first + args.contests)
-    with multiprocessing.Pool(args.processes) as workers:
-        rows = workers.map(task, seeds, chunksize=max(1, args.contests // (8 * args.processes)))
+    rows = []
+    with multiprocessing.Pool(args.processes, start_worker, (pool,)) as workers, ExitStack() as files:
+        out = files.enter_context(args.out.open("w", encoding="utf-8")) if args.out else None
+        for row in workers.imap(task, seeds, chunksize=4):
+            rows.append(row)
+            if out is not None:
+                print(json.dumps({name: asdict(outcome) for name, outcome in row.items()}), file=out, flush=True)
     report(rows, args.arms)
     print(f"{args.contests} contests x {len(args.arms)} policies in {time.monotonic() - begun:.0f} s")
-    if args.json:
-        args.json.write_text(json.dumps([{name: asdict(o) for name, o in row.items()} for row in rows]), "utf-8")
 
 
 if __name__ == "__main__":

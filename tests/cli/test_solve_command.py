@@ -27,7 +27,7 @@ Find = Callable[[], Path]
 
 
 def test_everything_is_written(mathlete: Mathlete, problems: Path, only_run: Find) -> None:
-    called = mathlete("solve", problems, "--attempts", 2, "--budget", "1m")
+    called = mathlete("solve", problems, "--attempts", 2, "--budget", "1m", "--pillars", "code")
     assert called.code == 0, called.err
     folder = only_run()
     assert {path.name for path in folder.iterdir()} == {
@@ -56,7 +56,7 @@ def test_everything_is_written(mathlete: Mathlete, problems: Path, only_run: Fin
 
 
 def test_what_a_person_is_told(mathlete: Mathlete, problems: Path, only_run: Find) -> None:
-    called = mathlete("solve", problems, "--attempts", 2, "--budget", "1m")
+    called = mathlete("solve", problems, "--attempts", 2, "--budget", "1m", "--pillars", "code")
     lines = called.out.splitlines()
     assert lines[0].split() == ["problem", "answer", "label", "standing", "votes", "attempts", "why", "it", "ended"]
     assert lines[2].split()[:6] == ["b", "42", "7", "offered", "2", "2"]

@@ -68,14 +68,15 @@ def test_a_wave_while_others_wait_and_all_at_once_alone() -> None:
     assert decide(pool(outlook=ALONE), TriadConfig()) == Launch(8, "code", 0.8)
     assert decide(pool(outlook=replace(ALONE, tokens_left=9000)), TriadConfig()) == Launch(3, "code", 0.8)
     assert decide(pool(flying=[SOLVING] * 3), TriadConfig()) == Wait()
-    assert decide(pool(*votes("1", "2"), flying=[SOLVING]), TriadConfig(weighs_worth=False)) == Launch(2, "code", 0.8)
+    assert decide(pool(*votes("1", "2"), flying=[SOLVING]), TriadConfig(weighs_worth=False)) == Wait()
+    assert decide(pool(*votes("1", "2", "3")), TriadConfig(weighs_worth=False)) == Launch(3, "code", 0.8)
 
 
 def test_pillars_take_turns() -> None:
     config = TriadConfig(pillars=("code", "code", "reasoning"), wave=4, weighs_worth=False)
     assert decide(pool(), config) == Launch(2, "code", 0.8)
-    assert decide(pool(flying=[SOLVING] * 2), config) == Launch(1, "reasoning", 0.8)
-    assert decide(pool(flying=[SOLVING] * 3), config) == Launch(1, "code", 0.8)
+    assert decide(pool(*votes("1", "2")), config) == Launch(1, "reasoning", 0.8)
+    assert decide(pool(*votes("1", "2", "3")), config) == Launch(2, "code", 0.8)
 
 
 def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None:
@@ -89,10 +90,10 @@ def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None
 
 def test_a_sure_selection_is_not_checked_unless_all_are() -> None:
     state = pool(*votes("1", "1", "1"))
-    assert isinstance(decide(state, CHECKED, confidence=0.97), Stop)
-    assert decide(state, replace(CHECKED, check_below=1.0), confidence=0.97) == Launch(
-        1, "sympy_check", 0.8, about=("1",)
-    )
+    assert isinstance(decide(state, replace(CHECKED, check_below=0.9), confidence=0.97), Stop)
+    assert decide(state, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",))
+    sooner = pool(*votes("1", "1"), flying=[SOLVING])
+    assert decide(sooner, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",)), "before it ends"
     assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1)]), CHECKED, 0.97) == Launch(
         3, "code", 0.8
     ), "a check that was begun is waited for"

@@ -38,7 +38,8 @@ class TriadConfig:
         attempts: at solving, of the first round, at most.
         pillars: of the attempts, in turn.
         temperature: of sampling, checks included.
-        wave: attempts at once while other problems wait for the same slots; without any waiting, all of them.
+        wave: attempts at once while other problems wait for the same slots, and the next when they have ended; without
+            any waiting, all of them.
         min_attempts: that end before a selector's confidence may end the problem.
         stop_confidence: of the selection, from which on nothing more is done; 1 for never.
         checks: pillars that check the leading answers, one attempt each.
@@ -103,8 +104,13 @@ class TriadPolicy:
             return Stop(selection, OUT_OF_TIME)
         if outlook is not None and outlook.tokens_left == 0:
             return Stop(selection, OUT_OF_TOKENS)
-        if (check := self._due_check(state, selection)) is not None:
-            return check
+        action = self._next(state, selection)
+        has_ended = isinstance(action, Stop) or len(_solving(state.attempts)) >= self.config.wave
+        check = self._due_check(state, selection) if has_ended else None
+        return action if check is None else check
+
+    def _next(self, state: PoolState, selection: Selection) -> Action:
+        """What to do but for checks."""
         if (reason := self._why_settled(state, selection)) is not None:
             return Stop(selection, reason)
         if (launch := self._next_wave(state, selection)) is not None:
@@ -133,10 +139,9 @@ class TriadPolicy:
         return self.rule.why_stop(state, self.config.attempts) if self._outstanding(state) > 0 else None
 
     def _due_check(self, state: PoolState, selection: Selection) -> Launch | None:
-        """The next check of the leading answers, once the first wave has ended and the vote is not sure."""
+        """The next check of the leading answers, unless the vote is sure without."""
         config = self.config
-        solved = _solving(state.attempts)
-        if selection.rule == FALLBACK or len(solved) < min(config.wave, config.attempts):
+        if selection.rule == FALLBACK:
             return None
         begun = {attempt.pillar for attempt in state.attempts} | {item.pillar for item in state.in_flight}
         left = [pillar for pillar in config.checks if pillar not in begun]
@@ -156,7 +161,7 @@ class TriadPolicy:
         flying = _num_flying(state)
         outlook = state.outlook
         is_alone = outlook is None or (outlook.num_waiting == 0 and outlook.tokens_left is None)
-        num = outstanding if is_alone else min(outstanding, self.config.wave - flying)
+        num = outstanding if is_alone else min(outstanding, 0 if flying else self.config.wave)
         num_begun = len(_solving(state.attempts)) + flying
         if num_begun >= self.config.wave and not self._worth_another(state, selection):
             return None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mathlete.core.code import CodeLimits, RunStatus
-from mathlete.sandbox.outcome import Ending, Verdict, cpu_ceiling_s, judge
+from mathlete.sandbox.outcome import Ending, Verdict, judge
 from mathlete.sandbox.seccomp import build_filter
 
 LIMITS = CodeLimits(wall_s=10, memory_bytes=1 << 30)
@@ -19,14 +19,8 @@ ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 OWN_PID = 77
 
 
-def report(wait_status: int, *, cpu_s: float = 0.1, rss: int = 1 << 20, threads: bool = False) -> dict[str, Any]:
-    return {
-        "wait_status": wait_status,
-        "elapsed_s": 1.5,
-        "cpu_s": cpu_s,
-        "max_rss_bytes": rss,
-        "too_many_threads": threads,
-    }
+def report(exit_code: int, *, rss: int = 1 << 20, reason: str | None = None, keeps: bool = False) -> dict[str, Any]:
+    return {"exit_code": exit_code, "elapsed_s": 1.5, "max_rss_bytes": rss, "reason": reason, "keeps": keeps}
 
 
 @pytest.mark.parametrize(
@@ -34,18 +28,19 @@ def report(wait_status: int, *, cpu_s: float = 0.1, rss: int = 1 << 20, threads:
     [
         (None, report(0), b"", "ok"),
         (None, report(0), b"a warning\n", "ok"),
-        (None, report(1 << 8), b"ValueError: x\n", "error"),
-        (None, report(1 << 8), b"Traceback\nMemoryError\n", "memory"),
-        (None, report(1 << 8), b"numpy._core._exceptions._ArrayMemoryError: Unable to allocate", "memory"),
-        (None, report(1 << 8), b"NotAMemoryError: x\n", "error"),
-        (None, report(signal.SIGSEGV), b"", "error"),
-        (None, report(signal.SIGKILL), b"", "killed"),
-        (None, report(signal.SIGKILL, rss=1 << 30), b"", "memory"),
-        (None, report(signal.SIGKILL, cpu_s=cpu_ceiling_s(LIMITS)), b"", "timeout"),
-        (None, report(signal.SIGKILL, threads=True), b"", "killed"),
+        (None, report(1), b"ValueError: x\n", "error"),
+        (None, report(1), b"Traceback\nMemoryError\n", "memory"),
+        (None, report(1), b"numpy._core._exceptions._ArrayMemoryError: Unable to allocate", "memory"),
+        (None, report(1), b"NotAMemoryError: x\n", "error"),
+        (None, report(-signal.SIGSEGV), b"", "error"),
+        (None, report(-signal.SIGKILL), b"", "killed"),
+        (None, report(-signal.SIGKILL, rss=1 << 30), b"", "memory"),
+        (None, report(-signal.SIGKILL, reason="timeout"), b"", "timeout"),
+        (None, report(-signal.SIGKILL, reason="memory"), b"", "memory"),
+        (None, report(-signal.SIGKILL, reason="threads"), b"", "killed"),
         (None, {}, b"", "killed"),
         (None, {"failed": "OSError"}, b"", "killed"),
-        ("timeout", report(signal.SIGKILL), b"", "timeout"),
+        ("timeout", report(-signal.SIGKILL), b"", "timeout"),
         ("timeout", {}, b"", "timeout"),
         ("output_limit", report(0), b"", "output_limit"),
     ],
@@ -58,7 +53,7 @@ def test_status(verdict: Verdict | None, facts: dict[str, Any], stderr: bytes, s
 
 
 def test_note_stands_on_its_own_line() -> None:
-    result = judge(Ending(None, report(signal.SIGSEGV), b"", b"half a line", (), 0.0), LIMITS)
+    result = judge(Ending(None, report(-signal.SIGSEGV), b"", b"half a line", (), 0.0), LIMITS)
     assert result.stderr == "half a line\nended by SIGSEGV\n"
 
 

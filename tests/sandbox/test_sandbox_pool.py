@@ -82,7 +82,7 @@ def test_what_the_machine_permits_is_in_force(pool: SandboxPool) -> None:
         assert "seccomp" in layers
     result = run(pool, "import os\nprint(os.getpid(), os.getuid())")
     pid, user_id = map(int, result.stdout.split())
-    assert (pid == 1) == ("pidns" in layers)
+    assert (pid < 10) == ("pidns" in layers)
     assert user_id == (65534 if "userns" in layers else os.geteuid())
 
 
@@ -235,7 +235,7 @@ def test_namespaces_that_cannot_be_furnished_are_done_without(
 
 
 def test_programs_that_start_behind_no_fences_at_all_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    sabotage(monkeypatch, "supervisor._become_program = deny")
+    sabotage(monkeypatch, "isolation.confine = deny")
     with SandboxPool(num_workers=2) as pool:
         with pytest.raises(MathleteError, match="denied by test"):
             pool.describe_isolation()

@@ -16,6 +16,9 @@ Glossary: a *layer* is one fence with a name. Layers overlap on purpose, since n
     landlock  only the interpreter's own files can be read, only the working directory written
     nocaps    no capabilities
     seccomp   no network, no processes, no signals to others (see `sandbox.seccomp`)
+    gate      the supervisor decides on each signal and fork (see `sandbox.gate`); sessions need it for snapshots
+
+These are the namespaces that bubblewrap would enter, furnished from within a warm interpreter, which it cannot fork.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ import resource
 import sys
 import sysconfig
 from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 from mathlete.sandbox import kernel, landlock, new_root, seccomp
 
@@ -42,6 +47,7 @@ LAYERS = (
     "landlock",
     "nocaps",
     "seccomp",
+    "gate",
 )
 
 MAX_THREADS = 256
@@ -87,14 +93,12 @@ class Fence:
         work_dir: its working directory: exists, empty, ours.
         memory_bytes: address space, the interpreter's own included.
         file_bytes: size of any one file; four times as much in the working directory together.
-        cpu_s: processor seconds over all threads.
         without: layers that are not even tried.
     """
 
     work_dir: str
     memory_bytes: int
     file_bytes: int
-    cpu_s: int
     without: frozenset[str] = frozenset()
 
     @property
@@ -103,6 +107,7 @@ class Fence:
         return _FILES_PER_DIRECTORY_CAP * self.file_bytes
 
 
+@cache
 def importable_directories() -> tuple[str, ...]:
     """Directories from which this interpreter imports: standard library, site-packages, shared libraries."""
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
@@ -173,15 +178,19 @@ def _furnish_mounts(fence: Fence) -> list[str]:
     return layers
 
 
-def confine(fence: Fence, entered: list[str]) -> tuple[str, ...]:
+class Confined(NamedTuple):
+    """Layers in force, in the order of `LAYERS`, and the listener of the "gate" layer, which is the supervisor's."""
+
+    layers: tuple[str, ...]
+    listener: int | None
+
+
+def confine(fence: Fence, entered: list[str]) -> Confined:
     """Lay the remaining fences around this process, for good; for the program's own process.
 
     Args:
         fence: what it may have.
         entered: what `enter_namespaces` returned in the parent.
-
-    Returns:
-        All layers in force, in the order of `LAYERS`.
     """
     layers = [*entered, "rlimit", "nnp", "nocaps"]
     os.chdir(fence.work_dir)
@@ -196,15 +205,19 @@ def confine(fence: Fence, entered: list[str]) -> tuple[str, ...]:
     kernel.clear_capabilities()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no core file through a pipe handler, no look from a sibling
     kernel.prctl(kernel.PR_SET_PDEATHSIG, 9)
-    if "seccomp" not in fence.without and seccomp.install(os.getpid()):
+    laid = None if "seccomp" in fence.without else seccomp.install(os.getpid(), gated="gate" not in fence.without)
+    listener = None
+    if laid is not None:
         layers.append("seccomp")
-    return tuple(name for name in LAYERS if name in layers)
+        listener = laid.listener
+    if listener is not None:
+        layers.append("gate")
+    return Confined(tuple(name for name in LAYERS if name in layers), listener)
 
 
 def _set_limits(fence: Fence, *, own_user: bool) -> None:
     ceilings = {
         resource.RLIMIT_AS: fence.memory_bytes,
-        resource.RLIMIT_CPU: fence.cpu_s,
         resource.RLIMIT_FSIZE: fence.file_bytes,
         resource.RLIMIT_NOFILE: _MAX_OPEN_FILES,
         resource.RLIMIT_CORE: 0,

@@ -48,6 +48,12 @@ def set_seccomp_filter(instructions: bytes) -> None:
     prctl(PR_SET_SECCOMP, 2, ctypes.addressof(program))  # mode 2: filter
 
 
+def set_gated_seccomp_filter(seccomp_call: int, instructions: bytes) -> int:
+    """The same with a listener that is asked about calls of verdict "user notification"; returns its descriptor."""
+    program = _FilterProgram(len(instructions) // 8, instructions)
+    return syscall(seccomp_call, 1, 8, ctypes.pointer(program))  # SET_MODE_FILTER, FLAG_NEW_LISTENER
+
+
 def unshare(flags: int) -> None:
     """Leave the parent's namespaces named by `flags`. Raises `OSError` when it is not permitted."""
     _checked(_LIBC.unshare(flags), "unshare")

@@ -1,20 +1,22 @@
-"""Starting a zygote and handing it jobs, from the side of the pool. Knows descriptors, not results."""
+"""Starting a zygote and asking it for sessions, from the side of the pool. Knows descriptors, not results."""
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from mathlete.sandbox.isolation import Fence
+from mathlete.sandbox.wire import Wire
 
 _SOURCE_ROOT = str(Path(__file__).parents[2])
 # Ours is found last and only by the zygote, so that nothing beside it shadows the interpreter's own modules.
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from mathlete.sandbox import zygote; zygote.main(int(sys.argv[2]))"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv[1]); from mathlete.sandbox import zygote; zygote.main(int(sys.argv[2]))"
+)
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
@@ -32,23 +34,6 @@ def _environment() -> dict[str, str]:
     """What the zygote is told. Without our own library path an interpreter from a module system does not start."""
     library_path = os.environ.get("LD_LIBRARY_PATH")
     return _ENVIRONMENT if library_path is None else {**_ENVIRONMENT, "LD_LIBRARY_PATH": library_path}
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramPipes:
-    """The pool's ends of what connects it to one program; closed by `close`.
-
-    Attributes:
-        out: read end of stdout, non-blocking.
-        err: read end of stderr, non-blocking.
-        status: read end of the supervisor's messages, non-blocking; at its end the program is gone.
-        control: write end; closing it ends the program.
-    """
-
-    out: int
-    err: int
-    status: int
-    control: int
 
 
 class Zygote:
@@ -87,32 +72,25 @@ class Zygote:
         """Its process id."""
         return self._process.pid
 
-    def start_program(self, code: str, fence: Fence) -> ProgramPipes:
-        """Ask for a program; it reports on `status` when it starts.
+    def start_session(self, fence: Fence, *, keeps_state: bool) -> Wire:
+        """Ask for a supervisor (`sandbox.supervisor`) and return the wire to it, which never waits.
 
         Raises:
             OSError: when the zygote is dead or descriptors have run out.
         """
-        pipes: list[int] = []
-        with open(os.memfd_create("job"), "wb") as job:  # in memory: a full disk stops nothing
-            text = json.dumps({"code": code, "fence": {**asdict(fence), "without": sorted(fence.without)}})
-            job.write(text.encode())
-            job.flush()
-            job.seek(0)
-            try:
-                for _ in range(4):
-                    pipes += os.pipe()
-                out, out_w, err, err_w, status, status_w, control_r, control = pipes
-                socket.send_fds(self.socket, [b"j"], [job.fileno(), out_w, err_w, status_w, control_r])
-            except OSError:
-                for descriptor in pipes:
-                    os.close(descriptor)
-                raise
-        for descriptor in (out_w, err_w, status_w, control_r):
-            os.close(descriptor)
-        for descriptor in (out, err, status):
-            os.set_blocking(descriptor, False)
-        return ProgramPipes(out, err, status, control)
+        ours, theirs = Wire.pair()
+        wire = Wire(ours)
+        try:
+            wire.set_blocking(False)
+            terms = {**asdict(fence), "without": sorted(fence.without)}
+            wire.send({"fence": terms, "keeps_state": keeps_state})
+            socket.send_fds(self.socket, [b"s"], [theirs.fileno()])
+        except OSError:
+            wire.close()
+            raise
+        finally:
+            theirs.close()
+        return wire
 
     def end(self) -> str:
         """Kill and reap it; running programs go on. Returns the end of what it wrote to stderr."""

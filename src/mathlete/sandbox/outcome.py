@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 from dataclasses import dataclass
@@ -13,7 +12,13 @@ from mathlete.core.code import CodeLimits, RunStatus, ToolResult
 Verdict = Literal["timeout", "output_limit", "killed"]
 
 _MEMORY_ERROR = re.compile(r"^(?:[\w.]+\._Array)?MemoryError\b")
+ENDED_WITH_SESSION = "ended with its session"
 _NEAR_THE_CEILING = 0.8
+_OF_REASON: dict[str, tuple[RunStatus, str]] = {
+    "timeout": ("timeout", ""),
+    "memory": ("memory", "ended: its processes and files held more memory than it may have"),
+    "threads": ("killed", "ended: too many threads"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Ending:
         stderr: as kept.
         layers: isolation in force.
         elapsed_s: the pool's own measure, for want of the supervisor's.
+        in_session: there may be programs after it that see what it defined.
     """
 
     verdict: Verdict | None
@@ -35,11 +41,7 @@ class Ending:
     stderr: bytes
     layers: tuple[str, ...]
     elapsed_s: float
-
-
-def cpu_ceiling_s(limits: CodeLimits) -> int:
-    """Processor seconds that a program gets: twice its wall clock, for the case that nobody watches the clock."""
-    return int(2 * limits.wall_s) + 2
+    in_session: bool = False
 
 
 def judge(ending: Ending, limits: CodeLimits) -> ToolResult:
@@ -64,24 +66,24 @@ def _text(data: bytes) -> str:
 def _status(ending: Ending, limits: CodeLimits, stderr: str) -> tuple[RunStatus, str]:
     report = ending.report
     if ending.verdict is not None:
-        return ending.verdict, ""
+        return ending.verdict, ENDED_WITH_SESSION if ending.verdict == "killed" else ""
     if "failed" in report:
         return "killed", f"the program could not be started: {report['failed']}"
-    if "wait_status" not in report:
+    if "exit_code" not in report:
         return "killed", "the program was lost with the process that watched it"
-    if report["too_many_threads"]:
-        return "killed", "ended: too many threads"
-    code = os.waitstatus_to_exitcode(report["wait_status"])
+    if (reason := report["reason"]) is not None:
+        return _OF_REASON[reason]
+    code = report["exit_code"]
+    last_line = stderr.rstrip().rpartition("\n")[2]
+    if _MEMORY_ERROR.match(last_line) and code > 0:
+        return "memory", ""
+    if code == 0 and ending.in_session and not report["keeps"]:
+        return "error", "the program ended its own process: what it defined is lost"
     if code == 0:
         return "ok", ""
-    last_line = stderr.rstrip().rpartition("\n")[2]
-    if _MEMORY_ERROR.match(last_line):
-        return "memory", ""
     if code > 0:
         return "error", "" if stderr else f"exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    if -code in (signal.SIGXCPU, signal.SIGKILL) and report["cpu_s"] >= cpu_ceiling_s(limits) - 0.5:
-        return "timeout", ""
     if -code != signal.SIGKILL:
         return "error", f"ended by {name}"
     if report["max_rss_bytes"] >= _NEAR_THE_CEILING * limits.memory_bytes:

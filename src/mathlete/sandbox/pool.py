@@ -1,7 +1,7 @@
-"""A pool of untrusted programs: queue, clock, output ceilings, and no program ever lost.
+"""A pool of untrusted programs and their sessions: queue, workers, memory, and no program ever lost.
 
-Knows jobs and their pipes; the fences are laid in `sandbox.isolation`, and what an end means is judged in
-`sandbox.outcome`. One thread watches all descriptors, so that clocks are kept while the caller computes.
+Knows jobs and sessions; the fences are laid in `sandbox.isolation`, clocks are kept in `sandbox.supervisor`, and what
+an end means is judged in `sandbox.outcome`. One thread watches all descriptors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -22,43 +22,70 @@ from mathlete.core.errors import MathleteError, StorageError
 from mathlete.core.protocols import CodeDone
 from mathlete.sandbox.isolation import LAYERS, Fence, next_retreat
 from mathlete.sandbox.launch import Zygote
-from mathlete.sandbox.outcome import cpu_ceiling_s
+from mathlete.sandbox.outcome import ENDED_WITH_SESSION
 from mathlete.sandbox.program_run import START_PATIENCE_S, Job, ProgramRun
 from mathlete.sandbox.removal import remove_tree
+from mathlete.sandbox.session import Session
+
+SESSIONS_BYTES = 4 << 30
 
 _PROBE_ID = "\0probe"
 _CLOSE_PATIENCE_S = 5.0
+_MAX_LOSSES = 3  # of one program, before it is reported
+_IDLE_SESSION_BYTES = 12 << 20  # what two processes hold beyond what they share with the zygote
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A program that has ended, and what came of it."""
+
+    job: Job
+    result: ToolResult
 
 
 class SandboxPool:
-    """Runs programs that a model wrote, each in a process of its own behind the layers of `sandbox.isolation`.
+    """Runs programs that a model wrote, in processes of their own behind the layers of `sandbox.isolation`.
 
     A `CodeRunner`; its methods may be called from any thread. What goes wrong with a program is a `ToolResult`,
-    never an exception.
+    never an exception. Programs of one session run one after the other, in the order of `submit`. Its first program
+    sets what the session may hold (`memory_bytes`, `file_bytes`); a program that does not come to its end, or runs out
+    of memory, takes back what it defined, but not what it wrote to files. A session costs no worker while it is idle.
+    Where the "gate" layer cannot be had, such a program takes the whole session with it, and without the "seccomp"
+    layer no session outlives a program; both are told.
     """
 
-    def __init__(self, num_workers: int = 2, *, without: Iterable[str] = ()) -> None:
+    def __init__(
+        self, num_workers: int = 2, *, without: Iterable[str] = (), sessions_bytes: int = SESSIONS_BYTES
+    ) -> None:
         """Start the process that programs are forked from, and return before it is ready.
 
         Args:
             num_workers: programs that run at the same time; the others wait in the order of `submit`.
             without: isolation layers that are left out, for tests and diagnosis.
+            sessions_bytes: memory that living sessions may hold together between programs; above it, those that were
+                idle longest are closed, as their next program is told. Programs that run may hold `num_workers` times
+                two of their own ceilings on top.
 
         Raises:
-            ValueError: for fewer than one worker or an unknown layer.
+            ValueError: for fewer than one worker, an unknown layer, or no memory.
             StorageError: when there is no temporary directory to run programs in.
         """
         if num_workers < 1:
             raise ValueError(f"num_workers must be >= 1, not {num_workers}")
+        if sessions_bytes < 1:
+            raise ValueError(f"sessions_bytes must be >= 1, not {sessions_bytes}")
         self._without = frozenset(without)
         if unknown := self._without - set(LAYERS):
             raise ValueError(f"without: no such isolation layer: {', '.join(sorted(unknown))}")
         self._num_workers = num_workers
+        self._sessions_bytes = sessions_bytes
         self._room = _make_room()
-        self._lock = threading.Lock()  # guards the next five
+        self._lock = threading.Lock()  # guards the next six
         self._waiting: deque[Job] = deque([Job(_PROBE_ID, "", CodeLimits())])
-        self._running: list[ProgramRun] = []
-        self._done: list[CodeDone] = []
+        self._sessions: list[Session] = []  # all, those of programs that stand alone included
+        self._named: dict[str, Session] = {}
+        self._bereft: set[str] = set()  # names of sessions whose loss has not been told
+        self._done: list[_Done] = []
         self._closing = False
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._failure: BaseException | None = None
@@ -83,11 +110,8 @@ class SandboxPool:
         """Close the pool."""
         self.close()
 
-    def end_session(self, session: str) -> None:
-        """Forget a session."""
-
     def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
-        """Start a program, or queue it when all workers are busy.
+        """Start a program, or queue it when all workers, or its session, are busy.
 
         Raises:
             ValueError: when `run_id` is in the pool already, or the pool is closed.
@@ -95,11 +119,11 @@ class SandboxPool:
         with self._lock:
             if self._closing:
                 raise ValueError("the sandbox is closed")
-            known = {job.run_id for job in self._waiting} | {done.run_id for done in self._done}
-            known |= {run.job.run_id for run in self._running if not run.cancelled}
+            known = {job.run_id for job in self._waiting} | {done.job.run_id for done in self._done}
+            known |= {run.job.run_id for run in self._runs() if not run.cancelled}
             if run_id in known:
                 raise ValueError(f"run {run_id!r} is in the sandbox already")
-            self._waiting.append(Job(run_id, code, limits))
+            self._waiting.append(Job(run_id, code, limits, session))
             self._wake()
 
     def poll(self) -> Sequence[CodeDone]:
@@ -112,18 +136,41 @@ class SandboxPool:
             done, self._done = self._done, []
         if self._failure is not None and not done:
             raise MathleteError(f"the sandbox has stopped: {self._failure!r}; please report this") from self._failure
-        return done
+        return [CodeDone(one.job.run_id, one.result) for one in done]
 
     def cancel(self, run_id: str) -> None:
-        """Kill a program; no `CodeDone` follows. Unknown ids are ignored."""
+        """Kill a program; no `CodeDone` follows. Its session goes on from before it. Unknown ids are ignored."""
         with self._lock:
             self._waiting = deque(job for job in self._waiting if job.run_id != run_id)
-            self._done = [done for done in self._done if done.run_id != run_id]
-            for run in self._running:
-                if run.job.run_id == run_id:
-                    run.cancelled = True
-                    if not run.ended:  # else the thread is judging it
-                        run.end("killed")
+            for done in [done for done in self._done if done.job.run_id == run_id]:
+                self._done.remove(done)
+                if done.result.session_restarted and done.job.session is not None:
+                    self._bereft.add(done.job.session)  # nobody has been told
+            for session in self._sessions:
+                if session.run is not None and session.run.job.run_id == run_id:
+                    session.run.cancelled = True
+                    session.end_program("killed")
+
+    def end_session(self, session: str) -> None:
+        """Forget what a session's programs defined, and free all that it holds. Unknown sessions are ignored.
+
+        Its programs that run or wait come back as "killed".
+        """
+        with self._lock:
+            self._bereft.discard(session)
+            for job in [job for job in self._waiting if job.session == session]:
+                self._waiting.remove(job)
+                self._settle(job, ToolResult("killed", "", f"{ENDED_WITH_SESSION}\n", 0.0))
+            for running in self._sessions:
+                if running.run is not None and running.run.job.session == session:
+                    running.run.condemn("killed")
+                    running.leave()
+            if (living := self._named.pop(session, None)) is not None:
+                living.leave()
+            self._wake()
+
+    def _runs(self) -> list[ProgramRun]:
+        return [session.run for session in self._sessions if session.run is not None]
 
     def describe_isolation(self) -> tuple[str, ...]:
         """Names of the layers in force on this machine, as a trial program found them.
@@ -175,125 +222,188 @@ class SandboxPool:
             with self._lock:
                 # Until the trial has found what fences can be had here, it is alone.
                 num_workers = self._num_workers if self._probe_ready.is_set() else 1
-                if self._closing or not self._waiting or len(self._running) >= num_workers:
+                if self._closing or len(self._runs()) >= num_workers or (job := self._next_job()) is None:
                     return
-                job = self._waiting.popleft()
+                self._waiting.remove(job)
+                session = None if job.session is None else self._named.get(job.session)
                 try:
-                    run = self._start(job)
-                except OSError as error:  # the zygote is dead, or something has run out
-                    self._replace_zygote()
-                    stderr = f"the program could not be started: {error}\n"
-                    self._lose(job, ToolResult("killed", "", stderr, 0.0))
-                    continue
-                self._running.append(run)
-            for descriptor in run.readable:
-                self._selector.register(descriptor, selectors.EVENT_READ, run)
+                    if session is None:
+                        session = self._open_session(job)
+                    session.begin(job)
+                except OSError as error:  # the zygote or the supervisor is dead, or something has run out
+                    if session is None:
+                        self._replace_zygote()
+                    else:
+                        session.gone = True
+                    self._lose(job, ToolResult("killed", "", f"the program could not be started: {error}\n", 0.0))
+                    if session is None:
+                        continue
+            if session.run is not None:
+                for descriptor in session.run.readable:
+                    self._selector.register(descriptor, selectors.EVENT_READ, session)
+            self._finish_ended()
 
-    def _start(self, job: Job) -> ProgramRun:
+    def _next_job(self) -> Job | None:
+        """The first that waits for nothing but a worker."""
+        busy = {session.name for session in self._named.values() if session.run is not None or session.leaving}
+        busy |= {run.job.session for run in self._runs()}
+        return next((job for job in self._waiting if job.session is None or job.session not in busy), None)
+
+    def _open_session(self, job: Job) -> Session:
+        """A new session for a job; one that keeps nothing for a program that stands alone.
+
+        Raises:
+            OSError: when no zygote can be started or reached.
+        """
         if self._zygote is None:
             self._zygote = Zygote()
             self._selector.register(self._zygote.socket, selectors.EVENT_READ)
         self._num_started += 1
         work_dir = os.path.join(self._room.name, str(self._num_started))
         os.mkdir(work_dir, 0o700)
-        limits = job.limits
-        fence = Fence(work_dir, limits.memory_bytes, limits.file_bytes, cpu_ceiling_s(limits), self._without)
+        # Without the filter, processes that a program left behind would live on in its session.
+        name = job.session if self._probe is not None and "seccomp" in self._probe.isolation else None
+        fence = Fence(work_dir, job.limits.memory_bytes, job.limits.file_bytes, self._without)
         try:
-            pipes = self._zygote.start_program(job.code, fence)
+            wire = self._zygote.start_session(fence, keeps_state=name is not None)
         except OSError:
             remove_tree(work_dir)
             raise
-        return ProgramRun(job, pipes, work_dir, self._zygote.pid)
+        session = Session(name, wire, work_dir, self._zygote.pid)
+        self._sessions.append(session)
+        if name is not None:
+            self._named[name] = session
+        self._selector.register(wire.fileno(), selectors.EVENT_READ, session)
+        return session
 
     def _watch(self) -> None:
-        deadline_s = min((run.deadline_s for run in self._running), default=None)
-        timeout_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+        deadlines_s = [session.deadline_s for session in self._sessions if session.deadline_s is not None]
+        timeout_s = max(0.0, min(deadlines_s) - time.monotonic()) if deadlines_s else None
         for key, _ in self._selector.select(timeout_s):
-            run: ProgramRun | None = key.data
-            if run is not None:
-                with self._lock:
-                    run.read(key.fd)
-                    if key.fd not in run.readable:
-                        self._selector.unregister(key.fd)
+            session: Session | None = key.data
+            if session is not None:
+                self._read(session, key.fd)
             elif key.fd == self._wake_r:
                 os.read(self._wake_r, 1 << 16)
             else:  # the zygote never speaks: it is dead
                 self._replace_zygote()
         with self._lock:
-            for run in self._running:
-                if run.overdue:
-                    self._enforce_clock(run)
+            for session in self._sessions:
+                if session.overdue:
+                    if session.run is not None and not session.layers and self._is_of_this_zygote(session):
+                        self._replace_zygote()  # it is stuck
+                    session.enforce_clock()
 
-    def _enforce_clock(self, run: ProgramRun) -> None:
-        if not run.started and self._zygote is not None and run.zygote_pid == self._zygote.pid:
-            self._replace_zygote()  # it is stuck
-        status_fds = run.readable
-        run.enforce_clock()
-        for descriptor in status_fds - run.readable:
-            self._selector.unregister(descriptor)
+    def _read(self, session: Session, descriptor: int) -> None:
+        with self._lock:
+            session.read(descriptor)
+            if descriptor not in session.readable:
+                self._selector.unregister(descriptor)
+
+    def _is_of_this_zygote(self, session: Session) -> bool:
+        return self._zygote is not None and session.zygote_pid == self._zygote.pid
 
     def _replace_zygote(self) -> None:
-        """End the zygote; running programs go on, and the next one to start gets a new zygote."""
+        """End the zygote; sessions go on, and the next one to start gets a new zygote."""
         if self._zygote is not None:
             self._selector.unregister(self._zygote.socket)
             self._last_words = self._zygote.end()
             self._zygote = None
 
     def _finish_ended(self) -> None:
-        for run in [run for run in self._running if run.ended]:
-            self._finish(run)
-
-    def _finish(self, run: ProgramRun) -> None:
-        for descriptor in run.readable:
-            self._selector.unregister(descriptor)
-        result = run.result()
-        run.release()
-        remove_tree(run.work_dir)
-        if run.lost and self._zygote is not None and self._zygote.pid == run.zygote_pid:
-            self._replace_zygote()
         with self._lock:
-            self._running.remove(run)
-            if run.cancelled:
+            for session in [session for session in self._sessions if session.finished or session.gone]:
+                if session.finished:
+                    self._finish(session)
+                if session.gone:
+                    self._bury(session)
+            self._close_idle_sessions()
+        if self._probe is not None:
+            self._probe_ready.set()
+
+    def _finish(self, session: Session) -> None:
+        """Take the result of a session's program."""
+        assert session.run is not None
+        for descriptor in session.run.readable:
+            self._selector.unregister(descriptor)
+        run = session.take_run()
+        assert run is not None
+        name = run.job.session
+        result = run.result(restarted=name in self._bereft)
+        run.release()
+        if run.lost and session.gone and not session.layers and self._is_of_this_zygote(session):
+            self._replace_zygote()
+        if run.cancelled:
+            return
+        if (run.lost and session.gone) or (run.failed and run.job.run_id != _PROBE_ID):
+            self._lose(run.job, result)
+        elif run.failed and (retreat := next_retreat(self._without)):
+            self._without = retreat
+            self._waiting.appendleft(run.job)
+        else:
+            self._settle(run.job, result)
+            self._bereft.discard(name or "")
+            if name is not None and session.name is None and run.started:
+                self._bereft.add(name)  # no session can be kept here
+
+    def _bury(self, session: Session) -> None:
+        """Forget a session that is gone; that it had defined something is told to its next program."""
+        for descriptor in session.readable:
+            self._selector.unregister(descriptor)
+        session.release()
+        remove_tree(session.work_dir)
+        self._sessions.remove(session)
+        if session.name is not None and self._named.get(session.name) is session:
+            self._forget(session.name, session)
+
+    def _forget(self, name: str, session: Session) -> None:
+        del self._named[name]
+        if session.has_state:
+            self._bereft.add(name)
+
+    def _close_idle_sessions(self) -> None:
+        """Close those that were idle longest while living sessions hold too much memory together."""
+        living = sorted(self._named.items(), key=lambda item: item[1].idle_since_s)
+        held = sum(session.memory_bytes + _IDLE_SESSION_BYTES for _, session in living)
+        for name, session in living:
+            if held <= self._sessions_bytes:
                 return
-            if run.lost:
-                self._lose(run.job, result)
-            elif run.job.run_id == _PROBE_ID and run.failed and (retreat := next_retreat(self._without)):
-                self._without = retreat
-                self._waiting.appendleft(run.job)
-            else:
-                self._settle(run.job.run_id, result)
+            if session.run is None and not session.leaving:
+                held -= session.memory_bytes + _IDLE_SESSION_BYTES
+                self._forget(name, session)
+                session.leave()
 
     def _lose(self, job: Job, result: ToolResult) -> None:
         """Queue a program that never started once more, or report it with the zygote's last words."""
-        if job.is_rerun:
-            self._settle(job.run_id, replace(result, stderr=result.stderr + self._last_words))
+        if job.num_losses + 1 >= _MAX_LOSSES:
+            self._settle(job, replace(result, stderr=result.stderr + self._last_words))
         else:
-            self._waiting.appendleft(replace(job, is_rerun=True))
+            self._waiting.appendleft(replace(job, num_losses=job.num_losses + 1))
 
-    def _settle(self, run_id: str, result: ToolResult) -> None:
-        if run_id == _PROBE_ID:
+    def _settle(self, job: Job, result: ToolResult) -> None:
+        if job.run_id == _PROBE_ID:
             self._probe = result
-            self._probe_ready.set()
         else:
-            self._done.append(CodeDone(run_id, result))
+            self._done.append(_Done(job, result))
 
     def _shut_down(self) -> None:
         with self._lock:
             self._closing = True
-            for run in self._running:
-                run.end("killed")
+            for session in self._sessions:
+                session.leave()
         give_up_s = time.monotonic() + _CLOSE_PATIENCE_S
-        while any(not run.ended for run in self._running) and time.monotonic() < give_up_s:
+        while any(not session.gone for session in self._sessions) and time.monotonic() < give_up_s:
             for key, _ in self._selector.select(0.1):
                 if key.data is not None:
                     key.data.read(key.fd)
-                    if key.fd not in key.data.readable:
+                    if key.data.gone or key.fd not in key.data.readable:
                         self._selector.unregister(key.fd)
         self._replace_zygote()
-        for run in self._running:
-            run.release()
-            remove_tree(run.work_dir)
-        self._running.clear()
+        for session in self._sessions:
+            session.release()
+            remove_tree(session.work_dir)
+        self._sessions.clear()
+        self._named.clear()
         self._selector.close()
         with self._lock:
             os.close(self._wake_r)

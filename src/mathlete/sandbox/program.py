@@ -1,7 +1,8 @@
 """Running one source text as `__main__`, as a person at a notebook would expect. Knows no limits or isolation.
 
 Differences from `python program.py`: the value of a last bare expression is printed when nothing else was (models
-forget `print`), and a traceback shows the program's own frames only.
+forget `print`), and a traceback shows the program's own frames only. The cells of a session share one `__main__`;
+threads and exit hooks of a cell are not waited for.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import traceback
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 FILE_NAME = "<program>"
 MAX_INT_DIGITS = 100_000  # enough for the digits of 2**300000, and printed in a fraction of a second
+_CELL_NAME = "<cell {}>"
 _RESULT = "__result__"
 
 
@@ -68,32 +70,63 @@ def open_standard_streams() -> StandardStreams:
     return StandardStreams(raw_out, out, err)
 
 
-def run(source: str, streams: StandardStreams) -> int:
-    """Run `source` to its end, threads and exit hooks included, and return its exit code. Never raises."""
+class CellEnding(NamedTuple):
+    """How a cell ended by itself: its exit code, and whether it was for want of memory."""
+
+    exit_code: int
+    out_of_memory: bool
+
+
+def new_main() -> types.ModuleType:
+    """A fresh `__main__`, registered, with what every program finds in `sys`."""
     sys.set_int_max_str_digits(MAX_INT_DIGITS)
     sys.argv = [FILE_NAME]
-    linecache.cache[FILE_NAME] = (len(source), None, source.splitlines(keepends=True), FILE_NAME)
-    exit_code = _ending(lambda: _execute(source, streams), streams)
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    return module
+
+
+def run(source: str, streams: StandardStreams, module: types.ModuleType) -> int:
+    """Run `source` to its end, threads and exit hooks included, and return its exit code. Never raises."""
+    exit_code = _ending(lambda: _execute(source, FILE_NAME, streams, module), streams).exit_code
     rites: tuple[Callable[[], None], ...] = (
         threading._shutdown,  # type: ignore[attr-defined]
         atexit._run_exitfuncs,
+        *_last_words(streams),
+    )
+    for rite in rites:
+        exit_code = _ending(rite, streams).exit_code or exit_code
+    return exit_code
+
+
+def run_cell(source: str, number: int, streams: StandardStreams, module: types.ModuleType) -> CellEnding:
+    """Run `source` as a cell of the session that `module` is the `__main__` of. Never raises.
+
+    `number` tells its lines from those of other cells in tracebacks.
+    """
+    ending = _ending(lambda: _execute(source, _CELL_NAME.format(number), streams, module), streams)
+    for rite in _last_words(streams):
+        late = _ending(rite, streams)
+        ending = CellEnding(late.exit_code or ending.exit_code, late.out_of_memory or ending.out_of_memory)
+    return ending
+
+
+def _last_words(streams: StandardStreams) -> tuple[Callable[[], None], ...]:
+    """What brings out all that was printed."""
+    return (
         lambda: _flush(sys.stdout),  # what the program put there last
         lambda: _flush(streams.out),
         lambda: _flush(streams.err),
     )
-    for rite in rites:
-        exit_code = _ending(rite, streams) or exit_code
-    return exit_code
 
 
-def _execute(source: str, streams: StandardStreams) -> None:
-    module = types.ModuleType("__main__")
-    sys.modules["__main__"] = module
-    tree = ast.parse(source, FILE_NAME)
+def _execute(source: str, file_name: str, streams: StandardStreams, module: types.ModuleType) -> None:
+    linecache.cache[file_name] = (len(source), None, source.splitlines(keepends=True), file_name)
+    tree = ast.parse(source, file_name)
     if tree.body and isinstance(last := tree.body[-1], ast.Expr):
         keep = ast.Assign(targets=[ast.Name(_RESULT, ast.Store())], value=last.value)
         tree.body[-1] = ast.fix_missing_locations(ast.copy_location(keep, last))
-    exec(compile(tree, FILE_NAME, "exec", dont_inherit=True), module.__dict__)
+    exec(compile(tree, file_name, "exec", dont_inherit=True), module.__dict__)
     result = module.__dict__.pop(_RESULT, None)
     if result is not None and not streams.out.closed:
         streams.out.flush()
@@ -106,20 +139,20 @@ def _flush(stream: Any) -> None:
         stream.flush()
 
 
-def _ending(action: Callable[[], None], streams: StandardStreams) -> int:
+def _ending(action: Callable[[], None], streams: StandardStreams) -> CellEnding:
     """Exit code that Python would give for how `action` ends."""
     try:
         action()
     except SystemExit as exit_request:
         code = exit_request.code
         if code is None or isinstance(code, int):
-            return (code or 0) & 0xFF
+            return CellEnding((code or 0) & 0xFF, False)
         _say(f"{code}\n", streams)
-        return 1
+        return CellEnding(1, False)
     except BaseException as error:
         _say(_describe(error), streams)
-        return 1
-    return 0
+        return CellEnding(1, isinstance(error, MemoryError))
+    return CellEnding(0, False)
 
 
 def _describe(error: BaseException) -> str:
@@ -135,11 +168,15 @@ def _keep_own_frames(summary: traceback.TracebackException, seen: set[int]) -> N
     if id(summary) in seen:
         return
     seen.add(id(summary))
-    summary.stack[:] = [frame for frame in summary.stack if frame.filename == FILE_NAME]
+    summary.stack[:] = [frame for frame in summary.stack if _is_own(frame.filename)]
     related = [summary.__cause__, summary.__context__, *(getattr(summary, "exceptions", None) or ())]
     for other in related:
         if other is not None:
             _keep_own_frames(other, seen)
+
+
+def _is_own(file_name: str) -> bool:
+    return file_name == FILE_NAME or file_name.startswith(_CELL_NAME[:6])
 
 
 def _say(text: str, streams: StandardStreams) -> None:

@@ -1,22 +1,21 @@
-"""One program in flight, from the side of the pool: its pipes, its clock, what it has said so far.
+"""One program in flight, from the side of the pool: its streams, its clock, what has been said of it.
 
-A small state machine without threads or waiting: `read` when a descriptor is ready, `enforce_clock` when it is
-`overdue`, and `result` once it has `ended`.
+A small state machine without threads or waiting: `read` when a stream is ready, `hear` what its supervisor says, and
+`result` once it has `ended`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.sandbox import outcome
-from mathlete.sandbox.launch import ProgramPipes
 
 START_PATIENCE_S = 120.0  # a cold disk makes the first import of the libraries slow
+GRACE_S = 1.0  # for the supervisor, which keeps the clock, before the pool does
 END_PATIENCE_S = 10.0  # a killed process that waits for a device ends late
 _READ_BYTES = 1 << 16
 
@@ -29,44 +28,68 @@ class Job:
         run_id: unique among the programs in the pool.
         code: its source.
         limits: its ceilings.
-        is_rerun: it was lost once, before it had started.
+        session: whose definitions it sees; None for a program that stands alone.
+        submitted_s: reading of the monotonic clock.
+        num_losses: how often it was lost before it had started.
     """
 
     run_id: str
     code: str
     limits: CodeLimits
-    is_rerun: bool = False
+    session: str | None = None
+    submitted_s: float = field(default_factory=time.monotonic)
+    num_losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStreams:
+    """The ends that the pool reads, both non-blocking."""
+
+    out: int
+    err: int
 
 
 class ProgramRun:
-    """A program that a zygote was asked to start."""
+    """A program that a supervisor was asked to run."""
 
-    def __init__(self, job: Job, pipes: ProgramPipes, work_dir: str, zygote_pid: int) -> None:
-        """Take over the pipes; `release` closes them."""
+    def __init__(
+        self, job: Job, streams: ProgramStreams, layers: tuple[str, ...] = (), *, in_session: bool = False
+    ) -> None:
+        """Take over the streams; `release` closes them.
+
+        Args:
+            job: what is run.
+            streams: what it says.
+            layers: in force, where its session stands already.
+            in_session: there may be programs after it that see what it defined.
+        """
         self.job = job
-        self.work_dir = work_dir
-        self.zygote_pid = zygote_pid
-        self.started = False
+        self.layers = layers
+        self._in_session = in_session
         self.cancelled = False
-        self._pipes = pipes
-        self._open = {pipes.out, pipes.err, pipes.status, pipes.control}
-        self._output = {pipes.out: bytearray(), pipes.err: bytearray()}
-        self._messages = bytearray()
+        self._streams = streams
+        self._open = {streams.out, streams.err}
+        self._output = {streams.out: bytearray(), streams.err: bytearray()}
         self._report: dict[str, Any] = {}
-        self._layers: tuple[str, ...] = ()
         self._verdict: outcome.Verdict | None = None
-        self._since_s = time.monotonic()
-        self._deadline_s = self._since_s + START_PATIENCE_S
+        self._asked_s = time.monotonic()
+        self._started_s: float | None = None
+        self._deadline_s = self._asked_s + START_PATIENCE_S
 
     @property
     def readable(self) -> frozenset[int]:
         """Descriptors to be watched for reading."""
-        return frozenset(self._open - {self._pipes.control})
+        return frozenset(self._open)
+
+    @property
+    def started(self) -> bool:
+        """Whether its first line has been run."""
+        return self._started_s is not None
 
     @property
     def ended(self) -> bool:
-        """Whether the supervisor has hung up: the program and all it started are gone."""
-        return self._pipes.status not in self._open
+        """Whether its supervisor has told its end."""
+        return bool(self._report)
 
     @property
     def failed(self) -> bool:
@@ -75,83 +98,79 @@ class ProgramRun:
 
     @property
     def lost(self) -> bool:
-        """Whether it ended without having started, through no fault of its own: it may be run again."""
-        return self.ended and not self.started and self._verdict is None and not self.failed
+        """Whether, once its supervisor is gone, it has not started and nobody wanted it to end: it may be run again."""
+        return not self.started and self._verdict is None and not self.failed
+
+    @property
+    def verdict(self) -> outcome.Verdict | None:
+        """Why the pool ended it, or None."""
+        return self._verdict
 
     @property
     def deadline_s(self) -> float:
-        """Reading of the monotonic clock at which it will be `overdue`."""
+        """Reading of the monotonic clock at which something must have happened."""
         return self._deadline_s
 
     def read(self, descriptor: int) -> None:
-        """Take what is ready on a descriptor; closes it at its end."""
+        """Take what is ready on a stream; closes it at its end."""
         data = _read_ready(descriptor)
         if data is None:
             return
         if not data:
             self._close(descriptor)
-        elif descriptor == self._pipes.status:
-            self._hear(data)
         else:
             self._keep(descriptor, data)
 
-    def _hear(self, data: bytes) -> None:
-        self._messages += data
-        *lines, rest = self._messages.split(b"\n")
-        self._messages = rest
-        for line in lines:
-            message = json.loads(line)
-            if "layers" in message:
-                self.started = True
-                self._layers = tuple(message["layers"])
-                self._since_s = time.monotonic()
-                if self._verdict is None:
-                    self._deadline_s = self._since_s + self.job.limits.wall_s
-            else:
-                self._report |= message
+    def hear(self, message: dict[str, Any]) -> None:
+        """Take a message of its supervisor."""
+        if "layers" in message:
+            self.layers = tuple(message["layers"])
+        elif "started" in message:
+            self._started_s = time.monotonic()
+            if self._verdict is None:
+                self._deadline_s = self._started_s + self.job.limits.wall_s + GRACE_S
+        else:
+            self._report |= message
 
     def _keep(self, descriptor: int, data: bytes) -> None:
         room = self.job.limits.output_bytes - sum(map(len, self._output.values()))
         self._output[descriptor] += data[:room]
         if len(data) > room:
-            self.end("output_limit")
+            self.condemn("output_limit")
 
-    def end(self, verdict: outcome.Verdict) -> None:
-        """Have the program killed; the first verdict stands."""
-        if self._verdict is None:
-            self._verdict = verdict
-            self._deadline_s = time.monotonic() + END_PATIENCE_S
-        self._close(self._pipes.control)
+    def condemn(self, verdict: outcome.Verdict) -> bool:
+        """Note why it is to be killed; the first verdict stands. Returns whether this is it."""
+        if self._verdict is not None:
+            return False
+        self._verdict = verdict
+        self._deadline_s = time.monotonic() + END_PATIENCE_S
+        return True
 
-    @property
-    def overdue(self) -> bool:
-        """Whether its clock has run out before its end: for starting, for running, or for ending."""
-        return not self.ended and time.monotonic() >= self._deadline_s
+    def result(self, *, restarted: bool = False) -> ToolResult:
+        """What came of it; for a program that has ended or whose supervisor is gone.
 
-    def enforce_clock(self) -> None:
-        """End a program that is overdue. A supervisor that did not hang up after a kill or a report is given up."""
-        if self._verdict is None and self.started and not self._report:
-            self.end("timeout")
-        else:
-            self._close(self._pipes.status)
-
-    def result(self) -> ToolResult:
-        """What came of it; for a program that has ended."""
+        Args:
+            restarted: it ran in a session that replaced a dead one.
+        """
         for descriptor in self._output:
             while descriptor in self._open and (data := _read_ready(descriptor)):
                 self._keep(descriptor, data)
+        now_s = time.monotonic()
+        began_s = now_s if self._started_s is None else self._started_s
         ending = outcome.Ending(
             verdict=self._verdict,
             report=self._report,
-            stdout=bytes(self._output[self._pipes.out]),
-            stderr=bytes(self._output[self._pipes.err]),
-            layers=self._layers,
-            elapsed_s=time.monotonic() - self._since_s,
+            stdout=bytes(self._output[self._streams.out]),
+            stderr=bytes(self._output[self._streams.err]),
+            layers=self.layers,
+            elapsed_s=now_s - began_s,
+            in_session=self._in_session,
         )
-        return outcome.judge(ending, self.job.limits)
+        result = outcome.judge(ending, self.job.limits)
+        return replace(result, waited_s=began_s - self.job.submitted_s, session_restarted=restarted)
 
     def release(self) -> None:
-        """Close every descriptor that is still open."""
+        """Close every stream that is still open."""
         for descriptor in list(self._open):
             self._close(descriptor)
 

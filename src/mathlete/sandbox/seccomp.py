@@ -5,6 +5,9 @@ no network, no further processes (threads are allowed), no signals to others and
 priority, processors), no change to the owner, mode or attributes of a file and no watch on a folder (Landlock does
 not cover those), none of the kernel's larger attack surfaces, and no call that is newer than this table.
 `socketpair` stays, since asyncio needs it, but for streams only: a socket for datagrams takes an address with each.
+
+With a *gate* (`sandbox.gate`) signals and forks are not decided here but asked of the supervisor; where the kernel
+offers none, signals go to the process itself only and forks are denied.
 """
 
 from __future__ import annotations
@@ -70,13 +73,16 @@ class _Machine(NamedTuple):
     socketpair: int
     setpriority: int
     ioprio_set: int
+    seccomp: int
     of_one_process: tuple[int, ...]
 
 
 # of_one_process: prlimit64, sched_setparam, sched_setscheduler, sched_setaffinity, sched_setattr
 _MACHINES = {
-    "x86_64": _Machine(0xC000003E, 1, 62, 234, 129, 297, 56, 72, 157, 16, 53, 141, 251, (302, 142, 144, 203, 314)),
-    "aarch64": _Machine(0xC00000B7, 2, 129, 131, 138, 240, 220, 25, 167, 29, 199, 140, 30, (261, 118, 119, 122, 274)),
+    "x86_64": _Machine(0xC000003E, 1, 62, 234, 129, 297, 56, 72, 157, 16, 53, 141, 251, 317, (302, 142, 144, 203, 314)),
+    "aarch64": _Machine(
+        0xC00000B7, 2, 129, 131, 138, 240, 220, 25, 167, 29, 199, 140, 30, 277, (261, 118, 119, 122, 274)
+    ),
 }
 _CLONE3 = 435
 _NEWEST = 469  # of the calls in Linux 6.18, up to which the table was read through
@@ -92,6 +98,7 @@ _PRIO_PROCESS, _IOPRIO_WHO_PROCESS = 0, 1
 
 _ALLOW = 0x7FFF0000
 _KILL = 0x80000000
+_ASK = 0x7FC00000
 _ERRNO = 0x00050000
 _DENY = _ERRNO | errno.EPERM
 _ABSENT = _ERRNO | errno.ENOSYS
@@ -134,9 +141,9 @@ def _streams_only() -> bytes:
     return _load(_ARGS_AT) + _when(_AF_UNIX, kind + kinds + _ret(_DENY)) + _ret(_DENY)
 
 
-def _of_itself(own_pid: int, process_kind: int) -> bytes:
+def _of_itself(itself: tuple[int, ...], process_kind: int) -> bytes:
     """Allow a call (kind, whom, ...) about this very process, not one about a group or a user."""
-    return _load(_ARGS_AT) + _when(process_kind, _argument(1, own_pid, 0)) + _ret(_DENY)
+    return _load(_ARGS_AT) + _when(process_kind, _argument(1, *itself)) + _ret(_DENY)
 
 
 def _denied_numbers(machine: _Machine) -> list[int]:
@@ -145,17 +152,23 @@ def _denied_numbers(machine: _Machine) -> list[int]:
     return [int(number) for number in columns if number != "-"]
 
 
-def build_filter(machine_name: str, own_pid: int) -> bytes | None:
+def build_filter(machine_name: str, own_pid: int, *, gated: bool = False) -> bytes | None:
     """The filter as BPF instructions, or None for a processor that is not in the table.
 
     Args:
         machine_name: as `platform.machine()` gives it.
         own_pid: the only process (besides group 0) that may be sent a signal or have its limits set.
+        gated: the process may be followed by a copy of itself, which has another id, and so may name itself by 0 only;
+            signals and forks are asked of the supervisor.
     """
     machine = _MACHINES.get(machine_name)
     if machine is None:
         return None
-    thread_only = _load(_ARGS_AT) + _where(0x45, _CLONE_THREAD, _ret(_ALLOW)) + _ret(_DENY)
+    fork = _ret(_ASK if gated else _DENY)
+    thread_only = _load(_ARGS_AT) + _where(0x45, _CLONE_THREAD, _ret(_ALLOW)) + fork
+    to_itself = _ret(_ASK) if gated else _argument(0, own_pid)
+    to_its_group = _ret(_ASK) if gated else _argument(0, own_pid, 0)
+    itself = (0,) if gated else (own_pid, 0)
     own_convention = struct.pack("<HBBI", 0x15, 1, 0, machine.audit_arch)  # skips the kill
     # A call by another convention (32-bit on a 64-bit kernel) would have other numbers.
     parts = [_load(_ARCH_AT), own_convention, _ret(_KILL), _load(_NUMBER_AT)]
@@ -166,34 +179,53 @@ def build_filter(machine_name: str, own_pid: int) -> bytes | None:
     parts += [
         _when(_CLONE3, _ret(_ABSENT)),  # its flags lie behind a pointer; libc falls back to clone
         _when(machine.clone, thread_only),
-        _when(machine.kill, _argument(0, own_pid, 0)),
-        _when(machine.tgkill, _argument(0, own_pid)),
-        _when(machine.rt_sigqueueinfo, _argument(0, own_pid)),
-        _when(machine.rt_tgsigqueueinfo, _argument(0, own_pid)),
+        _when(machine.kill, to_its_group),
+        _when(machine.tgkill, to_itself),
+        _when(machine.rt_sigqueueinfo, to_itself),
+        _when(machine.rt_tgsigqueueinfo, to_itself),
         _when(machine.fcntl, _argument_not(1, *_DENIED_FCNTL)),
         _when(machine.ioctl, _argument_not(1, *_DENIED_IOCTL)),
         _when(machine.prctl, _argument_not(0, *_DENIED_PRCTL)),
         _when(machine.socketpair, _streams_only()),
-        _when(machine.setpriority, _of_itself(own_pid, _PRIO_PROCESS)),
-        _when(machine.ioprio_set, _of_itself(own_pid, _IOPRIO_WHO_PROCESS)),
-        *(_when(number, _argument(0, own_pid, 0)) for number in machine.of_one_process),
+        _when(machine.setpriority, _of_itself(itself, _PRIO_PROCESS)),
+        _when(machine.ioprio_set, _of_itself(itself, _IOPRIO_WHO_PROCESS)),
+        *(_when(number, _argument(0, *itself)) for number in machine.of_one_process),
         _ret(_ALLOW),
     ]
     return b"".join(parts)
 
 
-def install(own_pid: int) -> bool:
-    """Put this thread and its descendants behind the filter, for good.
+class Laid(NamedTuple):
+    """A filter in force: `listener` is the descriptor of its gate (see `sandbox.gate`), None where there is none."""
 
-    Needs `PR_SET_NO_NEW_PRIVS`. Returns False where the kernel has no seccomp or the processor is unknown.
+    listener: int | None
+
+
+def install(own_pid: int, *, gated: bool = True) -> Laid | None:
+    """Put this thread and its descendants behind the filter, for good; with a gate where wanted and to be had.
+
+    Needs `PR_SET_NO_NEW_PRIVS`. Returns None where the kernel has no seccomp or the processor is unknown.
     """
-    instructions = build_filter(platform.machine(), own_pid)
-    if instructions is None:
-        return False
+    machine = _MACHINES.get(platform.machine())
+    asking = build_filter(platform.machine(), own_pid, gated=True)
+    deciding = build_filter(platform.machine(), own_pid)
+    if machine is None or asking is None or deciding is None:
+        return None
+    if gated:
+        try:
+            return Laid(kernel.set_gated_seccomp_filter(machine.seccomp, asking))
+        except OSError:  # an old kernel, or whoever runs this container has a gate already; the twin decides by itself
+            pass
     try:
-        kernel.set_seccomp_filter(instructions)
+        kernel.set_seccomp_filter(deciding)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOSYS):
-            return False
+            return None
         raise
-    return True
+    return Laid(None)
+
+
+def clone_call() -> int:
+    """Number of the system call that makes processes, on this machine; 0 for a processor that is not in the table."""
+    machine = _MACHINES.get(platform.machine())
+    return machine.clone if machine else 0

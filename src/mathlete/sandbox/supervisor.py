@@ -1,112 +1,412 @@
-"""One program from fork to reaped, in a process of its own between the pool and the program.
+"""A process between the pool and the programs of one session: it forks them, keeps their clock, and judges on site.
 
-The supervisor is the program's parent and its only judge on site: it ends the program when the pool closes the
-control pipe (or dies), when it starts too many threads, and reports how it ended. Knows one program.
+The supervisor is the first process of the programs' namespace and never runs foreign code; with its end, everything
+in the namespace ends. A stand-alone program is a session of one cell that keeps no state.
 
-Messages on the status pipe, one JSON object a line:
-    {"layers": [...]}                    the program is about to start behind these layers
-    {"failed": "traceback"}              it could not be started
-    {"wait_status", "elapsed_s", "cpu_s", "max_rss_bytes", "too_many_threads"}   it has ended and is reaped
+Messages from the pool, then its hanging up, at which the supervisor ends all and leaves:
+    {"fence": {...}, "keeps_state": bool}            first of all
+    {"number", "wall_s", "memory_bytes"}             run a program; with its source, stdout, stderr
+    {"end": true}                                    kill the program that runs
+Messages to the pool:
+    {"layers": [...]}                                these fences are laid
+    {"failed": "traceback"}                          they could not be
+    {"started": true}                                the program starts now
+    {"exit_code", "reason", "elapsed_s", "max_rss_bytes", "memory_bytes", "keeps", "goes_on"}    it has ended
+where exit_code is -signal for a program that was killed, reason says why the supervisor killed it ("timeout",
+"memory", "threads", or null), memory_bytes is what the session holds now, keeps says whether it has what the program
+defined, and goes_on whether it can take another.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import sys
 import time
 import traceback
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from mathlete.sandbox import isolation, kernel, program
+from mathlete.sandbox import confined, isolation, kernel, process_table, seccomp
+from mathlete.sandbox.gate import Gate
+from mathlete.sandbox.wire import Packet, Wire
 
-_WATCH_INTERVAL_MS = 100
-_BLIND_INTERVAL_MS = 10  # where the kernel does not tell when a process ends
+Reason = Literal["timeout", "memory", "threads"]
+
+PATIENCE_S = 20.0  # for the session's process to start a program, on a machine that is short of everything
+COPY_PATIENCE_S = 5.0  # for a copy to say that it is there
+_WATCH_INTERVAL_S = 0.1
+_BLIND_INTERVAL_S = 0.01  # where the kernel does not tell when a process ends
 
 
-@dataclass(frozen=True, slots=True)
-class Channels:
-    """Descriptors that the pool sent with a job; all are this process's to close.
+@dataclass(slots=True)
+class _Process:
+    """A confined process: its id, a descriptor of it (None where there are none), and its number in /proc."""
+
+    pid: int
+    fd: int | None
+    number: int
+
+    @classmethod
+    def of(cls, pid: int) -> _Process:
+        fd = _open_process(pid)
+        return cls(pid, fd, process_table.number_in_proc(pid, fd))
+
+    def is_alive(self) -> bool:
+        return self.fd is not None and not _is_ready(self.fd)
+
+    def kill(self) -> None:
+        """End it, and wait until it cannot read any more what is sent to the session; for one with a descriptor."""
+        if self.fd is None:
+            return
+        try:
+            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        poller = select.poll()
+        poller.register(self.fd, select.POLLIN)
+        poller.poll(1000 * COPY_PATIENCE_S)
+
+    def close(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+
+
+@dataclass(slots=True)
+class _Cell:
+    """A program that was asked for.
 
     Attributes:
-        job: memory file with the job as JSON.
-        out: write end of the program's stdout.
-        err: write end of its stderr.
-        status: write end of the status pipe.
-        control: read end; the pool closes the other end to end the program.
+        wall_s: its seconds.
+        memory_bytes: what it and all it started may hold together.
+        deadline_s: reading of the monotonic clock at which it must have started, then: ended.
+        started_s: when it started, or None.
+        elapsed_s: its seconds, once it has ended.
+        exit_code: with which it ended, or None while it runs.
+        unwanted: the pool wants it killed; before it starts that would cost the session.
+        killed: it was.
+        reason: why it was killed, where the pool does not know.
+        has_copy: whether its process was allowed to make a copy and did.
+        max_rss_bytes: of its process, if that ended.
     """
 
-    job: int
-    out: int
-    err: int
-    status: int
-    control: int
+    wall_s: float
+    memory_bytes: int
+    deadline_s: float
+    started_s: float | None = None
+    elapsed_s: float = 0.0
+    exit_code: int | None = None
+    unwanted: bool = False
+    killed: bool = False
+    reason: Reason | None = None
+    has_copy: bool = False
+    max_rss_bytes: int = 0
 
 
-def supervise(channels: Channels) -> NoReturn:
-    """Run the job and exit; for a freshly forked process with a single thread."""
+def supervise(link_fd: int) -> NoReturn:
+    """Serve the session whose pool is at the other end of `link_fd`; for a freshly forked process, one thread."""
+    link = Wire.adopt(link_fd, max_descriptors=confined.NUM_DESCRIPTORS)
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        with open(channels.job, "rb") as file:
-            job = json.load(file)
-        fence = isolation.Fence(**{**job["fence"], "without": frozenset(job["fence"]["without"])})
+        for number, action in ((signal.SIGCHLD, signal.SIG_DFL), (signal.SIGINT, signal.SIG_IGN)):
+            signal.signal(number, action)
+        if (first := link.receive()) is None:
+            os._exit(0)  # the pool has changed its mind
+        terms = first.message["fence"]
+        fence = isolation.Fence(**{**terms, "without": frozenset(terms["without"])})
         entered = isolation.enter_namespaces(fence)
-        started_s = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _become_program(job["code"], fence, entered, channels)
-        os.close(channels.out)
-        os.close(channels.err)
-        _send(channels.status, _watch(pid, channels.control, started_s, alone="pidns" in entered))
-        os._exit(0)
+        if "pidns" in entered:
+            if os.fork():
+                os._exit(0)  # the zygote reaps the other
+        else:
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+            kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+        Supervisor(link, fence, entered, keeps_state=first.message["keeps_state"]).serve()
     except BaseException:
-        _send(channels.status, {"failed": traceback.format_exc()})
+        _tell(link, {"failed": traceback.format_exc()})
         os._exit(1)
 
 
-def _send(status: int, message: dict[str, Any]) -> None:
-    os.write(status, json.dumps(message).encode() + b"\n")
+def _tell(link: Wire, message: dict[str, Any]) -> None:
+    try:
+        link.send(message)
+    except OSError:
+        return  # the pool is gone, as its hanging up will say
 
 
-def _watch(pid: int, control: int, started_s: float, *, alone: bool) -> dict[str, Any]:
-    """Wait for the program's end, or bring it about; nothing it started is left afterwards.
+class Supervisor:
+    """The processes of one session, seen from above."""
 
-    Args:
-        pid: of the program.
-        control: readable when the program is to end.
-        started_s: reading of the monotonic clock.
-        alone: the program is the first process of its own namespace, so that all it started end with it.
-    """
-    too_many_threads = False
+    def __init__(self, link: Wire, fence: isolation.Fence, entered: list[str], *, keeps_state: bool) -> None:
+        """Fork the session's process.
+
+        Args:
+            link: to the pool.
+            fence: what programs may have.
+            entered: the namespaces in force.
+            keeps_state: there may be further programs, which see what earlier ones defined.
+        """
+        self._link = link
+        self._fence = fence
+        self._alone = "pidns" in entered
+        self._makes_copies = keeps_state and self._alone  # a copy outlives its parent only in a namespace of its own
+        ours, theirs = Wire.pair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            link.close()
+            wire = Wire(theirs, max_descriptors=confined.NUM_DESCRIPTORS)
+            confined.become_program(wire, fence, entered, keeps_state=keeps_state)
+        theirs.close()
+        self._wire = Wire(ours, asks_sender=True, max_descriptors=1)
+        self._process: _Process | None = _Process.of(pid)
+        self._copy: _Process | None = None
+        self._gate: Gate | None = None
+        self._cell: _Cell | None = None
+        self._base_bytes = 0
+        self._hears = True  # a program that stands alone closes its end of the wire
+        self._in_memory = "tmpfs" in entered
+        self._next_watch_s = 0.0
+
+    def serve(self) -> NoReturn:
+        """Do what the pool asks until it hangs up or nothing can go on."""
+        self._hear_layers()
+        while True:
+            ready = self._wait()
+            if self._gate is not None and self._gate.fileno() in ready:
+                self._gate.answer()
+            if self._wire.fileno() in ready:
+                self._hear_process()
+            if self._process is not None and _has_ended(self._process.pid):
+                self._bury()
+            if self._link.fileno() in ready:
+                self._hear_pool()
+            self._watch()
+            self._settle()
+
+    def _hear_layers(self) -> None:
+        packet = self._wire.receive()
+        if packet is None or "layers" not in packet.message:
+            message = packet.message if packet is not None else {"failed": "it ended while laying its fences"}
+            self._leave(message)
+        if packet.descriptors:
+            self._gate = Gate(packet.descriptors[0], seccomp.clone_call())
+        assert self._process is not None
+        self._serve_as(self._process)
+        self._wire.max_descriptors = 0
+        self._base_bytes = process_table.own_memory_bytes(self._process.number)
+        _tell(self._link, packet.message)
+
+    def _serve_as(self, process: _Process) -> None:
+        self._process = process
+        if self._gate is not None:
+            self._gate.may_signal = process.pid
+
+    def _wait(self) -> set[int]:
+        """Descriptors with news; empty when it is time to look at the clock."""
+        poller = select.poll()
+        sources: list[Wire | Gate] = [self._link, self._wire] if self._hears else [self._link]
+        if self._gate is not None and self._process is not None:
+            sources.append(self._gate)
+        for source in sources:
+            poller.register(source.fileno(), select.POLLIN)
+        timeout_s = None
+        if self._process is not None and self._process.fd is not None:
+            poller.register(self._process.fd, select.POLLIN)
+        elif self._process is not None:
+            timeout_s = _BLIND_INTERVAL_S
+        if self._cell is not None:
+            left_s = max(0.0, self._cell.deadline_s - time.monotonic())
+            timeout_s = min(left_s, _WATCH_INTERVAL_S if timeout_s is None else timeout_s)
+        return {fd for fd, _ in poller.poll(None if timeout_s is None else 1000 * timeout_s + 1)}
+
+    def _hear_pool(self) -> None:
+        packet = self._link.receive()
+        if packet is None:
+            self._leave()
+        elif "wall_s" in packet.message:
+            self._begin(packet)
+        elif "end" in packet.message and self._cell is not None:
+            self._cell.unwanted = True
+
+    def _begin(self, packet: Packet) -> None:
+        assert self._process is not None and self._cell is None
+        terms = packet.message
+        self._cell = _Cell(terms["wall_s"], terms["memory_bytes"], time.monotonic() + PATIENCE_S)
+        if self._gate is not None and self._makes_copies:
+            self._gate.may_fork = self._process.pid
+        os.kill(self._process.pid, signal.SIGCONT)
+        try:
+            self._wire.send(terms, packet.descriptors)
+        except OSError:  # it has died; `_bury` will tell
+            pass
+        for descriptor in packet.descriptors:
+            os.close(descriptor)
+
+    def _hear_process(self) -> None:
+        """Take a message of the session's process or its copy; what was said out of turn says nothing."""
+        packet = self._wire.receive()
+        self._hears = packet is not None
+        if packet is None or self._cell is None:
+            return
+        cell, message = self._cell, packet.message
+        if self._process is None or packet.sender != self._process.pid:
+            if self._copy is None and self._has_forked(cell) and "copy" in message:
+                self._copy = _Process.of(packet.sender)
+                os.kill(packet.sender, signal.SIGSTOP)
+        elif "started" in message and cell.started_s is None:
+            cell.has_copy = self._has_forked(cell)
+            cell.started_s = time.monotonic()
+            cell.deadline_s = cell.started_s + cell.wall_s
+            if self._gate is not None:
+                self._gate.may_fork = 0
+            _tell(self._link, {"started": True})
+        elif isinstance(message.get("ended"), int) and cell.started_s is not None and cell.exit_code is None:
+            os.kill(packet.sender, signal.SIGSTOP)  # threads that it left go on with the next cell only
+            self._judge_size()
+            if not cell.killed:
+                self._note_end(message["ended"] & 0xFF)
+
+    def _has_forked(self, cell: _Cell) -> bool:
+        """Whether the session's process has used its permission to make a copy."""
+        if cell.started_s is not None or self._gate is None or not self._makes_copies:
+            return cell.has_copy
+        return self._gate.may_fork == 0
+
+    def _note_end(self, exit_code: int) -> None:
+        """The program is over; from now on the clock runs for the copy to show up."""
+        assert self._cell is not None
+        now_s = time.monotonic()
+        self._cell.exit_code = exit_code
+        self._cell.elapsed_s = now_s - (now_s if self._cell.started_s is None else self._cell.started_s)
+        self._cell.deadline_s = now_s + COPY_PATIENCE_S
+
+    def _bury(self) -> None:
+        """Reap the session's process, after hearing what it said last."""
+        while self._hears and _is_ready(self._wire.fileno()):
+            self._hear_process()
+        process, self._process = self._process, None
+        assert process is not None
+        if not self._alone:
+            _end_group(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.close()
+        if not self._alone:
+            _end_orphans()
+        cell = self._cell
+        if cell is None or cell.started_s is None:
+            self._leave()  # nothing ran: the pool starts what it asked for in a fresh session
+        cell.max_rss_bytes = usage.ru_maxrss * 1024
+        exit_code = os.waitstatus_to_exitcode(status)
+        if cell.exit_code is None:
+            self._note_end(exit_code)
+        cell.exit_code = exit_code  # if a thread of it took the process down after its end, it lost what it defined
+
+    def _kill(self, reason: Reason | None = None) -> None:
+        """End the program that runs."""
+        assert self._cell is not None and self._process is not None
+        self._cell.reason = reason
+        self._cell.killed = True
+        os.kill(self._process.pid, signal.SIGKILL)
+
+    def _watch(self) -> None:
+        """Keep the ceilings that no limit of the kernel keeps: clock, threads, memory of all processes together."""
+        cell, now_s = self._cell, time.monotonic()
+        if cell is None or cell.exit_code is not None or self._process is None or cell.killed:
+            return
+        if cell.started_s is None:
+            if now_s >= cell.deadline_s:
+                self._leave()
+        elif cell.unwanted:
+            self._kill()
+        elif now_s >= cell.deadline_s:
+            self._kill("timeout")
+        elif now_s >= self._next_watch_s:
+            self._next_watch_s = now_s + _WATCH_INTERVAL_S
+            self._judge_size()
+
+    def _judge_size(self) -> None:
+        assert self._cell is not None and self._process is not None
+        if process_table.num_threads(self._process.number) > isolation.MAX_THREADS:
+            self._kill("threads")
+        elif self._held_bytes(self._process) > self._cell.memory_bytes:
+            self._kill("memory")
+
+    def _held_bytes(self, process: _Process) -> int:
+        """What the session holds beyond what it started with: its process, what that started, its files in memory."""
+        numbers = [process.number]
+        if self._gate is None:  # else there is but the copy, which shares its memory
+            numbers += process_table.descendants(process.number)
+        held = sum(max(0, process_table.own_memory_bytes(number) - self._base_bytes) for number in numbers)
+        if self._in_memory:
+            files = os.statvfs(self._fence.work_dir)
+            held += (files.f_blocks - files.f_bfree) * files.f_frsize
+        return held
+
+    def _settle(self) -> None:
+        """Report a program that is over, once it is known who goes on."""
+        cell = self._cell
+        if cell is None or cell.exit_code is None:
+            return
+        if cell.has_copy and self._copy is None and not self._copy_has_died():
+            if time.monotonic() < cell.deadline_s:
+                return
+            self._give_up_process()  # two may listen to the same wire
+        keeps = self._process is not None
+        if self._process is None and self._copy is not None and self._copy.is_alive():
+            self._serve_as(self._copy)
+            self._copy = None
+        self._dismiss_copy()
+        goes_on = self._process is not None
+        report = {
+            "exit_code": cell.exit_code,
+            "reason": cell.reason,
+            "elapsed_s": cell.elapsed_s,
+            "max_rss_bytes": cell.max_rss_bytes,
+            "memory_bytes": self._held_bytes(self._process) if self._process is not None else 0,
+            "keeps": keeps,
+            "goes_on": goes_on,
+        }
+        self._cell = None
+        _tell(self._link, report)
+        if not goes_on:
+            self._leave()
+
+    def _copy_has_died(self) -> bool:
+        """Whether a copy that has not said a word is certainly gone; nobody else is a child of its parent."""
+        parent = process_table.own_number() if self._process is None else self._process.number
+        return process_table.has_living_children(parent) is False
+
+    def _give_up_process(self) -> None:
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGKILL)
+            os.waitpid(self._process.pid, 0)
+            self._process = None
+
+    def _dismiss_copy(self) -> None:
+        """End a copy that is not needed; the session's process reaps it."""
+        copy, self._copy = self._copy, None
+        if copy is None:
+            return
+        copy.kill()
+        copy.close()
+
+    def _leave(self, message: dict[str, Any] | None = None) -> NoReturn:
+        """End everything and this process."""
+        if message is not None:
+            _tell(self._link, message)
+        if self._alone:
+            _end_namespace()  # the kernel would do it too, but after the pool has seen the link end
+        else:
+            if self._process is not None:
+                _end_group(self._process.pid)
+            _end_orphans()
+        os._exit(0)
+
+
+def _is_ready(descriptor: int) -> bool:
     poller = select.poll()
-    poller.register(control, select.POLLIN)
-    interval_ms = _BLIND_INTERVAL_MS
-    if (pid_fd := _open_process(pid)) is not None:
-        poller.register(pid_fd, select.POLLIN)
-        interval_ms = _WATCH_INTERVAL_MS
-    while not poller.poll(interval_ms) and not _has_ended(pid):
-        too_many_threads = _num_threads(pid) > isolation.MAX_THREADS
-        if too_many_threads:
-            break
-    # Before it is reaped nobody else can have its number; a program that has ended is beyond harm.
-    os.kill(pid, signal.SIGKILL)
-    if not alone:
-        _end_group(pid)
-    _, wait_status, usage = os.wait4(pid, 0)
-    elapsed_s = time.monotonic() - started_s
-    if not alone:
-        _end_orphans()
-    return {
-        "wait_status": wait_status,
-        "elapsed_s": elapsed_s,
-        "cpu_s": usage.ru_utime + usage.ru_stime,
-        "max_rss_bytes": usage.ru_maxrss * 1024,
-        "too_many_threads": too_many_threads,
-    }
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _open_process(pid: int) -> int | None:
@@ -121,9 +421,14 @@ def _has_ended(pid: int) -> bool:
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def _num_threads(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[17])
+def _end_namespace() -> None:
+    """Kill and reap everybody else in the namespace, for its first process: whose parent has ended is its child."""
+    try:
+        os.kill(-1, signal.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return  # there is nobody
 
 
 def _end_group(pid: int) -> None:
@@ -144,42 +449,3 @@ def _end_orphans() -> None:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
-
-
-def _become_program(code: str, fence: isolation.Fence, entered: list[str], channels: Channels) -> NoReturn:
-    exit_code = 1
-    try:
-        os.setsid()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        _connect_streams(channels)
-        _forget_the_house(fence.work_dir)
-        layers = isolation.confine(fence, entered)
-        streams = program.open_standard_streams()
-        _send(channels.status, {"layers": layers})
-        os.closerange(3, 1 << 16)
-    except BaseException:
-        _send(channels.status, {"failed": traceback.format_exc()})
-        os._exit(1)
-    try:
-        exit_code = program.run(code, streams)
-    finally:
-        os._exit(exit_code)
-
-
-def _connect_streams(channels: Channels) -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (channels.out, 1), (channels.err, 2)):
-        os.dup2(source, target)
-
-
-def _forget_the_house(work_dir: str) -> None:
-    """Leave the program an environment and an import path in which nothing tells of us."""
-    os.environ.update(HOME=work_dir, TMPDIR=work_dir)
-    os.environ.pop("LD_LIBRARY_PATH", None)  # the zygote needed it
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mathlete"]:
-        del sys.modules[name]
-    importable = isolation.importable_directories()
-    sys.path[:] = [path for path in sys.path if any(path.startswith(directory) for directory in importable)]
-    if "numpy.random" in sys.modules:  # `random` reseeds itself after a fork, numpy does not
-        sys.modules["numpy.random"].seed()

@@ -1,7 +1,7 @@
-"""The process from which programs are forked: it has imported what they will import, and nothing more of ours.
+"""The process from which sessions are forked: it has imported what programs will import, and nothing more of ours.
 
-Jobs arrive as messages with descriptors on a socket; each is handed to a forked supervisor and forgotten. Holds
-no state, so that its death loses no running program. Knows neither programs nor results.
+Each message on a socket brings a descriptor, which is handed to a forked supervisor and forgotten. Holds no state, so
+that its death loses no running program and no session. Knows neither programs nor results.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import os
 import signal
 import socket
 
-from mathlete.sandbox import supervisor
+from mathlete.sandbox import isolation, kernel, supervisor
 
-NUM_DESCRIPTORS = 5
 _PRELOADED = (
     "bisect",
     "cmath",
@@ -33,7 +32,7 @@ _PRELOADED = (
     "string",
     "typing",
 )
-_PRELOADED_IF_INSTALLED = ("numpy", "numpy.random", "numpy.linalg", "mpmath", "sympy")
+_PRELOADED_IF_INSTALLED = ("numpy", "numpy.random", "numpy.linalg", "mpmath", "sympy", "z3")
 
 
 def preload() -> None:
@@ -45,20 +44,22 @@ def preload() -> None:
             importlib.import_module(name)
         except ImportError:
             continue
+    isolation.importable_directories()  # takes milliseconds, once
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page
 
 
 def serve(jobs: socket.socket) -> None:
-    """Fork a supervisor for every job until the other end is closed."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
+    """Fork a supervisor for every descriptor until the other end is closed."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel,
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)  # also those whose parent went first
     while True:
-        message, descriptors, _, _ = socket.recv_fds(jobs, 1, NUM_DESCRIPTORS)
+        message, descriptors, _, _ = socket.recv_fds(jobs, 1, 1)
         if not message:
             return
         if os.fork() == 0:
             jobs.close()
-            supervisor.supervise(supervisor.Channels(*descriptors))
+            supervisor.supervise(descriptors[0])
         for descriptor in descriptors:
             os.close(descriptor)
 

@@ -243,6 +243,8 @@ class _Comparison:
         if isinstance(other, Value | Infinite) and listed.kind in ("set", "loose"):
             found = self._unordered(listed.elements, [other])
             return found if found.verdict != "SAME" else _unknown("a list of one value")
+        if listed.kind == "ordered" and isinstance(other, Value | Infinite) and not _may_be_number(listed):
+            return _different("several values and one")
         return _unknown("answers of different kinds")
 
     def _equations(self, left: Equation, right: Equation) -> Equivalence:
@@ -270,6 +272,13 @@ class _Comparison:
         if solved is None or solved[0] in symbols_in(solved[1].expression):
             return _unknown("an equation on one side only")
         return self.forms(solved[1], other)
+
+
+def _may_be_number(listed: Listed) -> bool:
+    """Whether "(1,234)" may stand for 1234."""
+    return listed.brackets == "()" and all(
+        isinstance(part, Value) and re.fullmatch("[0-9]{3}", part.text) for part in listed.elements[1:]
+    )
 
 
 def _is_product(quotient: Quotient) -> bool:

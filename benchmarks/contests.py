@@ -175,6 +175,8 @@ def arms() -> dict[str, Arm]:
     sixteen = replace(value, attempts=16)
     return {
         "clamp": Arm(ClampPolicy(), free),
+        "clamp_5": Arm(ClampPolicy(attempts=5, enough=3), free),
+        "clamp_4": Arm(ClampPolicy(attempts=4, enough=3), free),
         "fixed": Arm(FixedPolicy(8), eight),
         "vote": Arm(VotePolicy(8), eight),
         "vote_stretched": Arm(VotePolicy(8), value),

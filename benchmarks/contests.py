@@ -302,7 +302,7 @@ def hold_all(seed: int, names: Sequence[str]) -> dict[str, Outcome]:
 
 
 def interval(values: Sequence[float]) -> str:
-    """The mean with its 95 % interval; contests of different seeds are independent draws."""
+    """The mean with its 95 % interval over contests drawn from this pool; new problems are not in it."""
     mean = statistics.fmean(values)
     half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from mathlete.cic.registry import SELECTORS, make_selector
+from mathlete.contest.difficulty import weight_of
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
 from mathlete.core.code import CodeLimits
-from mathlete.core.errors import EngineError
+from mathlete.core.errors import EngineError, InputError
 from mathlete.core.generation import SamplingParams, TokenConstraint
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, StepChecker, TraceSink
+from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, ProofChecker, StepChecker, TraceSink
 from mathlete.proof_sampler.beam import BeamConfig
 from mathlete.proof_sampler.soft_terms import soft_terms
 from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
@@ -30,6 +31,7 @@ from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.driver import Driver, DriverConfig
 from mathlete.triad.in_flight import live_source
 from mathlete.triad.integration import TriadConfig, TriadPolicy
+from mathlete.triad.lean_check import PILLAR as LEAN_CHECK
 from mathlete.triad.making import CHECK_PILLARS, SOLVING_PILLARS, AttemptMaker
 from mathlete.triad.progress import RunProgress
 from mathlete.triad.prometheus import PrometheusPolicy
@@ -49,6 +51,9 @@ _CHECK_SHARE = 0.7
 TRIAD_PILLARS = ("code", "reasoning")
 TRIAD_CHECKS = ("sympy_check", "enumeration_check")
 TRIAD_SECOND_ROUND = 2
+
+# Times its share of the clock that a problem may take under that policy, which ends one when others need the time.
+_STRETCH = 2.0
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -93,7 +98,7 @@ class RunConfig:
         selector: name of the rule that chooses the answer, of `cic.registry.SELECTORS`.
         stop: name of the rule that says when a vote is settled, of `contest.stop_rules.STOP_RULES`.
         pillars: ways of solving, in turn; a beam stands in for each when there is a `beam_width`.
-        checks: pillars that check the leading answers.
+        checks: pillars that check the leading answers; "lean_check" needs Lean, and problems with formal statements.
         second_round: attempts that are shown what the others found, where the votes are split.
         token_budget: tokens of all problems together; None for no limit.
         cured: faults of the policy "prometheus" that are not made.
@@ -384,6 +389,40 @@ def build_sandbox() -> SandboxPool:
     return SandboxPool(num_workers=max(2, available_cores() // 2))
 
 
+def build_prover(config: RunConfig, problems: Sequence[Problem]) -> ProofChecker | None:
+    """What checks formal proofs, or None when `config` asks for none. Starts nothing before the first proof.
+
+    Raises:
+        InputError: this machine has no Lean, or a formal statement cannot be used; the message says what to do.
+    """
+    if LEAN_CHECK not in config.checks:
+        return None
+    from mathlete.verify.lean.background import LeanInBackground
+    from mathlete.verify.lean.finding import find_lean
+    from mathlete.verify.lean.lean_check import LeanChecker, open_backend
+    from mathlete.verify.lean.statement import names_answer, statement_about
+
+    for problem in problems:
+        if problem.formal_statement is not None:
+            try:
+                statement_about(problem.formal_statement, "0" if names_answer(problem.formal_statement) else None)
+            except InputError as error:
+                error.add_note(f"This is the formal_statement of problem {problem.id!r}; {LEAN_CHECK} is to prove it.")
+                raise
+    try:
+        return LeanInBackground(LeanChecker(open_backend(find_lean())))
+    except InputError as error:
+        error.add_note(f"Only --checks {LEAN_CHECK} needs Lean: leave it out, or see `mathlete doctor`.")
+        raise
+
+
+def proof_warnings(config: RunConfig, problems: Sequence[Problem]) -> tuple[str, ...]:
+    """What to say when proofs are asked for and there is nothing to prove."""
+    if LEAN_CHECK not in config.checks or any(problem.formal_statement is not None for problem in problems):
+        return ()
+    return (f"{LEAN_CHECK} has nothing to prove: no problem comes with a formal_statement",)
+
+
 def build_policy(config: RunConfig) -> Policy:
     """How a problem is worked on: all attempts ("fixed"), until the vote is settled ("vote"), or "triad"."""
     pillars = ("beam",) if config.beam_width else config.pillars
@@ -417,8 +456,9 @@ def build_driver(
     runner: CodeRunner,
     sink: TraceSink,
     on_progress: Callable[[RunProgress], None],
+    prover: ProofChecker | None = None,
 ) -> Driver:
-    """The loop over one run."""
+    """The loop over one run. `prover` is what `build_prover` gives."""
     maker = AttemptMaker(
         run_seed=config.seed,
         config=AttemptConfig(
@@ -435,12 +475,16 @@ def build_driver(
         check=CheckConfig(total_s=_CHECK_SHARE * config.code_timeout_s),
     )
     code = CodeLimits(wall_s=config.code_timeout_s)
-    limits = DriverConfig(config.attempts, config.max_in_flight, loaded.tokens_per_s, config.token_budget)
+    is_triad = config.policy == "triad"
+    limits = DriverConfig(
+        config.attempts, config.max_in_flight, loaded.tokens_per_s, config.token_budget, _STRETCH if is_triad else 1.0
+    )
     return Driver(
-        live_source(loaded.generator, runner, maker, code, checker=loaded.checker),
+        live_source(loaded.generator, runner, maker, code, checker=loaded.checker, prover=prover),
         sink,
         build_policy(config),
         limits,
+        weigh=weight_of if is_triad else lambda problem: 1.0,
         on_progress=on_progress,
     )
 

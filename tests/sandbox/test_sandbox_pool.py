@@ -225,7 +225,7 @@ def test_namespaces_that_cannot_be_furnished_are_done_without(
 ) -> None:
     need(pool, *NAMESPACES)
     sabotage(monkeypatch, line)
-    left = tuple(name for name in pool.describe_isolation() if name not in {*gone, "readonly", "tmpfs"})
+    left = tuple(name for name in pool.describe_isolation() if name not in {*gone, "readonly", "tmpfs", "newroot"})
     with SandboxPool(num_workers=2) as denied:
         for run_id in "abc":  # before the trial has found out
             denied.submit(run_id, "open('f', 'w').write('x')\nprint(open('f').read())", LIMITS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import time
 from collections.abc import Iterator
 
@@ -215,7 +214,7 @@ def test_fifty_sessions_side_by_side_leave_nothing_behind() -> None:
         code = "mine = {0}\nopen('mine', 'w').write('{0}')\nNone"
         first = {cells.start(code.format(i)): i for i, cells in enumerate(sessions)}
         assert {result.status for result in wait_for(pool, first, patience_s=90).values()} == {"ok"}
-        assert len(pool._named) == 50
+        assert len(pool._book.living) == 50
         second = {
             cells.start("import os\nprint(mine, open('mine').read(), os.listdir())"): i
             for i, cells in enumerate(sessions)
@@ -283,4 +282,3 @@ def test_closing_the_pool_ends_idle_and_running_sessions() -> None:
         room = pool._room.name
     assert processes_named(name) == []
     assert not os.path.exists(f"/proc/{zygote}") and not os.path.exists(room)
-    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL

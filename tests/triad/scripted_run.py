@@ -13,8 +13,9 @@ from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.core.generation import Finished, GenerateRequest, GeneratorEvent
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeDone
+from mathlete.core.protocols import CodeDone, StepChecked
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
+from mathlete.core.selection import Evidence
 from mathlete.core.trace import TraceEvent, decode_attempt, decode_turn, encode_problem
 from mathlete.generators.scripted import Script, ScriptedGenerator
 from mathlete.triad.attempt_config import AttemptConfig
@@ -99,6 +100,34 @@ class FakeRunner:
         self.running.clear()
 
 
+class FakeProver:
+    """A `ProofChecker` that runs no Lean: `judge` says what each proof is worth, after so many seconds."""
+
+    def __init__(self, clock: FakeClock, judge: Callable[[str, str], tuple[Evidence, float]]) -> None:
+        self._clock = clock
+        self._judge = judge
+        self.running: dict[str, tuple[float, Evidence]] = {}
+        self.submitted: list[tuple[str, str, str]] = []
+        self.cancelled: list[str] = []
+
+    def submit(self, check_id: str, statement: str, proof: str) -> None:
+        assert check_id not in self.running
+        self.submitted.append((check_id, statement, proof))
+        evidence, after_s = self._judge(statement, proof)
+        self.running[check_id] = (self._clock() + after_s, evidence)
+
+    def poll(self) -> Sequence[StepChecked]:
+        due = [check_id for check_id, (due_s, _) in self.running.items() if due_s <= self._clock()]
+        return [StepChecked(check_id, (self.running.pop(check_id)[1],)) for check_id in due]
+
+    def cancel(self, check_id: str) -> None:
+        self.cancelled.append(check_id)
+        self.running.pop(check_id, None)
+
+    def close(self) -> None:
+        self.running.clear()
+
+
 class WatchedGenerator(ScriptedGenerator):
     """A scripted generator that notes when requests come, which are open, and what was aborted."""
 
@@ -160,6 +189,7 @@ class Session:
     num_before: int  # events of earlier sessions
     budget_s: float
     offset_s: float
+    prover: FakeProver | None
 
     @property
     def record(self) -> RunRecord:
@@ -195,6 +225,8 @@ def drive(
     before: Sequence[TraceEvent] = (),
     abort_polls: int = 0,
     on_step: Callable[[Driver, RunProgress], None] = lambda driver, progress: None,
+    judge: Callable[[str, str], tuple[Evidence, float]] | None = None,
+    token_budget: int | None = None,
 ) -> Session:
     """Run the driver to its end on scripted parts. `before` is the trace of earlier sessions."""
     clock = FakeClock()
@@ -206,10 +238,11 @@ def drive(
         seen.append(progress)
         on_step(driver, progress)
 
-    limits = DriverConfig(attempts, max_in_flight, tokens_per_s)
+    limits = DriverConfig(attempts, max_in_flight, tokens_per_s, token_budget)
     policy = policy or (VotePolicy(attempts=attempts) if settle else FixedPolicy(attempts=attempts))
     maker = AttemptMaker(7, config or AttemptConfig())
-    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep)
+    prover = None if judge is None else FakeProver(clock, judge)
+    source = live_source(generator, runner, maker, CodeLimits(), clock.sleep, prover=prover)
     driver = Driver(source, sink, policy, limits, on_progress=note, clock=clock)
     earlier: Mapping[str, ProblemRecord] = fold_run(sink.events).problems if before else {}
     offset_s = fold_run(sink.events).elapsed_s
@@ -227,6 +260,7 @@ def drive(
         num_before,
         budget_s,
         offset_s,
+        prover,
     )
     check(session, attempts, max_in_flight)
     return session
@@ -242,6 +276,7 @@ def check(session: Session, attempts: int, max_in_flight: int) -> None:
 
 def _check_end(session: Session) -> None:
     assert not session.runner.running
+    assert session.prover is None or not session.prover.running
     assert {key for key in session.generator.open if key.split("#")[0] not in session.generator.aborted} == set()
     assert session.took_s <= session.budget_s + MAX_STEP_S
     late = [

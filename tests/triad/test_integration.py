@@ -28,7 +28,8 @@ class Sure:
     confidence: float
 
     def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
-        return replace(Majority().select(problem, attempts), confidence=self.confidence)
+        chosen = Majority().select(problem, attempts)
+        return chosen if chosen.rule == "fallback" else replace(chosen, confidence=self.confidence, rule="triad")
 
 
 NEVER = make_stop_rule("never")
@@ -69,6 +70,7 @@ def test_a_wave_while_others_wait_and_all_at_once_alone() -> None:
     assert decide(pool(outlook=replace(ALONE, tokens_left=9000)), TriadConfig()) == Launch(3, "code", 0.8)
     assert decide(pool(flying=[SOLVING] * 3), TriadConfig()) == Wait()
     assert decide(pool(*votes("1", "2"), flying=[SOLVING]), TriadConfig(weighs_worth=False)) == Wait()
+    assert decide(pool(*votes("1", "2", "3", "4"), flying=[SOLVING] * 2), TriadConfig(weighs_worth=False)) == Wait()
     assert decide(pool(*votes("1", "2", "3")), TriadConfig(weighs_worth=False)) == Launch(3, "code", 0.8)
 
 
@@ -76,16 +78,18 @@ def test_pillars_take_turns() -> None:
     config = TriadConfig(pillars=("code", "code", "reasoning"), wave=4, weighs_worth=False)
     assert decide(pool(), config) == Launch(2, "code", 0.8)
     assert decide(pool(*votes("1", "2")), config) == Launch(1, "reasoning", 0.8)
-    assert decide(pool(*votes("1", "2", "3")), config) == Launch(2, "code", 0.8)
+    assert decide(pool(*votes("1", "2", "3")), config) == Launch(1, "code", 0.8), "the rest of the wave"
+    assert decide(pool(*votes("1", "2", "3", "4")), config) == Launch(1, "code", 0.8)
+    assert decide(pool(flying=[SOLVING] * 2), config) == Launch(1, "reasoning", 0.8)
 
 
 def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None:
-    assert decide(pool(*votes("1", "2")), CHECKED) == Launch(3, "code", 0.8), "not yet: two of three"
+    assert decide(pool(*votes("1", "2")), CHECKED) == Launch(1, "code", 0.8), "not yet: two of three"
     split = votes("1", "2", "1", "3", "4")
     assert decide(pool(*split), CHECKED) == Launch(1, "sympy_check", 0.8, about=("1", "2", "3"))
     assert decide(pool(*split, flying=[CHECKING]), CHECKED) == Launch(1, "smt_check", 0.8, about=("1", "2", "3"))
     both = (*split, attempt(5, None, "sympy_check"), attempt(6, None, "smt_check"))
-    assert decide(pool(*both), CHECKED) == Launch(3, "code", 0.8), "each once"
+    assert decide(pool(*both), CHECKED) == Launch(1, "code", 0.8), "each once"
 
 
 def test_a_sure_selection_is_not_checked_unless_all_are() -> None:

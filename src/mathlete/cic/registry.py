@@ -40,6 +40,9 @@ SELECTORS: Mapping[str, Callable[[], Selector]] = {
     "proximity_vote": ProximityVote,
 }
 
+CALIBRATED = frozenset({"triad"})
+"""Rules whose confidence is a fitted chance of being right, not only a measure of agreement."""
+
 
 def make_selector(name: str) -> Selector:
     """The selector of that name, with its default settings.

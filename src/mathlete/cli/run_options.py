@@ -125,7 +125,8 @@ Checks = Annotated[
     str | None,
     typer.Option(
         help="Checks of the leading answers, written and run apart from the attempts, with commas: sympy_check, "
-        "smt_check, enumeration_check, genselect_check; none for none. Triad: sympy_check,enumeration_check."
+        "smt_check, enumeration_check, genselect_check, lean_check (of problems with a formal_statement); none for "
+        "none. Triad: sympy_check,enumeration_check."
     ),
 ]
 SecondRound = Annotated[

@@ -25,13 +25,16 @@ from mathlete.compose import (
     add_step_checks,
     build_driver,
     build_generator,
+    build_prover,
     build_sandbox,
     decode_config,
     isolation_warnings,
+    proof_warnings,
 )
 from mathlete.contest.clock import usable_s
 from mathlete.core.errors import InputError, MathleteError, StorageError
-from mathlete.core.protocols import CodeRunner
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import CodeRunner, ProofChecker
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
 from mathlete.lab.export import write_attempts, write_submission
@@ -100,6 +103,7 @@ def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console:
             interrupts = cleanup.enter_context(Interrupts())
             store = cleanup.enter_context(RunStore.create(folder.store_path))
             sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
+            prover = _open_prover(config, [task.problem for task in tasks], cleanup)
             loaded = add_step_checks(config, load_generator(config, console))
             cleanup.callback(loaded.close)
             isolation = sandbox.describe_isolation()
@@ -109,9 +113,10 @@ def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console:
             run = _Run(config, tasks, folder, store, console)
             run.append(TraceEvent("run_started", 0.0, {"config": recorded, "problems": problems}))
             begun = True
-            for message in (*loaded.warnings, *isolation_warnings(isolation)):
+            nothing_to_prove = proof_warnings(config, [task.problem for task in tasks])
+            for message in (*loaded.warnings, *isolation_warnings(isolation), *nothing_to_prove):
                 run.warn(message, 0.0)
-            return _session(run, loaded, sandbox, interrupts)
+            return _session(run, loaded, sandbox, interrupts, prover)
     finally:
         if not begun:
             shutil.rmtree(folder.path, ignore_errors=True)  # it holds nothing; what went wrong is on its way up
@@ -146,13 +151,14 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
                 _finish(run, RunOutcome(COMPLETE, {"num_tokens": 0.0, "seconds": 0.0}), record)
             return _write_results(run, interrupted=False)
         sandbox = cleanup.enter_context(build_sandbox())
+        prover = _open_prover(config, [task.problem for task in run.tasks], cleanup)
         loaded = add_step_checks(config, load_generator(config, console))
         cleanup.callback(loaded.close)
         run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": asdict(config)}))
         for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):
             if message not in record.warnings:
                 run.warn(message, record.elapsed_s)
-        return _session(run, loaded, sandbox, interrupts)
+        return _session(run, loaded, sandbox, interrupts, prover)
 
 
 def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
@@ -191,7 +197,17 @@ def find_draft_model(method: str, name_or_path: str | None, store: ModelStore, r
         raise
 
 
-def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts: Interrupts) -> SessionResult:
+def _open_prover(config: RunConfig, problems: Sequence[Problem], cleanup: ExitStack) -> ProofChecker | None:
+    """What checks formal proofs, closed with the rest; refused before a model is loaded where it cannot work."""
+    prover = build_prover(config, problems)
+    if prover is not None:
+        cleanup.callback(prover.close)
+    return prover
+
+
+def _session(
+    run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts: Interrupts, prover: ProofChecker | None
+) -> SessionResult:
     record = fold_run(run.store.events())
     usable = usable_s(run.config.budget_s, RESERVE_S)
     try:
@@ -202,7 +218,7 @@ def _session(run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts
                     display.tell_once("ending the run: answers and report follow (Ctrl-C again to stop at once)")
                 display.update(progress)
 
-            driver = build_driver(run.config, loaded, sandbox, run.store, show)
+            driver = build_driver(run.config, loaded, sandbox, run.store, show, prover)
             interrupts.stop = driver.request_stop
             problems = [task.problem for task in run.tasks]
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
@@ -305,6 +321,8 @@ def _tasks_of(record: RunRecord, config: RunConfig, console: Console) -> list[Ta
     tasks = []
     for item in record.problems.values():
         label = labels.get(item.problem.id)
-        known = label is not None and label.problem.statement == item.problem.statement
-        tasks.append(label if label is not None and known else Task(item.problem, None, item.problem.id))
+        if label is not None and label.problem.statement == item.problem.statement:
+            tasks.append(Task(item.problem, label.gold, label.group))
+        else:
+            tasks.append(Task(item.problem, None, item.problem.id))
     return tasks

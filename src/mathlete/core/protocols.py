@@ -105,7 +105,7 @@ class StepChecked:
     """What was found in a piece of text: one `Evidence` for each claim that could be judged or was tried.
 
     Attributes:
-        check_id: which piece of text.
+        check_id: which piece of text, or which proof.
         evidence: on its claims, in order.
         spans: where each of these claims stands in that text: index of its first character, index behind its last.
     """
@@ -138,6 +138,32 @@ class StepChecker(Protocol):
 
     def close(self) -> None:
         """End all workers. Safe to call twice."""
+        ...
+
+
+class ProofChecker(Protocol):
+    """Has formal proofs checked elsewhere; never blocks the driving thread."""
+
+    def submit(self, check_id: str, statement: str, proof: str) -> None:
+        """Start checking a proof, or queue it.
+
+        Args:
+            check_id: the caller's name for it.
+            statement: what is to be proved, ours.
+            proof: what a model wrote.
+        """
+        ...
+
+    def poll(self) -> Sequence[StepChecked]:
+        """What was checked since the last call: one `Evidence` for each proof."""
+        ...
+
+    def cancel(self, check_id: str) -> None:
+        """Forget a check; no `StepChecked` follows. Unknown ids are ignored."""
+        ...
+
+    def close(self) -> None:
+        """End whatever runs. Safe to call twice."""
         ...
 
 

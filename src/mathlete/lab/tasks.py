@@ -68,8 +68,8 @@ def load_tasks(
 ) -> TaskSet:
     """Read tasks from a CSV, JSONL (plain or gzipped) or Parquet file, or take the string as one problem.
 
-    Columns or keys are `id`, `problem` and, if known, `answer`, `group`, `source`, `integer`; others are
-    ignored.
+    Columns or keys are `id`, `problem` and, if known, `answer`, `group`, `source`, `integer`, `formal_statement` (a
+    theorem in Lean 4; `verify/lean/statement.py` reads it where proofs are asked for); others are ignored.
 
     Args:
         path_or_text: a path; or a statement, which becomes one task with the id "problem".
@@ -155,6 +155,7 @@ def _task(row: Row, problem_id: str, kind: AnswerKind, require_gold: bool) -> Ta
         id=problem_id,
         statement=_text(row, "problem"),
         answer_kind=kind,
+        formal_statement=None if _is_blank(row.fields.get("formal_statement")) else _text(row, "formal_statement"),
         source=None if source is None else str(source),
     )
     gold = _gold(row, problem_id, kind)
@@ -179,6 +180,11 @@ def _text(row: Row, name: str) -> str:
     return value.strip()
 
 
+def _is_blank(value: object) -> bool:
+    """Whether a cell holds no value; NaN stands for none too."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
 def _is_encodable(text: str) -> bool:
     """Whether it can be written to any file: JSON and the command line can smuggle lone surrogates in."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
@@ -186,7 +192,7 @@ def _is_encodable(text: str) -> bool:
 
 def _gold(row: Row, problem_id: str, kind: AnswerKind) -> str | None:
     value = row.fields.get("answer")
-    if value is None or value != value or (isinstance(value, str) and not value.strip()):  # NaN stands for no value
+    if _is_blank(value):
         return None
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise InputError(f"{row.where}: the answer of {problem_id!r} must be text or a number, not {value!r:.60}")

@@ -14,9 +14,7 @@ from mathlete.sandbox.wire import Wire
 
 _SOURCE_ROOT = str(Path(__file__).parents[2])
 # Ours is found last and only by the zygote, so that nothing beside it shadows the interpreter's own modules.
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); from mathlete.sandbox import zygote; zygote.main(int(sys.argv[2]))"
-)
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from mathlete.sandbox import zygote; zygote.main(int(sys.argv[2]))"
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",

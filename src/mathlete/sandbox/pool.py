@@ -26,13 +26,11 @@ from mathlete.sandbox.outcome import ENDED_WITH_SESSION
 from mathlete.sandbox.program_run import START_PATIENCE_S, Job, ProgramRun
 from mathlete.sandbox.removal import remove_tree
 from mathlete.sandbox.session import Session
-
-SESSIONS_BYTES = 4 << 30
+from mathlete.sandbox.session_book import SESSIONS_BYTES, SessionBook
 
 _PROBE_ID = "\0probe"
 _CLOSE_PATIENCE_S = 5.0
 _MAX_LOSSES = 3  # of one program, before it is reported
-_IDLE_SESSION_BYTES = 12 << 20  # what two processes hold beyond what they share with the zygote
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,11 @@ class SandboxPool:
         if unknown := self._without - set(LAYERS):
             raise ValueError(f"without: no such isolation layer: {', '.join(sorted(unknown))}")
         self._num_workers = num_workers
-        self._sessions_bytes = sessions_bytes
         self._room = _make_room()
-        self._lock = threading.Lock()  # guards the next six
+        self._lock = threading.Lock()  # guards the next five
         self._waiting: deque[Job] = deque([Job(_PROBE_ID, "", CodeLimits())])
         self._sessions: list[Session] = []  # all, those of programs that stand alone included
-        self._named: dict[str, Session] = {}
-        self._bereft: set[str] = set()  # names of sessions whose loss has not been told
+        self._book = SessionBook(sessions_bytes)
         self._done: list[_Done] = []
         self._closing = False
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -145,7 +141,7 @@ class SandboxPool:
             for done in [done for done in self._done if done.job.run_id == run_id]:
                 self._done.remove(done)
                 if done.result.session_restarted and done.job.session is not None:
-                    self._bereft.add(done.job.session)  # nobody has been told
+                    self._book.note_loss(done.job.session)  # nobody has been told
             for session in self._sessions:
                 if session.run is not None and session.run.job.run_id == run_id:
                     session.run.cancelled = True
@@ -157,7 +153,6 @@ class SandboxPool:
         Its programs that run or wait come back as "killed".
         """
         with self._lock:
-            self._bereft.discard(session)
             for job in [job for job in self._waiting if job.session == session]:
                 self._waiting.remove(job)
                 self._settle(job, ToolResult("killed", "", f"{ENDED_WITH_SESSION}\n", 0.0))
@@ -165,7 +160,7 @@ class SandboxPool:
                 if running.run is not None and running.run.job.session == session:
                     running.run.condemn("killed")
                     running.leave()
-            if (living := self._named.pop(session, None)) is not None:
+            if (living := self._book.strike(session)) is not None:
                 living.leave()
             self._wake()
 
@@ -225,7 +220,7 @@ class SandboxPool:
                 if self._closing or len(self._runs()) >= num_workers or (job := self._next_job()) is None:
                     return
                 self._waiting.remove(job)
-                session = None if job.session is None else self._named.get(job.session)
+                session = None if job.session is None else self._book.living.get(job.session)
                 try:
                     if session is None:
                         session = self._open_session(job)
@@ -245,7 +240,7 @@ class SandboxPool:
 
     def _next_job(self) -> Job | None:
         """The first that waits for nothing but a worker."""
-        busy = {session.name for session in self._named.values() if session.run is not None or session.leaving}
+        busy = {session.name for session in self._book.living.values() if session.run is not None or session.leaving}
         busy |= {run.job.session for run in self._runs()}
         return next((job for job in self._waiting if job.session is None or job.session not in busy), None)
 
@@ -272,7 +267,7 @@ class SandboxPool:
         session = Session(name, wire, work_dir, self._zygote.pid)
         self._sessions.append(session)
         if name is not None:
-            self._named[name] = session
+            self._book.living[name] = session
         self._selector.register(wire.fileno(), selectors.EVENT_READ, session)
         return session
 
@@ -317,7 +312,8 @@ class SandboxPool:
                     self._finish(session)
                 if session.gone:
                     self._bury(session)
-            self._close_idle_sessions()
+            for session in self._book.close_idle():
+                session.leave()
         if self._probe is not None:
             self._probe_ready.set()
 
@@ -329,7 +325,7 @@ class SandboxPool:
         run = session.take_run()
         assert run is not None
         name = run.job.session
-        result = run.result(restarted=name in self._bereft)
+        result = run.result(restarted=name in self._book.bereft)
         run.release()
         if run.lost and session.gone and not session.layers and self._is_of_this_zygote(session):
             self._replace_zygote()
@@ -342,9 +338,10 @@ class SandboxPool:
             self._waiting.appendleft(run.job)
         else:
             self._settle(run.job, result)
-            self._bereft.discard(name or "")
+            if name is not None:
+                self._book.note_told(name)
             if name is not None and session.name is None and run.started:
-                self._bereft.add(name)  # no session can be kept here
+                self._book.note_loss(name)  # no session can be kept here
 
     def _bury(self, session: Session) -> None:
         """Forget a session that is gone; that it had defined something is told to its next program."""
@@ -353,25 +350,7 @@ class SandboxPool:
         session.release()
         remove_tree(session.work_dir)
         self._sessions.remove(session)
-        if session.name is not None and self._named.get(session.name) is session:
-            self._forget(session.name, session)
-
-    def _forget(self, name: str, session: Session) -> None:
-        del self._named[name]
-        if session.has_state:
-            self._bereft.add(name)
-
-    def _close_idle_sessions(self) -> None:
-        """Close those that were idle longest while living sessions hold too much memory together."""
-        living = sorted(self._named.items(), key=lambda item: item[1].idle_since_s)
-        held = sum(session.memory_bytes + _IDLE_SESSION_BYTES for _, session in living)
-        for name, session in living:
-            if held <= self._sessions_bytes:
-                return
-            if session.run is None and not session.leaving:
-                held -= session.memory_bytes + _IDLE_SESSION_BYTES
-                self._forget(name, session)
-                session.leave()
+        self._book.note_gone(session)
 
     def _lose(self, job: Job, result: ToolResult) -> None:
         """Queue a program that never started once more, or report it with the zygote's last words."""
@@ -403,7 +382,6 @@ class SandboxPool:
             session.release()
             remove_tree(session.work_dir)
         self._sessions.clear()
-        self._named.clear()
         self._selector.close()
         with self._lock:
             os.close(self._wake_r)

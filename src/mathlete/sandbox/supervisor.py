@@ -27,49 +27,16 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from mathlete.sandbox import confined, isolation, kernel, process_table, seccomp
+from mathlete.sandbox import confined, isolation, kernel, process_table, processes, seccomp
 from mathlete.sandbox.gate import Gate
+from mathlete.sandbox.processes import Process
 from mathlete.sandbox.wire import Packet, Wire
 
 Reason = Literal["timeout", "memory", "threads"]
 
 PATIENCE_S = 20.0  # for the session's process to start a program, on a machine that is short of everything
-COPY_PATIENCE_S = 5.0  # for a copy to say that it is there
 _WATCH_INTERVAL_S = 0.1
 _BLIND_INTERVAL_S = 0.01  # where the kernel does not tell when a process ends
-
-
-@dataclass(slots=True)
-class _Process:
-    """A confined process: its id, a descriptor of it (None where there are none), and its number in /proc."""
-
-    pid: int
-    fd: int | None
-    number: int
-
-    @classmethod
-    def of(cls, pid: int) -> _Process:
-        fd = _open_process(pid)
-        return cls(pid, fd, process_table.number_in_proc(pid, fd))
-
-    def is_alive(self) -> bool:
-        return self.fd is not None and not _is_ready(self.fd)
-
-    def kill(self) -> None:
-        """End it, and wait until it cannot read any more what is sent to the session; for one with a descriptor."""
-        if self.fd is None:
-            return
-        try:
-            signal.pidfd_send_signal(self.fd, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        poller = select.poll()
-        poller.register(self.fd, select.POLLIN)
-        poller.poll(1000 * COPY_PATIENCE_S)
-
-    def close(self) -> None:
-        if self.fd is not None:
-            os.close(self.fd)
 
 
 @dataclass(slots=True)
@@ -158,8 +125,8 @@ class Supervisor:
             confined.become_program(wire, fence, entered, keeps_state=keeps_state)
         theirs.close()
         self._wire = Wire(ours, asks_sender=True, max_descriptors=1)
-        self._process: _Process | None = _Process.of(pid)
-        self._copy: _Process | None = None
+        self._process: Process | None = Process.of(pid)
+        self._copy: Process | None = None
         self._gate: Gate | None = None
         self._cell: _Cell | None = None
         self._base_bytes = 0
@@ -176,7 +143,7 @@ class Supervisor:
                 self._gate.answer()
             if self._wire.fileno() in ready:
                 self._hear_process()
-            if self._process is not None and _has_ended(self._process.pid):
+            if self._process is not None and processes.has_ended(self._process.pid):
                 self._bury()
             if self._link.fileno() in ready:
                 self._hear_pool()
@@ -196,7 +163,7 @@ class Supervisor:
         self._base_bytes = process_table.own_memory_bytes(self._process.number)
         _tell(self._link, packet.message)
 
-    def _serve_as(self, process: _Process) -> None:
+    def _serve_as(self, process: Process) -> None:
         self._process = process
         if self._gate is not None:
             self._gate.may_signal = process.pid
@@ -251,7 +218,7 @@ class Supervisor:
         cell, message = self._cell, packet.message
         if self._process is None or packet.sender != self._process.pid:
             if self._copy is None and self._has_forked(cell) and "copy" in message:
-                self._copy = _Process.of(packet.sender)
+                self._copy = Process.of(packet.sender)
                 os.kill(packet.sender, signal.SIGSTOP)
         elif "started" in message and cell.started_s is None:
             cell.has_copy = self._has_forked(cell)
@@ -278,20 +245,20 @@ class Supervisor:
         now_s = time.monotonic()
         self._cell.exit_code = exit_code
         self._cell.elapsed_s = now_s - (now_s if self._cell.started_s is None else self._cell.started_s)
-        self._cell.deadline_s = now_s + COPY_PATIENCE_S
+        self._cell.deadline_s = now_s + processes.COPY_PATIENCE_S
 
     def _bury(self) -> None:
         """Reap the session's process, after hearing what it said last."""
-        while self._hears and _is_ready(self._wire.fileno()):
+        while self._hears and processes.is_ready(self._wire.fileno()):
             self._hear_process()
         process, self._process = self._process, None
         assert process is not None
         if not self._alone:
-            _end_group(process.pid)
+            processes.end_group(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.close()
         if not self._alone:
-            _end_orphans()
+            processes.end_orphans()
         cell = self._cell
         if cell is None or cell.started_s is None:
             self._leave()  # nothing ran: the pool starts what it asked for in a fresh session
@@ -331,7 +298,7 @@ class Supervisor:
         elif self._held_bytes(self._process) > self._cell.memory_bytes:
             self._kill("memory")
 
-    def _held_bytes(self, process: _Process) -> int:
+    def _held_bytes(self, process: Process) -> int:
         """What the session holds beyond what it started with: its process, what that started, its files in memory."""
         numbers = [process.number]
         if self._gate is None:  # else there is but the copy, which shares its memory
@@ -395,57 +362,9 @@ class Supervisor:
         if message is not None:
             _tell(self._link, message)
         if self._alone:
-            _end_namespace()  # the kernel would do it too, but after the pool has seen the link end
+            processes.end_namespace()  # the kernel would do it too, but after the pool has seen the link end
         else:
             if self._process is not None:
-                _end_group(self._process.pid)
-            _end_orphans()
+                processes.end_group(self._process.pid)
+            processes.end_orphans()
         os._exit(0)
-
-
-def _is_ready(descriptor: int) -> bool:
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    return bool(poller.poll(0))
-
-
-def _open_process(pid: int) -> int | None:
-    """A descriptor that is readable once the process has ended; None where there is none (before Linux 5.3)."""
-    try:
-        return os.pidfd_open(pid)
-    except (AttributeError, OSError):  # this Python does not know the call, or the kernel does not
-        return None
-
-
-def _has_ended(pid: int) -> bool:
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _end_namespace() -> None:
-    """Kill and reap everybody else in the namespace, for its first process: whose parent has ended is its child."""
-    try:
-        os.kill(-1, signal.SIGKILL)
-        while True:
-            os.waitpid(-1, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return  # there is nobody
-
-
-def _end_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it had not got so far as to lead a group
-
-
-def _end_orphans() -> None:
-    """Kill what left the program's group; orphans become children of this process, the "subreaper"."""
-    while True:
-        with open("/proc/thread-self/children") as file:
-            children = [int(word) for word in file.read().split()]
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return

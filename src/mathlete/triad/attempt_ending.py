@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
 from mathlete.core.confidence import confidence_features
 from mathlete.core.problem import AnswerKind
+from mathlete.core.selection import Evidence
 from mathlete.triad.pillar import Done, PillarAttempt
 from mathlete.verify.extraction import extract_answer
 from mathlete.verify.integers import Extraction
@@ -69,6 +70,37 @@ def ending(
             features=features,
             failure=_reason(turns, found, failure),
             num_discarded=sum(turn.num_discarded for turn in turns),
+        )
+    )
+
+
+def check_ending(
+    attempt: PillarAttempt,
+    pillar: str,
+    turns: Sequence[Turn],
+    evidence: Sequence[Evidence],
+    failure: Failure,
+    now_s: float,
+) -> Done:
+    """A check, over: it has no answer. `failure` stands when no evidence has a verdict."""
+    has_verdict = any(item.verdict != "UNKNOWN" for item in evidence)
+    return Done(
+        Attempt(
+            id=attempt.attempt_id,
+            problem_id=attempt.problem.id,
+            index=attempt.index,
+            pillar=pillar,
+            seed=attempt.seed,
+            temperature=attempt.temperature,
+            answer=None,
+            answer_source=None,
+            turns=tuple(turns),
+            num_tokens=sum(turn.num_tokens for turn in turns),
+            elapsed_s=now_s - attempt.started_s,
+            features=features_of(turns),
+            failure=None if has_verdict else failure,
+            num_discarded=sum(turn.num_discarded for turn in turns),
+            evidence=tuple(evidence),
         )
     )
 

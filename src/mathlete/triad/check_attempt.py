@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from mathlete.core.attempt import Attempt, BeamLevel, Failure, Turn
+from mathlete.core.attempt import BeamLevel, Failure, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.confidence import top5_entropies
 from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, Span
@@ -19,7 +19,7 @@ from mathlete.core.protocols import CodeDone, StepChecked
 from mathlete.core.seeds import derive_seed
 from mathlete.core.selection import Evidence
 from mathlete.triad.attempt_config import AttemptConfig
-from mathlete.triad.attempt_ending import features_of
+from mathlete.triad.attempt_ending import check_ending
 from mathlete.triad.pillar import Done, RunProgram, Step, turn_of
 
 
@@ -139,7 +139,7 @@ class CheckAttempt:
     def take(self, event: Finished, now_s: float) -> Step:
         """The model has written."""
         completion = event.completion
-        self.turns.append(_turn(self.method.start, completion))
+        self.turns.append(turn_from(self.method.start, completion))
         if completion.finish_reason in ("error", "abort"):
             return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
         found = self.method.read(self.turns[0].text, complete=completion.finish_reason == "stop")
@@ -181,29 +181,11 @@ class CheckAttempt:
 
     def _done(self, now_s: float, evidence: tuple[Evidence, ...], failure: Failure) -> Done:
         """`failure` stands when there is no verdict."""
-        has_verdict = any(item.verdict != "UNKNOWN" for item in evidence)
-        return Done(
-            Attempt(
-                id=self.attempt_id,
-                problem_id=self.problem.id,
-                index=self.index,
-                pillar=self.method.pillar,
-                seed=self.seed,
-                temperature=self.temperature,
-                answer=None,
-                answer_source=None,
-                turns=tuple(self.turns),
-                num_tokens=self.num_tokens,
-                elapsed_s=now_s - self.started_s,
-                features=features_of(self.turns),
-                failure=None if has_verdict else failure,
-                num_discarded=sum(turn.num_discarded for turn in self.turns),
-                evidence=evidence,
-            )
-        )
+        return check_ending(self, self.method.pillar, self.turns, evidence, failure, now_s)
 
 
-def _turn(start: str, completion: Completion) -> Turn:
+def turn_from(start: str, completion: Completion) -> Turn:
+    """The turn of a check: how the harness began it, and what the model wrote."""
     return Turn(
         text=start + completion.text,
         num_tokens=len(completion.token_ids) + completion.usage.discarded,

@@ -15,11 +15,11 @@ from mathlete.core.errors import EngineError
 from mathlete.core.generation import Completion, Finished, Rewound, TokenChunk
 from mathlete.core.policy import Launch, Launched
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, Generator, StepChecker
+from mathlete.core.protocols import CodeRunner, Generator, ProofChecker, StepChecker
 from mathlete.core.trace import encode, encode_ending
 from mathlete.triad.attempt_source import MakeSource
 from mathlete.triad.making import AttemptMaker
-from mathlete.triad.pillar import CheckStep, Continue, Done, PillarAttempt, RunProgram, Step, turn_of
+from mathlete.triad.pillar import CheckProof, CheckStep, Continue, Done, PillarAttempt, RunProgram, Step, turn_of
 from mathlete.triad.run_trace import RunTrace
 
 _POLL_S = 0.05
@@ -40,6 +40,7 @@ class InFlight:
         code: CodeLimits,
         sleep: Callable[[float], None] = time.sleep,
         checker: StepChecker | None = None,
+        prover: ProofChecker | None = None,
     ) -> None:
         """Join the parts.
 
@@ -51,9 +52,11 @@ class InFlight:
             code: limits of each program.
             sleep: waits for programs and checks when nothing is generating.
             checker: judges steps of attempts that ask for it.
+            prover: checks proofs of attempts that ask for it.
         """
         self._checker = checker
-        self._checks: dict[str, PillarAttempt] = {}
+        self._prover = prover
+        self._checks: dict[str, PillarAttempt] = {}  # of steps and proofs
         self._generator = generator
         self._runner = runner
         self._trace = trace
@@ -117,9 +120,10 @@ class InFlight:
         for done in self._runner.poll():
             attempt = self._programs.pop(done.run_id)
             self._advance(attempt, attempt.take_result(done, self._trace.at_s()))
-        for checked in () if self._checker is None else self._checker.poll():
-            attempt = self._checks.pop(checked.check_id)
-            self._advance(attempt, attempt.take_checked(checked, self._trace.at_s()))
+        for checker in self._checkers():
+            for checked in checker.poll():
+                attempt = self._checks.pop(checked.check_id)
+                self._advance(attempt, attempt.take_checked(checked, self._trace.at_s()))
 
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
         """End all attempts of some problems; what they have written is kept.
@@ -137,8 +141,8 @@ class InFlight:
                 del self._programs[run_id]
         for check_id, attempt in list(self._checks.items()):
             if attempt.problem.id in problem_ids:
-                assert self._checker is not None
-                self._checker.cancel(check_id)
+                for checker in self._checkers():  # one of them knows it
+                    checker.cancel(check_id)
                 del self._checks[check_id]
         partial = self._take_partial_completions(problem_ids)
         for attempt in ending:
@@ -201,11 +205,20 @@ class InFlight:
             self._checks[check_id] = attempt
             self._checker.submit(check_id, step.text, step.context)
             return
+        if isinstance(step, CheckProof):
+            assert self._prover is not None, "an attempt asks for proofs to be checked only where somebody can"
+            check_id = f"{attempt.attempt_id}/{step.name}"
+            self._checks[check_id] = attempt
+            self._prover.submit(check_id, step.statement, step.proof)
+            return
         self._record(attempt)
         if isinstance(step, Continue):
             self._submit(attempt)
         elif isinstance(step, Done):
             self._keep(step.attempt)
+
+    def _checkers(self) -> list[StepChecker | ProofChecker]:
+        return [checker for checker in (self._checker, self._prover) if checker is not None]
 
     def _submit(self, attempt: PillarAttempt) -> None:
         refused = []
@@ -256,9 +269,10 @@ def live_source(
     code: CodeLimits,
     sleep: Callable[[float], None] = time.sleep,
     checker: StepChecker | None = None,
+    prover: ProofChecker | None = None,
 ) -> MakeSource:
     """For a driver: attempts that are made, not recorded ones. See `InFlight`."""
-    return lambda trace: InFlight(generator, runner, trace, maker, code, sleep, checker)
+    return lambda trace: InFlight(generator, runner, trace, maker, code, sleep, checker, prover)
 
 
 def _num_sampled(completion: Completion) -> int:

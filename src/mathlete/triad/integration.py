@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mathlete.cic.majority import tally
+from mathlete.cic.registry import CALIBRATED
 from mathlete.contest.allocation import worth_another, worth_waiting
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, next_pillar
 from mathlete.contest.stop_rules import StopRule
@@ -22,6 +23,7 @@ from mathlete.core.policy import Action, Launch, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import Selector
 from mathlete.core.selection import FALLBACK, Selection
+from mathlete.triad.lean_check import asked_about
 
 OUT_OF_TOKENS = "the run's tokens are spent"
 
@@ -41,8 +43,9 @@ class TriadConfig:
         wave: attempts at once while other problems wait for the same slots, and the next when they have ended; without
             any waiting, all of them.
         min_attempts: that end before a selector's confidence may end the problem.
-        stop_confidence: of the selection, from which on nothing more is done; 1 for never.
-        checks: pillars that check the leading answers, one attempt each.
+        stop_confidence: chance that the selection is right, from which on nothing more is done; 1 for never. It and
+            `check_below` are for selectors that are calibrated.
+        checks: pillars that check the leading answers, one attempt each where they have something to work on.
         max_checked: answers that a check is asked about at most.
         check_below: a selection of at least this confidence is not checked; 1 for checking each.
         second_round: attempts that are shown what the others found, where the votes are split; 0 for none.
@@ -134,9 +137,11 @@ class TriadPolicy:
         if selection.rule == FALLBACK or any(is_check_pillar(item.pillar) for item in state.in_flight):
             return None
         num_ended = len(_solving(state.attempts))
-        if num_ended >= self.config.min_attempts and selection.confidence >= self.config.stop_confidence:
+        chance = _chance(selection)
+        if chance is not None and num_ended >= self.config.min_attempts and chance >= self.config.stop_confidence:
             return f"the selection is sure: {selection.confidence:.2f}"
-        return self.rule.why_stop(state, self.config.attempts) if self._outstanding(state) > 0 else None
+        may_vote = self._outstanding(state) > 0 or _num_flying(state) > 0
+        return self.rule.why_stop(state, self.config.attempts) if may_vote else None
 
     def _due_check(self, state: PoolState, selection: Selection) -> Launch | None:
         """The next check of the leading answers, unless the vote is sure without."""
@@ -144,11 +149,16 @@ class TriadPolicy:
         if selection.rule == FALLBACK:
             return None
         begun = {attempt.pillar for attempt in state.attempts} | {item.pillar for item in state.in_flight}
-        left = [pillar for pillar in config.checks if pillar not in begun]
         is_first = not any(map(is_check_pillar, begun))
-        if not left or (is_first and selection.confidence >= config.check_below and config.check_below < 1):
+        chance = _chance(selection)
+        if is_first and chance is not None and config.check_below <= chance and config.check_below < 1:
             return None
-        return Launch(1, left[0], config.temperature, about=self._leading(state.attempts, selection))
+        leading = self._leading(state.attempts, selection)
+        for pillar in config.checks:
+            about = None if pillar in begun else asked_about(pillar, state.problem, leading)
+            if about is not None:
+                return Launch(1, pillar, config.temperature, about)
+        return None
 
     def _leading(self, attempts: Sequence[Attempt], selection: Selection) -> tuple[str, ...]:
         answers = [selection.answer, *(item.answer for item in tally(attempts))]
@@ -161,8 +171,11 @@ class TriadPolicy:
         flying = _num_flying(state)
         outlook = state.outlook
         is_alone = outlook is None or (outlook.num_waiting == 0 and outlook.tokens_left is None)
-        num = outstanding if is_alone else min(outstanding, 0 if flying else self.config.wave)
         num_begun = len(_solving(state.attempts)) + flying
+        num_of_wave = num_begun % self.config.wave  # begun of the present wave; 0 between two
+        num = outstanding if is_alone else min(outstanding, self.config.wave - num_of_wave)
+        if flying and not num_of_wave and not is_alone:
+            return None
         if num_begun >= self.config.wave and not self._worth_another(state, selection):
             return None
         if num <= 0:
@@ -173,12 +186,12 @@ class TriadPolicy:
     def _worth_another(self, state: PoolState, selection: Selection) -> bool:
         if not self.config.weighs_worth or selection.rule == FALLBACK:
             return True
-        return worth_another(state, confidence=selection.confidence, selected=selection.answer).pays
+        return worth_another(state, confidence=_chance(selection), selected=selection.answer).pays
 
     def _worth_waiting(self, state: PoolState, selection: Selection) -> bool:
         if not self.config.weighs_worth or selection.rule == FALLBACK or _num_flying(state) < state.num_in_flight:
             return True
-        return worth_waiting(state, confidence=selection.confidence, selected=selection.answer).pays
+        return worth_waiting(state, confidence=_chance(selection), selected=selection.answer).pays
 
     def _second_round(self, state: PoolState) -> Launch | None:
         """Attempts that see what the others found, once, where no answer has enough of the votes."""
@@ -200,6 +213,11 @@ class TriadPolicy:
 
 
 _NOT_WORTH = "another attempt is not worth its tokens"
+
+
+def _chance(selection: Selection) -> float | None:
+    """The calibrated chance that the selection is right; None where its rule's confidence is no such thing."""
+    return selection.confidence if selection.rule in CALIBRATED else None
 
 
 def _solving(attempts: Sequence[Attempt]) -> list[Attempt]:

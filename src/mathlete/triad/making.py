@@ -18,9 +18,12 @@ from mathlete.triad.beam_attempt import BeamAttempt, StepReward
 from mathlete.triad.check_attempt import CheckAttempt, CheckMethod
 from mathlete.triad.genselect import PILLAR as GENSELECT
 from mathlete.triad.genselect import GenSelectConfig, gen_select
+from mathlete.triad.lean_check import PILLAR as LEAN
+from mathlete.triad.lean_check import LeanCheckConfig, proof_goal
 from mathlete.triad.pillar import PillarAttempt
 from mathlete.triad.program_check import PROGRAM_CHECKS, program_check
 from mathlete.triad.prometheus import PROMETHEUS_PILLARS
+from mathlete.triad.proof_attempt import ProofAttempt
 from mathlete.triad.second_round import second_round_messages
 from mathlete.triad.solution_attempt import CODE, REASONING, SolutionAttempt
 from mathlete.verify.checks.check_program import CheckConfig
@@ -28,7 +31,7 @@ from mathlete.verify.checks.check_program import CheckConfig
 _SOLUTIONS = {spec.name: spec for spec in (CODE, REASONING, *PROMETHEUS_PILLARS)}
 
 SOLVING_PILLARS = (CODE.name, REASONING.name, BEAM)
-CHECK_PILLARS = (*PROGRAM_CHECKS, GENSELECT)
+CHECK_PILLARS = (*PROGRAM_CHECKS, GENSELECT, LEAN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class AttemptMaker:
         step_reward: of beams, see `BeamAttempt.reward`; or None.
         check: limits of a check by program.
         genselect: limits of a choice between solutions.
+        lean: limits of a try at a formal proof.
     """
 
     run_seed: int = 0
@@ -54,6 +58,7 @@ class AttemptMaker:
     step_reward: StepReward | None = None
     check: CheckConfig = field(default_factory=CheckConfig)
     genselect: GenSelectConfig = field(default_factory=GenSelectConfig)
+    lean: LeanCheckConfig = field(default_factory=LeanCheckConfig)
 
     def make(
         self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt], started_s: float
@@ -63,13 +68,19 @@ class AttemptMaker:
         One of a later round is shown the answers it is about.
 
         Raises:
-            ValueError: there is no such pillar.
+            ValueError: there is no such pillar, or it has nothing to check.
+            InputError: a formal statement is none.
         """
+        if launch.pillar == LEAN:
+            goal = proof_goal(problem, launch.about)
+            return ProofAttempt(
+                problem, index, self.run_seed, launch.temperature, started_s, self.config, goal, self.lean
+            )
         if (method := self._check_method(problem, index, launch, pool)) is not None:
             return CheckAttempt(problem, index, self.run_seed, launch.temperature, started_s, self.config, method)
         spec = CODE if launch.pillar == BEAM else _SOLUTIONS.get(launch.pillar)
         if spec is None:
-            known = ", ".join((*_SOLUTIONS, BEAM, *PROGRAM_CHECKS, GENSELECT))
+            known = ", ".join((*_SOLUTIONS, BEAM, *CHECK_PILLARS))
             raise ValueError(f"there is no pillar {launch.pillar!r}: there are {known}")
         opening: tuple[Message, ...] = ()
         if launch.round > 1 and launch.about:

@@ -47,6 +47,21 @@ class CheckStep:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckProof:
+    """Have a formal proof checked, then call `take_checked`.
+
+    Attributes:
+        statement: what is to be proved.
+        proof: what the model wrote.
+        name: tells the attempt's checks apart.
+    """
+
+    statement: str
+    proof: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Continue:
     """Send `next_requests()`."""
 
@@ -63,7 +78,7 @@ class Done:
     attempt: Attempt
 
 
-Step = RunProgram | CheckStep | Continue | Wait | Done
+Step = RunProgram | CheckStep | CheckProof | Continue | Wait | Done
 
 
 class PillarAttempt(Protocol):
@@ -107,7 +122,7 @@ class PillarAttempt(Protocol):
         ...
 
     def take_checked(self, checked: StepChecked, now_s: float) -> Step:
-        """The claims of one of its steps were judged."""
+        """The claims of one of its steps, or one of its proofs, were judged."""
         ...
 
     def refuse(self, request_id: str, now_s: float) -> Step:
@@ -115,7 +130,7 @@ class PillarAttempt(Protocol):
         ...
 
     def take_turns(self) -> Sequence[Turn]:
-        """The turns closed since the last call, for the trace; asked after each step but `RunProgram`."""
+        """The turns closed since the last call, for the trace; asked after each `Continue`, `Wait` and `Done`."""
         ...
 
     def take_beam_levels(self) -> Sequence[BeamLevel]:

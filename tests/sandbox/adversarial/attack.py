@@ -63,6 +63,7 @@ class Attack:
         needs: groups of layers; where one of each group is in force, it is held off.
         limits: its ceilings.
         is_refused: whether it must print that something was refused; False where it is let alone and comes to nothing.
+        statuses_of_cell: how it may end as a cell of a session, where that differs.
         spoils_session: whether it may cost the session it is a cell of (never a neighbour's): it spoils itself.
     """
 
@@ -74,6 +75,7 @@ class Attack:
     needs: tuple[frozenset[str], ...] = ()
     limits: CodeLimits = CodeLimits(wall_s=5, memory_bytes=1 << 30, file_bytes=1 << 20)
     is_refused: bool = True
+    statuses_of_cell: frozenset[RunStatus] = frozenset()
     spoils_session: bool = False
 
     def is_held_off_by(self, layers: Collection[str]) -> bool:
@@ -85,10 +87,11 @@ class Attack:
         head = "\n".join(f"{name} = {value!r}" for name, value in names.items())
         return f"{head}\n{PRELUDE}\n{textwrap.dedent(self.code).strip()}{END}"
 
-    def check(self, result: ToolResult, secret: str) -> None:
+    def check(self, result: ToolResult, secret: str, *, is_cell: bool = False) -> None:
         """Fail unless the program was held off. Does not look at the arena."""
         told = f"{self.name} ({self.tries}): {result}"
-        assert result.status in self.statuses, told
+        statuses = self.statuses_of_cell if is_cell and self.statuses_of_cell else self.statuses
+        assert result.status in statuses, told
         assert "DONE" not in result.stdout, told
         assert secret not in result.stdout + result.stderr, told
         assert result.elapsed_s < self.limits.wall_s + 2, told
@@ -96,7 +99,7 @@ class Attack:
         assert result.isolation, told
         if self.is_refused:
             assert ": refused" in result.stdout, told
-        if self.statuses == {"ok"}:
+        if statuses == {"ok"}:
             assert result.stdout.endswith("the attack ended\n"), told
         if self.holds is not None:
             self.holds(result)

@@ -160,7 +160,7 @@ KERNEL = (
         "raises its own ceilings",
         """
             import resource
-            for name in ('AS', 'CPU', 'FSIZE', 'NOFILE', 'MEMLOCK', 'MSGQUEUE', 'CORE', 'NICE', 'RTPRIO', 'SIGPENDING'):
+            for name in ('AS', 'FSIZE', 'NOFILE', 'MEMLOCK', 'MSGQUEUE', 'CORE', 'NICE', 'RTPRIO', 'SIGPENDING'):
                 kind = getattr(resource, 'RLIMIT_' + name)
                 soft, hard = resource.getrlimit(kind)
                 tried(name, lambda: resource.setrlimit(kind, (hard + 1, hard + 1)))

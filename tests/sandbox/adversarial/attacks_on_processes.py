@@ -40,10 +40,9 @@ PROCESSES = (
         "kills its process group, to take along who started it",
         """
             import signal
-            os.killpg(0, signal.SIGKILL)
+            os.kill(0, signal.SIGKILL)
             """,
-        # the first process of its own namespace cannot kill itself, and goes on
-        ends_with("ok", "killed"),
+        ends_with("error", "killed"),  # where there is no gate, it takes itself along and nobody else
         is_refused=False,
     ),
     Attack(
@@ -215,5 +214,6 @@ PROCESSES = (
         ends_with("timeout"),
         limits=CodeLimits(wall_s=0.4, memory_bytes=1 << 30),
         is_refused=False,
+        statuses_of_cell=ends_with("ok"),  # a cell is over when its main thread is
     ),
 )

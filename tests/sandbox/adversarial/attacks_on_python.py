@@ -269,5 +269,6 @@ PYTHON = (
             """,
         is_refused=False,
         spoils_session=True,
+        statuses_of_cell=ends_with("ok", "error"),  # what runs the cell uses them too
     ),
 )

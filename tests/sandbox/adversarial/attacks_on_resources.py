@@ -79,6 +79,7 @@ RESOURCES = (
             """,
         holds=prints("True\n"),
         needs=_SECCOMP,
+        statuses_of_cell=ends_with("ok", "error"),  # the session's process needs a descriptor too
     ),
     Attack(
         "pending_signals",
@@ -122,6 +123,8 @@ RESOURCES = (
         ends_with("output_limit"),
         limits=_FLOOD,
         is_refused=False,
+        statuses_of_cell=ends_with("ok", "output_limit"),
+        spoils_session=True,  # its threads go on with the next cell
     ),
     Attack(
         "output_binary",
@@ -208,6 +211,7 @@ RESOURCES = (
         ends_with("timeout"),
         limits=_SHORT,
         is_refused=False,
+        statuses_of_cell=ends_with("ok"),
     ),
     Attack(
         "timers",

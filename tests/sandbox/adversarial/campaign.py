@@ -16,14 +16,19 @@ from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.sandbox.pool import SandboxPool
 
 _PATIENCE_S = 60.0
-_LIMITS = CodeLimits(wall_s=10)
-NEIGHBOUR = (
-    "import builtins, json, math, os, random, sys\n"
-    "names = {'MARK', 'tried', 'mine'} & (set(globals()) | set(vars(builtins)))\n"
-    "print(math.sqrt(1764), len('abc'), json.dumps([1]), sorted(names), os.listdir('.'), os.environ.get('POISON'), "
-    "os.umask(0o77) & 0o700, 2**61 % 97, sorted({'b', 'a'}))"
-)
-UNDISTURBED = "42.0 3 [1] [] [] None 0 44 ['a', 'b']\n"
+_LIMITS = CodeLimits(wall_s=20)
+_NEIGHBOURS = "neighbours"  # a session
+_NEIGHBOUR = """
+import builtins, json, math, os, random, sys
+count = globals().get('count', 0) + 1
+names = {'MARK', 'tried', 'mine'} & (set(globals()) | set(vars(builtins)))
+print(math.sqrt(1764), len('abc'), json.dumps([1]), sorted(names), os.listdir('.'), os.environ.get('POISON'),
+      os.umask(0o77) & 0o700, 2**61 % 97, sorted({'b', 'a'}), count)
+"""
+_UNDISTURBED = "42.0 3 [1] [] [] None 0 44 ['a', 'b'] {}\n"
+_BEFORE = "state_of_session = [40, 2]\ndef add_state(): return sum(state_of_session)"
+_AFTER = "print(state_of_session, add_state())"
+_KEPT = "[40, 2] 42\n"
 
 
 def selected_attacks(request: pytest.FixtureRequest) -> list[Attack]:
@@ -35,32 +40,43 @@ def selected_attacks(request: pytest.FixtureRequest) -> list[Attack]:
 
 
 class Campaign:
-    """Attacks in a pool; each is followed by a neighbour, which runs beside the next ones."""
+    """Attacks in a pool; each is followed by a neighbour, which runs beside the next ones.
 
-    def __init__(self, pool: SandboxPool, arena: Arena, attacks: Iterable[Attack]) -> None:
+    In sessions, each attack is a cell between two others that share something, and all neighbours are cells of one
+    session that counts them.
+    """
+
+    def __init__(
+        self, pool: SandboxPool, arena: Arena, attacks: Iterable[Attack], *, in_sessions: bool = False
+    ) -> None:
         """Submit them all; returns at once."""
         self._pool = pool
         self._results: dict[str, ToolResult] = {}
-        pool.describe_isolation()
-        assert pool._zygote is not None
+        self._in_sessions = in_sessions
         self.layers = frozenset(pool.describe_isolation())
+        assert pool._zygote is not None
         self.zygote_pid = pool._zygote.pid
-        names = {
-            **arena.names,
-            "ZYGOTE": self.zygote_pid,
-            "FATAL": int(signal.SIGKILL) if "pidns" in self.layers else 0,
-        }
+        fatal = int(signal.SIGKILL) if "pidns" in self.layers else 0
+        names = {**arena.names, "ZYGOTE": self.zygote_pid, "FATAL": fatal}
         self._attacks = tuple(attack for attack in attacks if attack.is_held_off_by(self.layers))
         for attack in self._attacks:
-            pool.submit(attack.name, attack.program(names), attack.limits)
-            pool.submit(f"beside {attack.name}", NEIGHBOUR, _LIMITS)
+            session = attack.name if in_sessions else None
+            if in_sessions:
+                pool.submit(f"before {attack.name}", _BEFORE, attack.limits, session)
+            pool.submit(attack.name, attack.program(names), attack.limits, session)
+            if in_sessions:
+                pool.submit(f"after {attack.name}", _AFTER, _LIMITS, session)
+            pool.submit(f"beside {attack.name}", _NEIGHBOUR, _LIMITS, _NEIGHBOURS if in_sessions else None)
 
     def result(self, run_id: str) -> ToolResult:
-        """Of an attack by its name, or of the neighbour that ran beside it; waits for it."""
+        """Of an attack by its name, or of one of its neighbours; waits for it."""
         give_up_s = time.monotonic() + _PATIENCE_S
         while run_id not in self._results:
             assert time.monotonic() < give_up_s, f"no result for {run_id}"
-            self._results |= {done.run_id: done.result for done in self._pool.poll()}
+            for done in self._pool.poll():
+                self._results[done.run_id] = done.result
+                if done.run_id.startswith("after "):
+                    self._pool.end_session(done.run_id.removeprefix("after "))
             time.sleep(0.002)
         return self._results[run_id]
 
@@ -68,9 +84,14 @@ class Campaign:
         """Fail unless an attack was held off and nobody noticed; skips the test where a layer is missing."""
         if not attack.is_held_off_by(self.layers):
             pytest.skip(f"with no more than {', '.join(sorted(self.layers))} nobody claims that it is held off")
-        attack.check(self.result(attack.name), arena.secret)
+        attack.check(self.result(attack.name), arena.secret, is_cell=self._in_sessions)
         beside = self.result(f"beside {attack.name}")
-        assert (beside.status, beside.stdout) == ("ok", UNDISTURBED), beside
+        number = self._attacks.index(attack) + 1 if self._in_sessions else 1
+        assert (beside.status, beside.stdout) == ("ok", _UNDISTURBED.format(number)), beside
+        assert not beside.session_restarted
+        if self._in_sessions:
+            after = self.result(f"after {attack.name}")
+            assert attack.spoils_session or (after.stdout, after.session_restarted) == (_KEPT, False), after
         arena.check()
 
     def check_nothing_is_left(self, arena: Arena) -> None:
@@ -78,6 +99,11 @@ class Campaign:
         for attack in self._attacks:
             self.result(attack.name)
             self.result(f"beside {attack.name}")
+        if self._in_sessions:
+            self._pool.end_session(_NEIGHBOURS)
+        give_up_s = time.monotonic() + 10
+        while os.listdir(self._pool._room.name) and time.monotonic() < give_up_s:
+            time.sleep(0.01)
         arena.check()
         arena.check_no_process()
         assert os.listdir(self._pool._room.name) == []

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from mathlete.core.errors import InputError
 
 MAX_STATEMENT_CHARS = 20_000
+ANSWER_MARK = "{answer}"
+"""Where a statement of a problem speaks of its answer."""
 
 _THEOREM = re.compile(r"^(?:theorem|lemma)\s+(?P<name>[^\s({\[:⦃]+)", re.MULTILINE)
 _SORRY = re.compile(r":=\s*(?:by\s+)?sorry\s*\Z")
 _IMPORT = re.compile(r"^\s*import\s+[^\n]+$", re.MULTILINE)
 _COMMENT = re.compile("--|/-|-/")
+_INTEGER = re.compile(r"-?[0-9]{1,1000}")
 _NAME = re.compile(r"[^\W\d][\w'!?₀-₉.]*")
 
 
@@ -40,6 +43,12 @@ class Statement:
     def theorem(self, name: str, proof: str) -> str:
         """The whole command under another name, with a proof."""
         return f"theorem {name} {self.signature} :=\n{proof}"
+
+    @property
+    def text(self) -> str:
+        """All of it, without comments, as `parse_statement` reads it."""
+        parts = (self.imports, self.preamble, f"theorem {self.name} {self.signature} := by sorry")
+        return "\n\n".join(part for part in parts if part)
 
 
 def parse_statement(text: str) -> Statement:
@@ -65,6 +74,35 @@ def parse_statement(text: str) -> Statement:
     if ":" not in signature:
         raise InputError(f"the Lean theorem {name!r} has no proposition")
     return Statement(imports, preamble, name, signature)
+
+
+def names_answer(text: str) -> bool:
+    """Whether a statement has places for the answer; what stands in comments is none.
+
+    Raises:
+        InputError: its comments are broken.
+    """
+    return ANSWER_MARK in without_comments(text)
+
+
+def statement_about(text: str, answer: str | None) -> Statement:
+    """A statement of a problem with a candidate in the places for the answer, a negative one in parentheses.
+
+    Args:
+        text: as `parse_statement` takes it, maybe with `ANSWER_MARK` in it.
+        answer: an integer as text; None for a statement that has no such places.
+
+    Raises:
+        InputError: it is no statement, or has places for an answer and `answer` is None, or the other way round.
+        ValueError: `answer` is no integer. It comes from a model, and anything else could change what is stated.
+    """
+    if names_answer(text) != (answer is not None):
+        raise InputError(f"the Lean statement has {'no' if answer is not None else 'a'} place for an answer")
+    if answer is None:
+        return parse_statement(text)
+    if _INTEGER.fullmatch(answer) is None:
+        raise ValueError(f"only an integer can stand in a Lean statement, not {answer!r:.60}")
+    return parse_statement(text.replace(ANSWER_MARK, f"({answer})" if answer.startswith("-") else answer))
 
 
 def without_comments(text: str) -> str:

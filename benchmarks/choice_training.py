@@ -30,7 +30,8 @@ POOL_SIZES = (2, 4, 8)  # pools of these sizes are drawn from each problem, besi
 # Judged, not fitted, until pools with checks are recorded. A program that a small model wrote to check an answer is
 # often wrong itself; a proof that Lean accepts is not, but it may prove another statement.
 PRIOR = {
-    "supported_by_program": 0.7, "refuted_by_program": -0.7, "supported_by_model": 0.7, "refuted_by_model": -0.5,
+    "supported_by_program": 0.7, "refuted_by_program": -0.7, "supported_by_resolution": 0.4,
+    "refuted_by_resolution": -0.2, "supported_by_model": 0.7, "refuted_by_model": -0.5,
     "supported_by_proof": 1.0, "refuted_by_proof": -1.5, "proved": 4.0, "dependent_share": -0.7, "more_pillars": 0.3,
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ import typer.main
 
 from mathlete.cli.main import app
 from mathlete.model_store.store import LocalModel, ModelStore
+from mathlete.sandbox.isolation import LAYERS
 from test_import_table import FREE, MAY_IMPORT
 
 ROOT = Path(__file__).parents[1]
@@ -129,6 +130,19 @@ def test_the_python_blocks_of_the_other_documents_run(small_model_path: Path, mo
     names = run_blocks("proof-sampler.md")
     assert names["right"] and names["wrong"] == (False, False)
     assert sorted(verdict for _, verdict in names["verdicts"]) == ["PROVED", "REFUTED"]
+
+
+def test_the_python_blocks_of_the_sandbox_document_run() -> None:
+    names = run_blocks("sandbox.md")
+    assert "rlimit" in names["layers"]
+    assert (
+        names["statuses"] == ["ok", "timeout", "ok"] and names["last"].stdout == "42\n" or "gate" not in names["layers"]
+    )
+
+
+def test_the_sandbox_document_names_each_layer() -> None:
+    text = (ROOT / "docs" / "sandbox.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE)[: len(LAYERS)] == list(LAYERS)
 
 
 def test_the_help_in_the_documents_is_the_programs() -> None:

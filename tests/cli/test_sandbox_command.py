@@ -79,7 +79,31 @@ def test_a_person_sees_the_output_and_how_it_ended(mathlete: Mathlete, tmp_path:
     assert (called.code, called.out) == (0, "out\n")
     error, end = called.err.splitlines()
     assert error == "err"
-    assert end.startswith("ok after ") and end.partition(", behind ")[2].split(", ")[-1] in ("nocaps", "seccomp")
+    assert end.startswith("ok after ") and end.partition(", behind ")[2].split(", ")[-1] in (
+        "nocaps",
+        "seccomp",
+        "gate",
+    )
+
+
+def test_several_files_are_cells_of_one_session(mathlete: Mathlete, tmp_path: Path, warm_pool: SandboxPool) -> None:
+    if "gate" not in warm_pool.describe_isolation():
+        pytest.skip("this machine does not permit snapshots of sessions")
+    cells = {"a.py": "x = 40", "b.py": "import os\nx = 0\nos._exit(3)", "c.py": "print(x + 2)"}
+    for name, code in cells.items():
+        (tmp_path / name).write_text(code)
+    shown = run_json(mathlete, *cells)
+    assert list(shown) == ["cells"]
+    assert [list(cell) for cell in shown["cells"]] == [["file", *KEYS]] * 3
+    assert [(cell["file"], cell["status"]) for cell in shown["cells"]] == [
+        ("a.py", "ok"), ("b.py", "error"), ("c.py", "ok")
+    ]  # fmt: skip
+    assert shown["cells"][2]["stdout"] == "42\n"
+    warm_pool.end_session("files")
+    called = mathlete("sandbox", "run", "a.py", "c.py")
+    assert (called.code, called.out) == (0, "42\n")
+    assert [line.partition(" after ")[0] for line in called.err.splitlines()] == ["a.py: ok", "c.py: ok"]
+    warm_pool.end_session("files")
 
 
 def test_a_program_cannot_write_to_the_terminals_controls() -> None:

@@ -53,6 +53,30 @@ def test_the_other_formats(tmp_path: Path, suffix: str) -> None:
     assert (second.problem.id, second.gold, second.group, second.problem.source) == ("b", None, "b", None)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_formal_statements(tmp_path: Path, suffix: str) -> None:
+    statement = "import Mathlib\n\ntheorem a : 1 + 1 = {answer} := by sorry"
+    rows = [{"id": "a", "problem": "A?", "formal_statement": statement}]
+    rows += [{"id": "b", "problem": "B?", "formal_statement": ""}]
+    path = tmp_path / f"p{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([*rows, {**rows[1], "id": "c", "formal_statement": None}]), path)
+    elif suffix == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([list(rows[0]), *(row.values() for row in rows)])
+    else:
+        write(path, jsonl(*rows, {"id": "c", "problem": "C?", "formal_statement": float("nan")}))
+    first, *others = load_tasks(path).tasks
+    assert first.problem.formal_statement == statement
+    assert [task.problem.formal_statement for task in others] == [None] * len(others) != []
+
+
+def test_a_formal_statement_that_is_no_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", jsonl({"id": "a", "problem": "A?", "formal_statement": 3}))
+    with pytest.raises(InputError, match="line 1: 'formal_statement' must be text, not 3"):
+        load_tasks(path)
+
+
 def test_numbers_as_ids_and_answers(tmp_path: Path) -> None:
     rows = [{"id": 1, "problem": "?", "answer": 42}, {"id": 2, "problem": "?", "answer": 7.0}]
     rows.append({"id": 3, "problem": "?", "answer": float("nan")})

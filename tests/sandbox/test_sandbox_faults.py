@@ -145,8 +145,15 @@ def wait_for_copy(pool: SandboxPool) -> None:
     time.sleep(0.3)
 
 
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def kill_one(pool: SandboxPool, target: Target, noise: random.Random) -> bool:
-    found = in_role(pool, target)
+    found = [pid for pid in in_role(pool, target) if not is_zombie(pid)]  # to kill the dead would be no fault
     if not found:
         return False
     try:

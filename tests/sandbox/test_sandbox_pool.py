@@ -343,6 +343,7 @@ def test_processes_do_not_outlive_the_program_without(without: set[str], code: s
 def test_one_fence_holds_without_the_others(without: set[str], code: str, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("untouched")
+    without = without | {"newroot"}  # in which what these programs look for is not even there
     with socket.create_server(("127.0.0.1", 0)) as server, SandboxPool(num_workers=1, without=without) as pool:
         lost = without | ({"readonly"} if "mntns" in without else set())
         need(pool, *({"landlock", "seccomp", "userns", "pidns", "netns", "readonly"} - lost))
@@ -370,7 +371,7 @@ def test_two_hundred_programs_leave_nothing_behind() -> None:
         ids = [f"tiny{i}" for i in range(200)]
         for i, run_id in enumerate(ids):
             pool.submit(run_id, f"open('f', 'w').write('x')\nprint({i})", LIMITS)
-        results = wait_for(pool, ids, patience_s=60)
+        results = wait_for(pool, ids, patience_s=180)
         assert [results[run_id].stdout for run_id in ids] == [f"{i}\n" for i in range(200)]
         assert len(os.listdir("/proc/self/fd")) == num_fds
         assert len(children_of(os.getpid())) == num_children

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mathlete.cic.majority import Majority
 from mathlete.contest.policy import FixedPolicy, VotePolicy
-from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.attempt import Attempt, Turn, is_check_pillar
 from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.core.generation import Finished, GenerateRequest, GeneratorEvent
 from mathlete.core.policy import Policy
@@ -189,7 +189,7 @@ class Session:
     num_before: int  # events of earlier sessions
     budget_s: float
     offset_s: float
-    prover: FakeProver | None
+    prover: FakeProver | None = None
 
     @property
     def record(self) -> RunRecord:
@@ -227,6 +227,8 @@ def drive(
     on_step: Callable[[Driver, RunProgress], None] = lambda driver, progress: None,
     judge: Callable[[str, str], tuple[Evidence, float]] | None = None,
     token_budget: int | None = None,
+    stretch: float = 1.0,
+    weigh: Callable[[Problem], float] = lambda problem: 1.0,
 ) -> Session:
     """Run the driver to its end on scripted parts. `before` is the trace of earlier sessions."""
     clock = FakeClock()
@@ -238,12 +240,12 @@ def drive(
         seen.append(progress)
         on_step(driver, progress)
 
-    limits = DriverConfig(attempts, max_in_flight, tokens_per_s, token_budget)
+    limits = DriverConfig(attempts, max_in_flight, tokens_per_s, token_budget, stretch)
     policy = policy or (VotePolicy(attempts=attempts) if settle else FixedPolicy(attempts=attempts))
     maker = AttemptMaker(7, config or AttemptConfig())
     prover = None if judge is None else FakeProver(clock, judge)
     source = live_source(generator, runner, maker, CodeLimits(), clock.sleep, prover=prover)
-    driver = Driver(source, sink, policy, limits, on_progress=note, clock=clock)
+    driver = Driver(source, sink, policy, limits, weigh=weigh, on_progress=note, clock=clock)
     earlier: Mapping[str, ProblemRecord] = fold_run(sink.events).problems if before else {}
     offset_s = fold_run(sink.events).elapsed_s
     num_before, start_s = len(sink.events), clock.now_s
@@ -295,9 +297,12 @@ def _check_attempts(session: Session, attempts: int, max_in_flight: int) -> None
     finished_before = {e.attempt_id for e in session.events[: session.num_before] if e.kind == "attempt_finished"}
     open_turns: dict[str, list[Turn]] = {}
     launched: Counter[str] = Counter()
+    independent: Counter[str] = Counter()
     for event in session.new_events:
         if event.kind == "decision" and event.data["action"] == "launch":
             launched[event.problem_id or ""] += event.data["n"]
+            if event.data["round"] == 1 and not is_check_pillar(event.data["pillar"]):
+                independent[event.problem_id or ""] += event.data["n"]
         if event.attempt_id is None:
             continue
         if event.kind == "attempt_started":
@@ -319,7 +324,7 @@ def _check_attempts(session: Session, attempts: int, max_in_flight: int) -> None
     assert not open_turns, "an attempt that was started is finished"
     starts = Counter(event.problem_id for event in session.new_events if event.kind == "attempt_started")
     assert starts == launched
-    assert all(number <= 2 * attempts for number in launched.values())
+    assert all(number <= 2 * attempts for number in independent.values())
 
 
 def _check_endings(session: Session) -> None:

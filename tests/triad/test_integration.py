@@ -88,7 +88,11 @@ def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None
     split = votes("1", "2", "1", "3", "4")
     assert decide(pool(*split), CHECKED) == Launch(1, "sympy_check", 0.8, about=("1", "2", "3"))
     assert decide(pool(*split, flying=[CHECKING]), CHECKED) == Launch(1, "smt_check", 0.8, about=("1", "2", "3"))
-    both = (*split, attempt(5, None, "sympy_check"), attempt(6, None, "smt_check"))
+    asked = [
+        replace(attempt(5, None, "sympy_check"), about=("1",)),
+        replace(attempt(6, None, "smt_check"), about=("1",)),
+    ]
+    both = (*split, *asked)
     assert decide(pool(*both), CHECKED) == Launch(1, "code", 0.8), "each once"
 
 
@@ -96,11 +100,17 @@ def test_a_sure_selection_is_not_checked_unless_all_are() -> None:
     state = pool(*votes("1", "1", "1"))
     assert isinstance(decide(state, replace(CHECKED, check_below=0.9), confidence=0.97), Stop)
     assert decide(state, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",))
-    sooner = pool(*votes("1", "1"), flying=[SOLVING])
-    assert decide(sooner, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",)), "before it ends"
-    assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1)]), CHECKED, 0.97) == Launch(
+    assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1, ("1",))]), CHECKED, 0.97) == Launch(
         3, "code", 0.8
     ), "a check that was begun is waited for"
+
+
+def test_a_new_leader_is_checked_too_but_not_for_ever() -> None:
+    config = replace(CHECKED, checks=("sympy_check",))
+    asked = [replace(attempt(9 + i, None, "sympy_check"), about=about) for i, about in enumerate([("1",), ("2",)])]
+    pools = votes("1", "2", "2"), votes("1", "2", "2", "3", "3", "3")
+    assert decide(pool(*pools[0], asked[0]), config) == Launch(1, "sympy_check", 0.8, about=("2", "1"))
+    assert decide(pool(*pools[1], *asked), config) == Launch(2, "code", 0.8), "twice is enough"
 
 
 def test_nothing_is_checked_where_nothing_was_found() -> None:
@@ -116,6 +126,16 @@ def test_a_second_round_only_where_the_votes_are_split_and_once() -> None:
     assert decide(pool(*votes("1", "2", "3", None), flying=[Launched("code", 2)]), config) == Wait()
 
 
+def test_a_proof_is_tried_only_of_a_formal_statement_and_for_the_leader() -> None:
+    config = replace(CHECKED, checks=("lean_check", "sympy_check"))
+    state = pool(*votes("1", "2", "1", "3", "4"))
+    assert decide(state, config) == Launch(1, "sympy_check", 0.8, about=("1", "2", "3"))
+    formal = replace(PROBLEM, formal_statement="theorem a : 1 = {answer} := by sorry")
+    assert decide(replace(state, problem=formal), config) == Launch(1, "lean_check", 0.8, about=("1",))
+    told = replace(PROBLEM, formal_statement="theorem a : 1 = 1 := by sorry")
+    assert decide(replace(state, problem=told), config) == Launch(1, "lean_check", 0.8)
+
+
 def test_it_stops_for_what_it_is_told() -> None:
     class Settled:
         """Any pool is."""
@@ -128,11 +148,14 @@ def test_it_stops_for_what_it_is_told() -> None:
         assert isinstance(action, Stop)
         return action.reason
 
-    assert why(pool(*votes("1", "2"))) == "settled at 2 of 8"
-    assert why(pool(*votes("1", "2")), 0.96) == "the selection is sure: 0.96"
+    assert why(pool(*votes("1", "2", "1"))) == "settled at 3 of 8"
+    assert why(replace(pool(*votes("1", "2")), affordable=2)) == "all attempts finished"
+    assert why(pool(*votes("1", "2", "1")), 0.96) == "the selection is sure: 0.96"
     assert why(replace(pool(*votes("1", "2")), remaining_s=0.0)) == "out of time"
     assert why(pool(*votes("1", "2"), outlook=replace(BUSY, tokens_left=0))) == OUT_OF_TOKENS
-    assert decide(pool(attempt(0, "1")), TriadConfig(), confidence=0.99) != Stop, "one attempt is no agreement"
+    for few in (["1"], ["1", "1"]):
+        action = TriadPolicy(Sure(0.99), Settled(), TriadConfig()).decide(pool(*votes(*few), flying=[SOLVING]))
+        assert isinstance(action, (Launch, Wait)), "one or two attempts are no agreement, however sure"
 
 
 def test_a_pool_that_agrees_is_not_worth_another_where_others_wait() -> None:

@@ -6,7 +6,13 @@ import pytest
 
 from mathlete.core.errors import InputError
 from mathlete.verify.lean.script import build_script
-from mathlete.verify.lean.statement import MAX_STATEMENT_CHARS, parse_statement, without_comments
+from mathlete.verify.lean.statement import (
+    MAX_STATEMENT_CHARS,
+    names_answer,
+    parse_statement,
+    statement_about,
+    without_comments,
+)
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 
@@ -62,6 +68,37 @@ def test_anything_else_is_an_error_that_says_why(text: str, complaint: str) -> N
 )
 def test_comments_are_taken_out(text: str, bare: str) -> None:
     assert without_comments(text) == bare
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "signature"),
+    [
+        ("theorem a : 1 + 1 = {answer} := by sorry", "2", ": 1 + 1 = 2"),
+        ("theorem a : {answer} - 3 = 2 * {answer} := by sorry", "-3", ": (-3) - 3 = 2 * (-3)"),
+        ("-- {answer}\ntheorem a {x : ℕ} : x = x := by sorry", None, "{x : ℕ} : x = x"),
+    ],
+)
+def test_an_answer_is_put_into_a_statement(text: str, answer: str | None, signature: str) -> None:
+    assert names_answer(text) == (answer is not None)
+    statement = statement_about(text, answer)
+    assert statement.signature == signature
+    assert parse_statement(statement.text) == statement
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "error"),
+    [
+        ("theorem a : 1 = {answer} := by sorry", None, InputError),
+        ("theorem a : 1 = 1 := by sorry", "1", InputError),
+        ("-- {answer}\ntheorem a : 1 = 1 := by sorry", "1", InputError),  # else it would be proved of any answer
+        ("theorem a : 1 = {answer} := by sorry", "1 ∨ True", ValueError),
+        ("theorem a : 1 = {answer} := by sorry", "1\n", ValueError),
+        ("theorem a : 1 = {answer} := by sorry", "٣", ValueError),
+    ],
+)
+def test_only_an_integer_goes_where_an_answer_belongs(text: str, answer: str | None, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        statement_about(text, answer)
 
 
 @pytest.mark.shared

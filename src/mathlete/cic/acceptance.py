@@ -1,13 +1,15 @@
 """When an answer is accepted, and not only offered as the best there is. Pure.
 
 The rule (SPEC part D): at least two independent attempts agree on it, at least one check supports it, and none refutes
-it. It says nothing of how likely the answer is right; that is the selection's confidence.
+it. A check is one that verifies (`cic/evidence.py`); a model's choice or a second calculation is none. The rule says
+nothing of how likely the answer is right; that is the selection's confidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mathlete.cic.evidence import verification_of
 from mathlete.core.attempt import Attempt
 
 NUM_INDEPENDENT = 2
@@ -17,7 +19,7 @@ def is_accepted(answer: str, attempts: Sequence[Attempt]) -> bool:
     """Whether independent attempts agree on `answer`, a check supports it and none refutes it."""
     if num_independent(answer, attempts) < NUM_INDEPENDENT:
         return False
-    verdicts = {item.verdict for attempt in attempts for item in attempt.evidence if item.answer == answer}
+    verdicts = {item.verdict for item in verification_of(attempts).get(answer, ())}
     return bool(verdicts & {"SUPPORTED", "PROVED"}) and "REFUTED" not in verdicts
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from mathlete.cic.evidence import GENSELECT, verification_of
 from mathlete.cic.majority import fallback_selection, no_answer_reason, tally, votes_of
 from mathlete.cic.scored import plain_scores, select_best
 from mathlete.core.attempt import Attempt
@@ -18,19 +19,7 @@ from mathlete.core.problem import Problem
 from mathlete.core.seeds import derive_seed
 from mathlete.core.selection import Evidence, Selection
 
-GENSELECT = "genselect_check"  # the pillar whose attempts pick one of the solutions
 _IN_FAVOUR = {"PROVED": 1.0, "SUPPORTED": 1.0, "REFUTED": 0.0}
-
-
-def evidence_on(attempts: Sequence[Attempt]) -> dict[str, list[Evidence]]:
-    """For each answer what checks found on it; a model that picks among solutions is not a check of them."""
-    found: dict[str, list[Evidence]] = {}
-    for attempt in attempts:
-        if attempt.is_check and attempt.pillar != GENSELECT:
-            for evidence in attempt.evidence:
-                if evidence.answer is not None:
-                    found.setdefault(evidence.answer, []).append(evidence)
-    return found
 
 
 def verified_share(evidence: Sequence[Evidence]) -> float:
@@ -56,7 +45,7 @@ class VerifiedVote:
     def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
         """See the class. With no answer in the pool, a `Selection` with rule "fallback"."""
         tallies = tally(attempts)
-        found = evidence_on(attempts)
+        found = verification_of(attempts)
         scores, reasons = plain_scores(tallies), []
         for t in tallies[: self.num_verified]:
             share = verified_share(found.get(t.answer, ()))

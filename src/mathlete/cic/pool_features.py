@@ -14,9 +14,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import get_args
 
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.disorder import shannon_entropy
+from mathlete.cic.evidence import Basis, basis_of
 from mathlete.cic.majority import tally, votes_of
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
@@ -35,10 +37,10 @@ _GROUPED = re.compile(r"(?<=[0-9])(?:\{,\}|,|\\,|\\!|,\\!)(?=[0-9]{3})")
 _MAX_COUNT = 3  # verdicts beyond the third add nothing
 _SMALLEST = 1e-4  # entropies and log-probabilities nearer to 0 are all the same
 
-# What each checker's verdict rests on. Other checkers count as programs.
-_KINDS = {"lean_check": "proof", "genselect_check": "model"}
-VERDICTS = ("supported_by_program", "refuted_by_program", "supported_by_model", "refuted_by_model",
-            "supported_by_proof", "refuted_by_proof", "proved")  # fmt: skip
+VERDICTS = (
+    *(f"{verdict}_by_{basis}" for basis in get_args(Basis) for verdict in ("supported", "refuted")),
+    "proved",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,10 @@ def _verdicts(attempts: Sequence[Attempt]) -> dict[tuple[str, str], int]:
     for evidence in (item for attempt in attempts for item in attempt.evidence):
         if evidence.answer is None or evidence.verdict == "UNKNOWN":
             continue
-        kind = _KINDS.get(evidence.checker, "program")
-        name = "proved" if evidence.verdict == "PROVED" else f"{evidence.verdict.lower()}_by_{kind}"
+        basis = basis_of(evidence.checker)
+        if basis is None:
+            continue
+        name = "proved" if evidence.verdict == "PROVED" else f"{evidence.verdict.lower()}_by_{basis}"
         counted[evidence.answer, name] = counted.get((evidence.answer, name), 0) + 1
     return counted
 

@@ -30,6 +30,7 @@ OUT_OF_TOKENS = "the run's tokens are spent"
 # An attempt that the generator lost is made again, so long as not more than this many times the attempts asked for
 # have been launched.
 _MAX_LAUNCHED_FACTOR = 2
+_MAX_CHECKS = 2  # of one pillar: a second one where the leader has changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class TriadConfig:
         temperature: of sampling, checks included.
         wave: attempts at once while other problems wait for the same slots, and the next when they have ended; without
             any waiting, all of them.
-        min_attempts: that end before a selector's confidence may end the problem.
+        min_attempts: that end before the problem may, unless time or tokens run out; as many as the clock affords.
         stop_confidence: chance that the selection is right, from which on nothing more is done; 1 for never. It and
             `check_below` are for selectors that are calibrated.
         checks: pillars that check the leading answers, one attempt each where they have something to work on.
@@ -57,7 +58,7 @@ class TriadConfig:
     pillars: tuple[str, ...] = ("code",)
     temperature: float = 0.8
     wave: int = 3
-    min_attempts: int = 2
+    min_attempts: int = 3
     stop_confidence: float = 0.95
     checks: tuple[str, ...] = ()
     max_checked: int = 3
@@ -136,27 +137,35 @@ class TriadPolicy:
         """Why nothing more is to be done, whatever is in flight; a check that was begun is waited for."""
         if selection.rule == FALLBACK or any(is_check_pillar(item.pillar) for item in state.in_flight):
             return None
-        num_ended = len(_solving(state.attempts))
+        if not self._has_enough(state):
+            return None
         chance = _chance(selection)
-        if chance is not None and num_ended >= self.config.min_attempts and chance >= self.config.stop_confidence:
-            return f"the selection is sure: {selection.confidence:.2f}"
+        if chance is not None and chance >= self.config.stop_confidence:
+            return f"the selection is sure: {chance:.2f}"
         may_vote = self._outstanding(state) > 0 or _num_flying(state) > 0
-        return self.rule.why_stop(state, self.config.attempts) if may_vote else None
+        return self.rule.why_stop(state, self._wanted(state)) if may_vote else None
+
+    def _has_enough(self, state: PoolState) -> bool:
+        return len(_solving(state.attempts)) >= min(self.config.min_attempts, self._wanted(state))
 
     def _due_check(self, state: PoolState, selection: Selection) -> Launch | None:
-        """The next check of the leading answers, unless the vote is sure without."""
+        """The next check of the leading answers, unless the vote is sure without; another one for a new leader."""
         config = self.config
         if selection.rule == FALLBACK:
             return None
-        begun = {attempt.pillar for attempt in state.attempts} | {item.pillar for item in state.in_flight}
-        is_first = not any(map(is_check_pillar, begun))
+        begun = [(attempt.pillar, attempt.about) for attempt in state.attempts]
+        begun += [(item.pillar, item.about) for item in state.in_flight]
+        is_first = not any(is_check_pillar(pillar) for pillar, _ in begun)
         chance = _chance(selection)
         if is_first and chance is not None and config.check_below <= chance and config.check_below < 1:
             return None
         leading = self._leading(state.attempts, selection)
         for pillar in config.checks:
-            about = None if pillar in begun else asked_about(pillar, state.problem, leading)
-            if about is not None:
+            asked = [about for name, about in begun if name == pillar]
+            if len(asked) >= _MAX_CHECKS or any(selection.answer in about for about in asked):
+                continue
+            about = asked_about(pillar, state.problem, leading)
+            if about is not None and about not in asked:
                 return Launch(1, pillar, config.temperature, about)
         return None
 
@@ -191,6 +200,8 @@ class TriadPolicy:
     def _worth_waiting(self, state: PoolState, selection: Selection) -> bool:
         if not self.config.weighs_worth or selection.rule == FALLBACK or _num_flying(state) < state.num_in_flight:
             return True
+        if not self._has_enough(state):
+            return True
         return worth_waiting(state, confidence=_chance(selection), selected=selection.answer).pays
 
     def _second_round(self, state: PoolState) -> Launch | None:
@@ -204,9 +215,12 @@ class TriadPolicy:
         about = tuple(item.answer for item in votes[: self.config.max_checked])
         return Launch(self.config.second_round, self.config.pillars[0], self.config.temperature, about, round=2)
 
+    def _wanted(self, state: PoolState) -> int:
+        return self.config.attempts if state.affordable is None else min(self.config.attempts, state.affordable)
+
     def _outstanding(self, state: PoolState) -> int:
         """Attempts of the first round that may still be launched."""
-        wanted = self.config.attempts if state.affordable is None else min(self.config.attempts, state.affordable)
+        wanted = self._wanted(state)
         counted = sum(attempt.failure != "generator_error" for attempt in _solving(state.attempts))
         launchable = wanted * _MAX_LAUNCHED_FACTOR - len(_solving(state.attempts)) - _num_flying(state)
         return min(wanted - counted - _num_flying(state), launchable)

@@ -16,8 +16,6 @@ READING = (
         "climbs out of the working directory",
         """
             tried('open', lambda: read('../' * 40 + CANARY.lstrip('/')))
-            tried('listdir', lambda: os.listdir('..'))
-            tried('listdir', lambda: os.listdir('../' * 40 + 'tmp'))
             """,
         needs=_HIDDEN,
     ),
@@ -128,7 +126,24 @@ READING = (
                          '/proc/net/tcp', '/proc/mounts', '/proc/self/mountinfo', '/proc/cmdline',
                          '/proc/config.gz', '/proc/1/environ'):
                 tried(path, lambda: read(path))
-            for path in ('/', '/home', '/root', '/etc', '/tmp', '/proc', '/sys', '/dev', '/run', '/var', '/dev/shm'):
+            """,
+        needs=_HIDDEN,
+    ),
+    Attack(
+        "list_folders",
+        "lists the folders that lead to it and to its libraries",
+        """
+            for path in ('..', '../..', '/', '/tmp', '/etc', '/dev', '/usr', os.path.dirname(sys.prefix)):
+                tried(path, lambda: os.listdir(path))
+            """,
+        needs=(frozenset({"landlock"}),),
+    ),
+    Attack(
+        "list_elsewhere",
+        "lists folders in which it has no business",
+        """
+            for path in (FOLDER, '/home', '/proc', '/sys', '/run', '/var', '/var/tmp', '/dev/shm',
+                         '/boot', '/opt'):
                 tried(path, lambda: os.listdir(path))
             """,
         needs=_HIDDEN,

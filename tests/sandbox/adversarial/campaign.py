@@ -47,12 +47,19 @@ class Campaign:
     """
 
     def __init__(
-        self, pool: SandboxPool, arena: Arena, attacks: Iterable[Attack], *, in_sessions: bool = False
+        self,
+        pool: SandboxPool,
+        arena: Arena,
+        attacks: Iterable[Attack],
+        *,
+        in_sessions: bool = False,
+        with_neighbours: bool = True,
     ) -> None:
         """Submit them all; returns at once."""
         self._pool = pool
         self._results: dict[str, ToolResult] = {}
         self._in_sessions = in_sessions
+        self._with_neighbours = with_neighbours
         self.layers = frozenset(pool.describe_isolation())
         assert pool._zygote is not None
         self.zygote_pid = pool._zygote.pid
@@ -66,7 +73,8 @@ class Campaign:
             pool.submit(attack.name, attack.program(names), attack.limits, session)
             if in_sessions:
                 pool.submit(f"after {attack.name}", _AFTER, _LIMITS, session)
-            pool.submit(f"beside {attack.name}", _NEIGHBOUR, _LIMITS, _NEIGHBOURS if in_sessions else None)
+            if with_neighbours:
+                pool.submit(f"beside {attack.name}", _NEIGHBOUR, _LIMITS, _NEIGHBOURS if in_sessions else None)
 
     def result(self, run_id: str) -> ToolResult:
         """Of an attack by its name, or of one of its neighbours; waits for it."""
@@ -85,10 +93,11 @@ class Campaign:
         if not attack.is_held_off_by(self.layers):
             pytest.skip(f"with no more than {', '.join(sorted(self.layers))} nobody claims that it is held off")
         attack.check(self.result(attack.name), arena.secret, is_cell=self._in_sessions)
-        beside = self.result(f"beside {attack.name}")
-        number = self._attacks.index(attack) + 1 if self._in_sessions else 1
-        assert (beside.status, beside.stdout) == ("ok", _UNDISTURBED.format(number)), beside
-        assert not beside.session_restarted
+        if self._with_neighbours:
+            beside = self.result(f"beside {attack.name}")
+            number = self._attacks.index(attack) + 1 if self._in_sessions else 1
+            assert (beside.status, beside.stdout) == ("ok", _UNDISTURBED.format(number)), beside
+            assert not beside.session_restarted
         if self._in_sessions:
             after = self.result(f"after {attack.name}")
             assert attack.spoils_session or (after.stdout, after.session_restarted) == (_KEPT, False), after
@@ -98,7 +107,8 @@ class Campaign:
         """Wait for everything, then fail when a process or a file is left, or the zygote was killed."""
         for attack in self._attacks:
             self.result(attack.name)
-            self.result(f"beside {attack.name}")
+            if self._with_neighbours:
+                self.result(f"beside {attack.name}")
         if self._in_sessions:
             self._pool.end_session(_NEIGHBOURS)
         give_up_s = time.monotonic() + 10

@@ -37,14 +37,14 @@ WITHOUT_LANDLOCK = [attack for attack in QUICK if attack.is_held_off_by({*LAYERS
 def without_namespaces(arena: Arena, request: pytest.FixtureRequest) -> Iterator[Campaign]:
     attacks = [attack for attack in selected_attacks(request) if attack in WITHOUT_NAMESPACES]
     with SandboxPool(num_workers=3, without=NAMESPACES) as pool:
-        yield Campaign(pool, arena, attacks)
+        yield Campaign(pool, arena, attacks, with_neighbours=False)
 
 
 @pytest.fixture(scope="module")
 def without_landlock(arena: Arena, request: pytest.FixtureRequest) -> Iterator[Campaign]:
     attacks = [attack for attack in selected_attacks(request) if attack in WITHOUT_LANDLOCK]
     with SandboxPool(num_workers=3, without={"landlock"}) as pool:
-        yield Campaign(pool, arena, attacks)
+        yield Campaign(pool, arena, attacks, with_neighbours=False)
 
 
 @pytest.mark.parametrize("attack", WITHOUT_NAMESPACES, ids=lambda attack: attack.name)

@@ -4,6 +4,7 @@ usage: fit_clock.py prior RECORDED.jsonl...        the model of answers: fitted 
        fit_clock.py demand                         the demand curve under `allocation.PRIOR`
        fit_clock.py difficulty RECORDED.jsonl... [--out difficulty.json]
        fit_clock.py check RECORDED.jsonl...        how well the shipped model ranks the problems of other files
+       fit_clock.py lengths RECORDED.jsonl...      how far attempts at one problem differ in length
 
 RECORDED are recorded attempts in the interchange format (docs/clock.md says which were used). `difficulty` fits a ridge
 logistic regression of each problem's share of right attempts on its statement, with one intercept a file; prints the
@@ -20,14 +21,14 @@ import random
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mathlete.contest.allocation import PRIOR, worth_another
-from mathlete.contest.answer_model import PoolPrior, expected_solve_rate, log_evidence
+from mathlete.contest.answer_model import PoolPrior, answer_chances, log_evidence
 from mathlete.contest.difficulty import DifficultyModel, statement_features, statement_solve_rate
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import PoolState
@@ -252,13 +253,10 @@ def report_difficulty(paths: Sequence[Path], out: Path | None) -> None:
         precision=round(fit_precision(pools, held_out), 3),
         length_weight=0.0,
         error_weight=0.0,
-        votes_weight=1.0,
     )
     after = [report_after(pools, paths, held_out, folds, num) for num in (1, 2, 4)]
-    length_weight, error_weight, votes_weight = after[1]
-    model = DifficultyModel(
-        **{**asdict(model), "length_weight": length_weight, "error_weight": error_weight, "votes_weight": votes_weight}
-    )
+    length_weight, error_weight = after[1]
+    model = replace(model, length_weight=length_weight, error_weight=error_weight)
     for name in names:
         print(f"  {name}: {model.weights[name]:+.3f}")
     if out is not None:
@@ -301,8 +299,8 @@ def beta_log(a: float, b: float) -> float:
 
 def report_after(
     pools: Sequence[Pool], paths: Sequence[Path], statement: Array, folds: NDArray[np.int64], num: int
-) -> tuple[float, float, float]:
-    """Print how well the first `num` attempts tell the rest; returns the weights of length, errors and votes."""
+) -> tuple[float, float]:
+    """Print how well the first `num` attempts tell the rest; returns the weights of length and errors besides votes."""
     kept = [i for i, pool in enumerate(pools) if len(pool.attempts) >= num + 2]
     averages = [statistics.fmean(pool.mean_length for pool in pools if pool.file == i) for i in range(len(paths))]
     rows, rates = [], []
@@ -331,13 +329,35 @@ def report_after(
         found = ", ".join(f"{n} {rank_correlation(v, [y[k] for k in mine]):+.3f}" for n, v in parts.items())
         print(f"after {num}: {path.name}, {len(mine)} problems: {found}")
     beta = logistic_fit(x, y, ones, penalised, RIDGE)
-    return round(float(beta[0]), 4), round(float(beta[1]), 4), round(float(beta[2]), 4)
+    print(f"after {num}: log-odds for length {beta[0]:+.3f}, an error {beta[1]:+.3f}, a log-odd of votes {beta[2]:+.3f}")
+    return round(float(beta[0]), 4), round(float(beta[1]), 4)
+
+
+def expected_solve_rate(counts: tuple[int, ...], nulls: int, prior: PoolPrior) -> float:
+    """The chance that the next attempt is right, whatever it answers."""
+    chances = answer_chances(counts, nulls, prior)
+    total = prior.right + prior.null + prior.wrong + sum(counts) + nulls
+    return (
+        math.fsum(chance * (prior.right + votes) for chance, votes in zip(chances, (*counts, 0), strict=True)) / total
+    )
+
+
+def report_lengths(paths: Sequence[Path]) -> None:
+    """Print how far the lengths of attempts at one problem differ: the standard deviation of their logarithms."""
+    for path in paths:
+        logs = [
+            [math.log(attempt.num_tokens) for attempt, _ in pool.attempts if attempt.num_tokens]
+            for pool in read_pools([path])
+        ]
+        num = sum(len(values) - 1 for values in logs if values)
+        squares = math.fsum((x - statistics.fmean(values)) ** 2 for values in logs if values for x in values)
+        print(f"{path.name}: {math.sqrt(squares / num) if num else math.nan:.3f}, {num} degrees of freedom")
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("prior", "demand", "difficulty", "check"))
+    parser.add_argument("what", choices=("prior", "demand", "difficulty", "check", "lengths"))
     parser.add_argument("recorded", nargs="*", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
@@ -347,6 +367,8 @@ def main() -> None:
         report_demand()
     elif args.what == "check":
         report_check(args.recorded)
+    elif args.what == "lengths":
+        report_lengths(args.recorded)
     else:
         report_difficulty(args.recorded, args.out)
 

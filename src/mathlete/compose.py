@@ -42,6 +42,7 @@ Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
 PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
+TemperatureSchedule = Literal["fixed", "annealed"]
 
 # Of a program's seconds, what a check may ask about numbers for; the rest is for its start and for reporting.
 _CHECK_SHARE = 0.7
@@ -53,7 +54,7 @@ TRIAD_CHECKS = ("sympy_check", "enumeration_check")
 TRIAD_SECOND_ROUND = 2
 
 # Times its share of the clock that a problem may take under that policy, which ends one when others need the time.
-_STRETCH = 2.0
+TRIAD_STRETCH = 2.0
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -71,6 +72,7 @@ class RunConfig:
         attempts: attempts a problem at most.
         seed: all noise is derived from it.
         temperature: of sampling.
+        temperature_schedule: "fixed", or "annealed": a wave's temperature follows from the votes before it.
         top_p: of sampling.
         min_p: of sampling.
         max_tokens: sampled tokens of an attempt.
@@ -141,6 +143,7 @@ class RunConfig:
     second_round: int = 0
     token_budget: int | None = None
     cured: tuple[str, ...] = ()
+    temperature_schedule: TemperatureSchedule = "fixed"
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -150,6 +153,7 @@ class RunConfig:
             ("backtracking", get_args(Backtracking)),
             ("speculative_method", get_args(Method)),
             ("policy", get_args(PolicyName)),
+            ("temperature_schedule", get_args(TemperatureSchedule)),
             ("selector", tuple(SELECTORS)),
             ("stop", tuple(STOP_RULES)),
         ):
@@ -194,6 +198,10 @@ class RunConfig:
         for name in ("checks", "second_round", "token_budget"):
             if getattr(self, name) and self.policy != "triad":
                 raise ValueError(f"{name} is for --policy triad, and the policy is {self.policy}")
+        if self.temperature_schedule != "fixed" and self.policy != "triad":
+            raise ValueError(
+                f"temperature_schedule {self.temperature_schedule} is for --policy triad, and the policy is {self.policy}"
+            )
         if self.cured and self.policy != "prometheus":
             raise ValueError(f"cured is for --policy prometheus, and the policy is {self.policy}")
 
@@ -375,11 +383,15 @@ def isolation_warnings(layers: Collection[str]) -> tuple[str, ...]:
     found = []
     if not {"netns", "seccomp"} & set(layers):
         found.append("reach the network")
+    if not {"landlock", "newroot"} & set(layers):
+        found.append("read your files")
     if not {"landlock", "readonly"} & set(layers):
         found.append("change your files")
     if not found:
         return ()
-    return (f"this machine lets programs that the model writes {' and '.join(found)}; best run in a container",)
+    *others, last = found
+    holes = f"{', '.join(others)} and {last}" if others else last
+    return (f"this machine lets programs that the model writes {holes}; best run in a container",)
 
 
 def build_sandbox() -> SandboxPool:
@@ -438,6 +450,7 @@ def build_policy(config: RunConfig) -> Policy:
         attempts=config.attempts,
         pillars=pillars,
         temperature=config.temperature,
+        anneals=config.temperature_schedule == "annealed",
         checks=config.checks,
         second_round=config.second_round,
     )
@@ -477,7 +490,12 @@ def build_driver(
     code = CodeLimits(wall_s=config.code_timeout_s)
     is_triad = config.policy == "triad"
     limits = DriverConfig(
-        config.attempts, config.max_in_flight, loaded.tokens_per_s, config.token_budget, _STRETCH if is_triad else 1.0
+        config.attempts,
+        config.max_in_flight,
+        loaded.tokens_per_s,
+        config.token_budget,
+        TRIAD_STRETCH if is_triad else 1.0,
+        max_tokens=beam_config(config).max_total_tokens,
     )
     return Driver(
         live_source(loaded.generator, runner, maker, code, checker=loaded.checker, prover=prover),
@@ -497,6 +515,8 @@ def _soft_reward(problem: Problem, step: str, before: str) -> float:
 def decode_config(data: dict[str, Any]) -> RunConfig:
     """The configuration that a trace recorded. Extra entries (version, isolation, ...) are for people."""
     known: dict[str, Any] = {name: data[name] for name in RunConfig.__dataclass_fields__ if name in data}
+    if "policy" not in data:  # of a time when the command was the policy, and a plain vote chose
+        known |= {"policy": "vote" if data.get("command") == "solve" else "fixed", "selector": "majority"}
     for name in ("pillars", "checks", "cured"):
         if name in known:
             known[name] = tuple(known[name])

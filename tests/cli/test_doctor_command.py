@@ -135,7 +135,7 @@ def test_layers_that_are_missing_come_with_what_they_need(monkeypatch: pytest.Mo
 )
 def test_why_there_are_no_namespaces(settings: dict[str, str], need: str) -> None:
     fields = {name: getattr(SETTINGS, name) for name in KernelSettings.__dataclass_fields__}
-    in_force = [layer for layer in LAYERS if not layer.endswith("ns") and layer not in ("readonly", "tmpfs")]
+    in_force = [layer for layer in LAYERS if not layer.endswith("ns") and layer not in ("readonly", "tmpfs", "newroot")]
     found = missing_layers(in_force, KernelSettings(**{**fields, **settings}))
     assert list(found) == ["userns, pidns, netns, ipcns, mntns"]
     assert need in found["userns, pidns, netns, ipcns, mntns"]
@@ -147,6 +147,10 @@ def test_why_other_layers_are_missing() -> None:
     assert without["landlock"].startswith("Linux 5.13 or newer")
     assert without["seccomp"].startswith("a kernel with seccomp")
     assert without["readonly"].startswith("Linux 5.12")
+    assert (
+        "takes its session with it" in missing_layers([layer for layer in LAYERS if layer != "gate"], SETTINGS)["gate"]
+    )
+    assert "change the root" in missing_layers([layer for layer in LAYERS if layer != "newroot"], SETTINGS)["newroot"]
     off = KernelSettings("6.8.0", "riscv64", "", "", "", "lockdown,capability")
     assert "lsm=landlock,lockdown,capability" in missing_layers([], off)["landlock"]
     assert "riscv64" in missing_layers([], off)["seccomp"]

@@ -187,12 +187,14 @@ def test_what_is_warned_of() -> None:
     (slow,) = kernel_warnings("torch (no C++ compiler (g++) was found)")
     assert "slow" in slow and "g++" in slow
     assert isolation_warnings(LAYERS) == ()
-    for layer in ("netns", "seccomp", "landlock", "readonly"):
+    for layer in ("netns", "seccomp", "landlock", "readonly", "newroot"):
         assert isolation_warnings([name for name in LAYERS if name != layer]) == (), "the others still hold"
     (open_network,) = isolation_warnings([name for name in LAYERS if name not in ("netns", "seccomp")])
     assert "reach the network" in open_network and "files" not in open_network
+    (readable,) = isolation_warnings([name for name in LAYERS if name not in ("landlock", "newroot")])
+    assert "writes read your files;" in readable
     (nothing,) = isolation_warnings([])
-    assert "reach the network and change your files" in nothing
+    assert "reach the network, read your files and change your files" in nothing
 
 
 def test_a_defect_in_mid_run_still_hands_in_answers(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mathlete.contest.allocation import Demand, attempts_left, votes_of, worth_another, worth_waiting
+from mathlete.contest.allocation import Demand, attempts_left, counts_of, worth_another, worth_waiting
 from mathlete.core.attempt import Attempt, Failure
 from mathlete.core.policy import Launched, Outlook, PoolState
 from mathlete.core.problem import Problem
@@ -60,7 +60,7 @@ def test_the_price_falls_with_what_is_left_and_rises_with_who_waits(one: float, 
 
 
 def test_tokens_bind_where_they_are_scarcer_than_time() -> None:
-    assert attempts_left(OUTLOOK) == pytest.approx(0.9 * 10_000 * 100 / 5_000)
+    assert attempts_left(OUTLOOK) == pytest.approx(0.8 * 10_000 * 100 / 5_000)
     assert attempts_left(replace(OUTLOOK, tokens_left=50_000)) == pytest.approx(10)
     assert attempts_left(replace(OUTLOOK, tokens_per_s=None)) is None
     scarce = worth_another(state("ab", outlook=replace(OUTLOOK, tokens_left=200_000)))
@@ -94,8 +94,8 @@ def test_an_attempt_that_cannot_end_in_time_is_worth_nothing() -> None:
 def test_who_votes() -> None:
     pool = [attempt(0, "a"), attempt(1, "b"), attempt(2, "b"), attempt(3, None), attempt(4, None, failure="stopped")]
     pool += [attempt(5, None, failure="generator_error"), replace(attempt(6, None), pillar="sympy_check")]
-    assert votes_of(pool) == ((2, 1), 1)
-    assert votes_of(pool, selected="a") == ((1, 2), 1)
+    assert counts_of(pool) == ((2, 1), 1)
+    assert counts_of(pool, selected="a") == ((1, 2), 1)
 
 
 def test_a_demand_curve_is_read_between_its_points() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,12 @@ from mathlete.contest.difficulty import (
     BAND_MINUTES,
     band_chances,
     difficulty_model,
-    estimate,
+    solve_rate,
     statement_features,
     weight_of,
 )
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import Attempt, Turn
+from mathlete.core.code import ToolResult
 from mathlete.core.problem import Problem
 
 EASY = Problem("e", "What is the probability that a fair coin shows heads? Give it in percent.")
@@ -51,16 +53,18 @@ def test_band_chances_add_up_and_move_with_the_solve_rate() -> None:
     assert low["hard"] > high["hard"] and low["quick"] < high["quick"]
 
 
-def test_first_attempts_change_the_estimate() -> None:
-    before = estimate(EASY, tokens_per_attempt=1_000)
-    agreed = estimate(EASY, pool("1", "1", "1"), tokens_per_attempt=1_000)
-    split = estimate(EASY, pool("1", "2", None), tokens_per_attempt=1_000)
-    long = estimate(EASY, pool("1", "1", "1", tokens=4_000), tokens_per_attempt=1_000)
-    assert agreed.solve_rate > before.solve_rate > split.solve_rate
-    assert agreed.solve_rate > long.solve_rate and long.tokens > agreed.tokens == 1_000
-    assert before.solved == 0 and before.solved_by(1) == pytest.approx(before.solve_rate)
-    assert [split.solved_by(n) for n in (0, 2, 8)] == sorted(split.solved_by(n) for n in (0, 2, 8))
-    assert split.solved < agreed.solved
+def test_first_attempts_tell_by_how_they_went_and_not_by_their_votes() -> None:
+    before = solve_rate(EASY)
+    assert solve_rate(HARD) < before
+    usual = solve_rate(EASY, pool("1", "1", "1"), 1_000)
+    assert usual == pytest.approx(before) == pytest.approx(solve_rate(EASY, pool("1", "2", None), 1_000))
+    long = pool("1", "1", "1", tokens=4_000)
+    assert solve_rate(EASY, long, 1_000) < usual < solve_rate(EASY, pool("1", tokens=250), 1_000)
+    assert solve_rate(EASY, long) == usual, "nobody tells what is usual"
+    failed = Turn("", "1/0", ToolResult("error", "", "", 0.1))
+    assert solve_rate(EASY, [replace(long[0], num_tokens=1_000, turns=(failed,))], 1_000) < usual
+    others = [replace(long[0], round=2), replace(long[0], pillar="smt_check"), replace(long[0], failure="stopped")]
+    assert solve_rate(EASY, others, 1_000) == before
 
 
 def test_the_shipped_model_says_where_it_comes_from() -> None:

@@ -15,7 +15,7 @@ from mathlete.cic.majority import FALLBACK
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
 from mathlete.contest.stop_rules import STOP_RULES, FirstOf, Uncatchable, make_stop_rule
 from mathlete.core.attempt import Attempt, Failure
-from mathlete.core.policy import Launch, Policy, PoolState, Stop, Wait
+from mathlete.core.policy import Launch, Launched, Policy, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
 
 PROBLEM = Problem("p", "How many?")
@@ -198,3 +198,14 @@ def test_a_vote_gets_what_the_clock_affords() -> None:
     stop = policy.decide(replace(state(pool_of("1", "2", None)), affordable=3))
     assert isinstance(stop, Stop) and stop.reason == "all attempts that the clock affords (3) finished"
     assert FixedPolicy(attempts=8).decide(replace(state([]), affordable=3)) == Launch(8, "code", 0.8)
+
+
+def test_pillars_take_turns_and_what_was_cut_off_is_made_up_for() -> None:
+    policy = FixedPolicy(4, ("code", "reasoning"))
+    reasoned = [replace(attempt(i, "1"), pillar="reasoning") for i in (1, 3)]
+    assert policy.decide(state([])) == Launch(1, "code", 0.8)
+    assert policy.decide(state(pool_of("1"))) == Launch(1, "reasoning", 0.8)
+    assert policy.decide(state([], in_flight=1)) == Launch(1, "reasoning", 0.8), "also when nobody tells which flies"
+    assert policy.decide(state(reasoned)) == Launch(2, "code", 0.8)
+    told = replace(state(reasoned[:1], in_flight=1), in_flight=(Launched("code", 1),))
+    assert policy.decide(told) == Launch(1, "code", 0.8)

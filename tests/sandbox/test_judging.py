@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mathlete.core.code import CodeLimits, RunStatus
+from mathlete.sandbox.gate import Gate
 from mathlete.sandbox.outcome import Ending, Verdict, judge
 from mathlete.sandbox.seccomp import build_filter
 
 LIMITS = CodeLimits(wall_s=10, memory_bytes=1 << 30)
-ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+ALLOW, KILL, ERRNO, ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 OWN_PID = 77
 
@@ -57,9 +58,9 @@ def test_note_stands_on_its_own_line() -> None:
     assert result.stderr == "half a line\nended by SIGSEGV\n"
 
 
-def decide(machine: str, number: int, *args: int, arch: int | None = None) -> int:
+def decide(machine: str, number: int, *args: int, arch: int | None = None, gated: bool = False) -> int:
     """Run the filter as the kernel would (classic BPF, the six instructions that it uses)."""
-    program = build_filter(machine, OWN_PID)
+    program = build_filter(machine, OWN_PID, gated=gated)
     assert program is not None
     data = struct.pack("<IIQ6Q", number, arch or ARCH[machine], 0, *(*args, *[0] * (6 - len(args))))
     at, word = 0, 0
@@ -126,6 +127,40 @@ def decide(machine: str, number: int, *args: int, arch: int | None = None) -> in
 def test_filter(numbers: tuple[int, int], args: tuple[int, ...], decision: int) -> None:
     for machine, number in zip(ARCH, numbers, strict=True):
         assert decide(machine, number, *args) == decision
+
+
+# number on x86_64, number on aarch64
+@pytest.mark.parametrize(
+    ("numbers", "args", "decision"),
+    [
+        ((56, 220), (0x3D0F00,), ALLOW),  # clone of a thread
+        ((56, 220), (17,), ASK),  # clone of a process
+        ((435, 435), (), ERRNO | errno.ENOSYS),  # clone3
+        ((62, 129), (OWN_PID, 9), ASK),  # kill
+        ((62, 129), (1, 9), ASK),
+        ((234, 131), (OWN_PID, 5, 9), ASK),  # tgkill
+        ((200, 130), (OWN_PID, 9), ERRNO | errno.EPERM),  # tkill
+        ((302, 261), (0, 0), ALLOW),  # prlimit64
+        ((302, 261), (OWN_PID, 0), ERRNO | errno.EPERM),
+        ((101, 117), (), ERRNO | errno.EPERM),  # ptrace
+        ((0, 63), (), ALLOW),  # read
+    ],
+)
+def test_filter_with_a_gate(numbers: tuple[int, int], args: tuple[int, ...], decision: int) -> None:
+    for machine, number in zip(ARCH, numbers, strict=True):
+        assert decide(machine, number, *args, gated=True) == decision
+
+
+def test_gate_lets_one_process_be_signalled_and_one_thread_fork_once() -> None:
+    gate = Gate(-1, clone_call=56)
+    gate.may_signal, gate.may_fork = 7, 7
+    assert gate.allows(thread=9, call=62, arguments=[7, 9])
+    assert not any(gate.allows(thread=7, call=62, arguments=[who, 9]) for who in (0, 1, 8, 2**32 - 1, 2**64 - 1))
+    fork, in_new_namespace, sibling, shared_memory = 0x01200011, 0x11200011, 0x01208011, 0x01200111
+    assert not gate.allows(thread=8, call=56, arguments=[fork])
+    assert not any(gate.allows(7, 56, [flags]) for flags in (in_new_namespace, sibling, shared_memory, 0x01200000))
+    assert gate.allows(thread=7, call=56, arguments=[fork])
+    assert not gate.allows(thread=7, call=56, arguments=[fork])
 
 
 def test_other_calling_conventions_are_shut() -> None:

@@ -78,9 +78,22 @@ def test_pillars_take_turns() -> None:
     config = TriadConfig(pillars=("code", "code", "reasoning"), wave=4, weighs_worth=False)
     assert decide(pool(), config) == Launch(2, "code", 0.8)
     assert decide(pool(*votes("1", "2")), config) == Launch(1, "reasoning", 0.8)
-    assert decide(pool(*votes("1", "2", "3")), config) == Launch(1, "code", 0.8), "the rest of the wave"
-    assert decide(pool(*votes("1", "2", "3", "4")), config) == Launch(1, "code", 0.8)
+    three = (*votes("1", "2"), attempt(2, "3", "reasoning"))
+    assert decide(pool(*three), config) == Launch(1, "code", 0.8), "the rest of the wave"
+    assert decide(pool(*three, attempt(3, "4")), config) == Launch(1, "code", 0.8)
     assert decide(pool(flying=[SOLVING] * 2), config) == Launch(1, "reasoning", 0.8)
+
+
+def test_a_wave_is_cooled_by_the_order_of_the_pool_where_that_is_wanted() -> None:
+    config = TriadConfig(anneals=True, weighs_worth=False, checks=("sympy_check",), second_round=2)
+    assert decide(pool(), config) == Launch(3, "code", 1.4)
+    assert decide(pool(*votes("1", "2", "3", None), flying=[CHECKING]), config) == Launch(
+        2, "code", pytest.approx(1.4 - 1.1 / 3)
+    )
+    assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING]), config) == Launch(3, "code", 0.3), "crystallised"
+    assert decide(pool(*votes("1", "2", "3")), config) == Launch(1, "sympy_check", 0.8, ("1", "2", "3"))
+    split = pool(*votes(*"12345678"))
+    assert decide(split, replace(config, checks=())) == Launch(2, "code", 0.8, ("1", "2", "3"), 2)
 
 
 def test_the_leading_answers_are_checked_once_the_first_wave_has_ended() -> None:
@@ -123,7 +136,25 @@ def test_a_second_round_only_where_the_votes_are_split_and_once() -> None:
     assert isinstance(decide(pool(*votes("1", "1", "2", "3")), config), Stop), "half of the votes is not split"
     second = (attempt(4, "1", round=2), attempt(5, "1", round=2))
     assert isinstance(decide(pool(*votes("1", "2", "3", None), *second), config), Stop)
-    assert decide(pool(*votes("1", "2", "3", None), flying=[Launched("code", 2)]), config) == Wait()
+    assert decide(pool(*votes("1", "2", "3", None), flying=[Launched("code", 2)] * 2), config) == Wait()
+
+
+def test_a_second_round_that_had_no_slot_or_was_cut_off_is_made_whole() -> None:
+    config = TriadConfig(attempts=4, second_round=2, weighs_worth=False)
+    split, shown = votes("1", "2", "3", None), ("1", "2", "3")
+    one_flies = pool(*split, flying=[Launched("code", 2, shown)])
+    assert decide(one_flies, config) == Launch(1, "code", 0.8, shown, 2)
+    one_ended = pool(*split, replace(attempt(4, "3", round=2), about=shown))
+    assert decide(one_ended, config) == Launch(1, "code", 0.8, shown, 2), "it sees what its sibling saw"
+    agreeing = (replace(attempt(4 + i, "3", round=2), about=shown) for i in range(2))
+    assert isinstance(decide(pool(*split, *agreeing), config), Stop)
+
+
+def test_a_resumed_run_makes_up_for_the_pillar_that_was_cut_off() -> None:
+    config = TriadConfig(pillars=("code", "reasoning"), weighs_worth=False)
+    assert decide(pool(attempt(1, "1", "reasoning")), config) == Launch(2, "code", 0.8)
+    assert decide(pool(attempt(1, "1", "reasoning"), flying=[SOLVING]), config) == Launch(1, "code", 0.8)
+    assert decide(pool(attempt(0, "1"), attempt(2, "1")), config) == Launch(1, "reasoning", 0.8)
 
 
 def test_a_proof_is_tried_only_of_a_formal_statement_and_for_the_leader() -> None:

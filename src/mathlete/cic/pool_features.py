@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import get_args
+from typing import Literal, get_args
 
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.disorder import shannon_entropy
@@ -172,10 +172,9 @@ def _outside(attempts: Sequence[Attempt]) -> dict[str, float]:
     counts: dict[str, int] = {}
     for answer in answers:
         counts[answer] = counts.get(answer, 0) + 1
-    silent = [
-        a for a in attempts if a.answer is None and not a.is_check and a.failure not in ("stopped", "interrupted")
-    ]
-    entropies = [value for value in map(_entropy, attempts) if value is not None]
+    silent = [a for a in attempts if a.answer is None and not a.is_check and not a.tells_nothing]
+    counted = (*(vote.attempt for vote in votes_of(attempts)), *silent)
+    entropies = [value for value in map(_entropy, counted) if value is not None]
     num_attempts = len(answers) + len(silent)
     return {
         "constant": 1.0,
@@ -203,7 +202,7 @@ def _tokens(attempt: Attempt) -> float | None:
     return math.log(attempt.num_tokens) if attempt.num_tokens > 0 else None
 
 
-def _programs(attempt: Attempt, name: str) -> float | None:
+def num_programs(attempt: Attempt, name: Literal["tool_calls", "tool_errors"]) -> float | None:
     """Programs it ran, or of these those that failed: from its turns, or what the file of a recorded one says."""
     results = [turn.result for turn in attempt.turns if turn.result is not None]
     if not results:
@@ -213,17 +212,18 @@ def _programs(attempt: Attempt, name: str) -> float | None:
 
 
 def _tool_calls(attempt: Attempt) -> float | None:
-    count = _programs(attempt, "tool_calls")
+    count = num_programs(attempt, "tool_calls")
     return None if count is None else math.log1p(count)
 
 
 def _tool_errors(attempt: Attempt) -> float | None:
-    count = _programs(attempt, "tool_errors")
+    count = num_programs(attempt, "tool_errors")
     return None if count is None else math.log1p(count)
 
 
 def _doubts(attempt: Attempt) -> float | None:
-    text = "".join(turn.text for turn in attempt.turns[-2:])[-TAIL_CHARS:]
+    whole = [turn.text + (turn.tool_text or "") for turn in attempt.turns if turn.text]  # as in a file of attempts
+    text = "".join(whole)[-TAIL_CHARS:]
     return math.log1p(len(_DOUBT.findall(text))) if text else None
 
 

@@ -33,6 +33,13 @@ Resume = Annotated[
     str | None, typer.Option(metavar="RUN", help="Go on with a run: its id, the start of it, a path, or 'latest'.")
 ]
 Temperature = Annotated[float, typer.Option(min=0.0, help="Sampling temperature; 0 is greedy.")]
+TemperatureSchedule = Annotated[
+    str,
+    typer.Option(
+        help="fixed, or annealed: from 1.4 for the first wave down to 0.3 as the answers agree, in place of "
+        "--temperature; for --policy triad, not measured."
+    ),
+]
 TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus mass.")]
 MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Least probability, relative to the likeliest token.")]
 TopK = Annotated[int, typer.Option(min=0, help="Only the likeliest K tokens; 0 for no limit.")]
@@ -150,6 +157,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "out": (Out, Path("runs")),
     "resume": (Resume, None),
     "temperature": (Temperature, 0.8),
+    "temperature_schedule": (TemperatureSchedule, "fixed"),
     "top_p": (TopP, 0.95),
     "top_k": (TopK, 0),
     "min_p": (MinP, 0.0),

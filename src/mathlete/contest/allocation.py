@@ -22,8 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from mathlete.cic.majority import votes_of
 from mathlete.contest.answer_model import Counts, PoolPrior, chance_right, support_of
-from mathlete.core.attempt import CUT_OFF, Attempt, is_check_pillar
+from mathlete.contest.clock import PLANNED_PART
+from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.policy import Outlook, PoolState
 
 # An attempt that adds less to the chance of being right is not worth making, even when it is free.
@@ -33,9 +35,8 @@ _LOOKAHEAD = 4  # attempts; a leader that is further ahead is settled for what i
 _MAX_FLYING = 5  # attempts in flight that are looked through; more hardly change what another would add
 _CONFIDENCE_STEPS = 50  # confidences are rounded, so that the same pools meet again in the cache
 _OWN_WEIGHT = 2.0  # attempts of the run's average that a problem's own lengths are weighed against
-_PLANNED_PART = 0.9  # of the tokens that the clock has room for at the speed seen so far
 _WAITING = "while nothing else runs: "
-_LENGTH_SIGMA = 0.6  # of the logarithm of attempts' lengths (docs/clock.md)
+_LENGTH_SIGMA = 0.43  # of the logarithm of lengths of attempts at one problem (`benchmarks/fit_clock.py lengths`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +120,21 @@ def worth_another(
         state: the problem's pool, with the run's outlook; without an outlook an attempt is free.
         confidence: the calibrated chance that the selected answer is right, where a selector knows more than votes.
         selected: its answer; that with most votes when None.
-        solve_rate: the share of right attempts expected from the statement (`contest/difficulty.py`).
-        num_in_flight: attempts at solving that are under way; counted from the state when None. 0 asks instead
+        solve_rate: the expected share of right attempts, by anything but their votes (`contest/difficulty.py`): votes
+            are counted here.
+        num_in_flight: attempts that are under way; those of the first round when None. 0 asks instead
             whether it is worth waiting for those that are (`worth_waiting`).
         prior: of problems.
         demand: of the problems that wait.
     """
     if solve_rate is not None:
         prior = prior.with_solve_rate(min(max(round(solve_rate, 1), 0.1), 0.9))
-    counts, nulls = votes_of(state.attempts, selected)
+    counts, nulls = counts_of(state.attempts, selected)
     support = 1.0
     if confidence is not None and counts:
         rounded = round(confidence * _CONFIDENCE_STEPS) / _CONFIDENCE_STEPS
         support = support_of(rounded, counts, nulls, prior)
-    flying = _num_solving(state) if num_in_flight is None else num_in_flight
+    flying = state.num_trying if num_in_flight is None else num_in_flight
     value, now = _value(counts, nulls, prior, support, min(flying, _MAX_FLYING))
     ended = [attempt for attempt in state.attempts if attempt.failure not in CUT_OFF and not attempt.is_check]
     value *= _chance_to_finish(ended, state.remaining_s)
@@ -161,16 +163,13 @@ def worth_waiting(
     return worth if idling == 1 else replace(worth, price=worth.price * idling, reason=_WAITING + worth.reason)
 
 
-def votes_of(attempts: Sequence[Attempt], selected: str | None = None) -> tuple[Counts, int]:
+def counts_of(attempts: Sequence[Attempt], selected: str | None = None) -> tuple[Counts, int]:
     """Votes of each answer, the selected one's (else the most frequent one's) first, and attempts without an answer.
 
-    Checks do not vote, nor do attempts that were lost or cut off before they had an answer: those say nothing of
-    the problem.
+    Checks do not vote, nor do attempts that tell nothing (`Attempt.tells_nothing`).
     """
-    voting = [attempt for attempt in attempts if not attempt.is_check]
-    votes = Counter(attempt.answer for attempt in voting if attempt.answer is not None)
-    silent = CUT_OFF | {"generator_error"}
-    nulls = sum(attempt.answer is None and attempt.failure not in silent for attempt in voting)
+    votes = Counter(vote.answer for vote in votes_of(attempts))
+    nulls = sum(attempt.answer is None and not attempt.is_check and not attempt.tells_nothing for attempt in attempts)
     first = votes.pop(selected, 0) if selected is not None else 0
     others = tuple(sorted(votes.values(), reverse=True))
     return ((first, *others) if first else others), nulls
@@ -178,7 +177,7 @@ def votes_of(attempts: Sequence[Attempt], selected: str | None = None) -> tuple[
 
 def attempts_left(outlook: Outlook) -> float | None:
     """Attempts of average length that time and tokens have room for; None when neither is known."""
-    in_time = None if outlook.tokens_per_s is None else _PLANNED_PART * outlook.remaining_s * outlook.tokens_per_s
+    in_time = None if outlook.tokens_per_s is None else PLANNED_PART * outlook.remaining_s * outlook.tokens_per_s
     known = [tokens for tokens in (in_time, outlook.tokens_left) if tokens is not None]
     return min(known) / outlook.tokens_per_attempt if known else None
 
@@ -210,7 +209,7 @@ def _idling(state: PoolState) -> float:
     Where problems come strictly in turn, attempts that are left over run alone: tokens are sampled more slowly than
     the run does on average, by this factor. 1 where other problems may use the machine.
     """
-    outlook, flying = state.outlook, _num_solving(state)
+    outlook, flying = state.outlook, state.num_trying
     if outlook is None or outlook.tokens_per_s is None or outlook.num_open > 1 or not outlook.num_waiting or not flying:
         return 1.0
     ended = [attempt for attempt in state.attempts if attempt.failure not in CUT_OFF and not attempt.is_check]
@@ -224,19 +223,17 @@ def _own_tokens(ended: Sequence[Attempt], average: float) -> float:
 
 
 def _chance_to_finish(ended: Sequence[Attempt], remaining_s: float) -> float:
-    """The chance that an attempt launched now ends before the problem's deadline; lengths are taken as lognormal."""
+    """The chance that an attempt launched now ends before the problem's deadline.
+
+    Lengths are taken as lognormal, around the mean of the problem's own, which is as uncertain as these are few.
+    """
     if remaining_s <= 0:
         return 0.0
     logs = [math.log(attempt.elapsed_s) for attempt in ended if attempt.elapsed_s > 0]
     if not logs:
         return 1.0
-    return 0.5 * (1 + math.erf((math.log(remaining_s) - math.fsum(logs) / len(logs)) / (_LENGTH_SIGMA * math.sqrt(2))))
-
-
-def _num_solving(state: PoolState) -> int:
-    """Attempts in flight that will have a vote."""
-    checks = sum(is_check_pillar(launched.pillar) for launched in state.in_flight)
-    return max(0, state.num_in_flight - checks)
+    sigma = _LENGTH_SIGMA * math.sqrt(1 + 1 / len(logs))
+    return 0.5 * (1 + math.erf((math.log(remaining_s) - math.fsum(logs) / len(logs)) / (sigma * math.sqrt(2))))
 
 
 def _reason(value: float, price: float, now: float) -> str:

@@ -97,23 +97,6 @@ def chance_right(counts: Counts, nulls: int, prior: PoolPrior, *, num_more: int 
     return _expected(counts[:1] + tuple(sorted(counts[1:], reverse=True)), nulls, prior, num_more, support)
 
 
-def expected_solve_rate(counts: Counts, nulls: int, prior: PoolPrior) -> float:
-    """The chance that the next attempt is right, whatever it answers."""
-    chances = answer_chances(counts, nulls, prior)
-    total = prior.right + prior.null + prior.wrong + sum(counts) + nulls
-    return (
-        math.fsum(chance * (prior.right + votes) for chance, votes in zip(chances, (*counts, 0), strict=True)) / total
-    )
-
-
-def solved_by(counts: Counts, nulls: int, prior: PoolPrior, num_more: int) -> float:
-    """The chance that the right answer is in the pool once `num_more` more attempts have ended."""
-    unseen = answer_chances(counts, nulls, prior)[-1]
-    rest, num = prior.null + prior.wrong + nulls + sum(counts), prior.right
-    missed = math.prod((rest + i) / (rest + num + i) for i in range(num_more))
-    return 1 - unseen * missed
-
-
 def log_evidence(num_right: int, nulls: int, wrong: Counts, prior: PoolPrior) -> float:
     """The log chance of a pool of which the truth is known, in one order of its attempts; what a fit maximises."""
     num_wrong = sum(wrong)

@@ -9,8 +9,9 @@ from __future__ import annotations
 _MAX_RESERVE_PART = 0.1
 _MIN_PART = 0.5  # of an even share, that a problem keeps however long others take
 
-# Of the tokens that the clock has room for at the speed seen so far; attempts grow slower as they grow longer.
-_PLANNED_PART = 0.8
+# Of the tokens that the clock has room for at the speed seen so far: attempts grow slower as they grow longer, and
+# programs, checks and second rounds take time too. Judged, not measured.
+PLANNED_PART = 0.8
 
 
 def usable_s(budget_s: float, reserve_s: float) -> float:
@@ -89,7 +90,7 @@ def attempts_affordable(
         tokens_per_attempt: that an attempt takes on average.
         wanted: attempts a problem at most.
     """
-    tokens = _PLANNED_PART * max(0.0, remaining_s) * tokens_per_s
+    tokens = PLANNED_PART * max(0.0, remaining_s) * tokens_per_s
     return min(wanted, int(tokens / (num_problems * tokens_per_attempt)))
 
 

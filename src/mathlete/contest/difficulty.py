@@ -1,4 +1,4 @@
-"""How hard a problem will be: from its statement before anything is tried, then from the first attempts.
+"""How hard a problem will be: from its statement before anything is tried, then from how the first attempts went.
 
 Knows texts, attempts and a few fitted numbers (`difficulty.json`, written by `benchmarks/fit_clock.py`, which also
 says how little a statement tells). Knows no clock and no answers.
@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 
-from mathlete.contest.allocation import PRIOR, votes_of
-from mathlete.contest.answer_model import PoolPrior, expected_solve_rate, solved_by
+from mathlete.cic.pool_features import num_programs
 from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.problem import Problem
 
@@ -69,7 +68,6 @@ class DifficultyModel:
         precision: how far problems with the same features differ: their solve rates follow Beta(m p, (1 - m) p).
         length_weight: log-odds for an e-fold longer attempt, after the first attempts.
         error_weight: log-odds for one error of a tool in each attempt.
-        votes_weight: log-odds for one log-odd of what the votes say.
     """
 
     intercept: float
@@ -78,37 +76,11 @@ class DifficultyModel:
     precision: float
     length_weight: float
     error_weight: float
-    votes_weight: float
 
     def solve_rate(self, statement: str) -> float:
         """The expected share of right attempts before any was made."""
         features = statement_features(statement)
         return _logistic(self.intercept + sum(w * (features[n] - self.means[n]) for n, w in self.weights.items()))
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What is expected of a problem.
-
-    Attributes:
-        solve_rate: the chance that the next attempt is right.
-        solved: the chance that the right answer is in the pool.
-        tokens: of the next attempt.
-        prior: of its answers, for `contest/answer_model.py`.
-        counts: votes so far.
-        nulls: attempts without an answer so far.
-    """
-
-    solve_rate: float
-    solved: float
-    tokens: float
-    prior: PoolPrior
-    counts: tuple[int, ...]
-    nulls: int
-
-    def solved_by(self, num_more: int) -> float:
-        """The chance that the right answer is in the pool after `num_more` more attempts."""
-        return solved_by(self.counts, self.nulls, self.prior, num_more)
 
 
 @lru_cache(1)
@@ -118,41 +90,28 @@ def difficulty_model() -> DifficultyModel:
     return DifficultyModel(**json.loads(text)["model"])
 
 
-def estimate(
-    problem: Problem,
-    attempts: Sequence[Attempt] = (),
-    *,
-    tokens_per_attempt: float,
-    model: DifficultyModel | None = None,
-) -> Estimate:
-    """What is expected of a problem after its first attempts, perhaps none.
+def solve_rate(problem: Problem, attempts: Sequence[Attempt] = (), tokens_per_attempt: float | None = None) -> float:
+    """The expected share of right attempts, by the statement and by how the first attempts went, perhaps none.
 
-    Votes say most: how many agree, under the model of answers with the statement's solve rate. Attempts that are
-    longer than usual, and errors of their tools, lower the rate further; all was fitted together.
+    Attempts that are longer than usual, and errors of their tools, lower it. Their votes are left out: they are counted
+    by the model of answers (`contest/answer_model.py`), of which this is the prior. The weights are what lengths and
+    errors tell besides votes, as they were fitted together.
 
     Args:
         problem: what is asked.
-        attempts: those that have ended.
-        tokens_per_attempt: the run's average, tokens.
-        model: the one that ships when None.
+        attempts: those of the first round that ended by themselves are looked at.
+        tokens_per_attempt: the run's average; None when it is not known, and lengths say nothing.
     """
-    told = statement_solve_rate(problem.statement) if model is None else model.solve_rate(problem.statement)
-    model = model or difficulty_model()
-    ended = [attempt for attempt in attempts if not attempt.is_check and attempt.failure not in CUT_OFF]
-    prior = PRIOR.with_solve_rate(told)
-    counts, nulls = votes_of(ended)
-    rate = expected_solve_rate(counts, nulls, prior)
-    tokens = tokens_per_attempt
-    if ended:
-        mean = sum(attempt.num_tokens for attempt in ended) / len(ended)
-        errors = sum(attempt.features.get("tool_errors", 0.0) for attempt in ended) / len(ended)
-        tokens = (len(ended) * mean + 2 * tokens_per_attempt) / (len(ended) + 2)
-        odds = model.votes_weight * _log_odds(rate) + model.error_weight * errors
-        if mean > 0:
-            odds += model.length_weight * math.log(mean / tokens_per_attempt)
-        rate = _logistic(odds)
-    adjusted = PRIOR.with_solve_rate(min(max(rate, 0.02), 0.98)) if not counts else prior
-    return Estimate(rate, solved_by(counts, nulls, prior, 0), tokens, adjusted, counts, nulls)
+    model, told = difficulty_model(), statement_solve_rate(problem.statement)
+    ended = [a for a in attempts if a.is_independent and a.failure not in CUT_OFF and not a.tells_nothing]
+    if not ended:
+        return told
+    mean = sum(attempt.num_tokens for attempt in ended) / len(ended)
+    errors = sum(num_programs(attempt, "tool_errors") or 0.0 for attempt in ended) / len(ended)
+    odds = math.log(told / (1 - told)) + model.error_weight * errors
+    if tokens_per_attempt is not None and mean > 0:
+        odds += model.length_weight * math.log(mean / tokens_per_attempt)
+    return _logistic(odds)
 
 
 @lru_cache(4096)
@@ -189,7 +148,3 @@ def _minutes(solve_rate: float, precision: float) -> float:
 
 def _logistic(x: float) -> float:
     return 1 / (1 + math.exp(-x))
-
-
-def _log_odds(p: float) -> float:
-    return math.log(p / (1 - p))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,10 +41,11 @@ class FixedPolicy:
         """Launch until there are `attempts`, then wait for all of them, then stop."""
         if state.remaining_s <= 0:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
-        wanted = num_outstanding(state, self.attempts) - state.num_in_flight
+        wanted = num_outstanding(state, self.attempts) - state.num_trying
         if wanted > 0:
-            begun = sum(not attempt.is_check for attempt in state.attempts) + state.num_in_flight
-            pillar, num = next_pillar(self.pillars, begun, wanted)
+            begun = [item.pillar for item in (*state.attempts, *state.in_flight)]
+            num_untold = max(0, state.num_in_flight - len(state.in_flight))
+            pillar, num = next_pillar(self.pillars, begun, wanted, num_untold)
             return Launch(num, pillar, self.temperature)
         if state.num_in_flight:
             return Wait()
@@ -83,11 +86,29 @@ class VotePolicy:
         return action
 
 
-def next_pillar(pillars: Sequence[str], num_begun: int, wanted: int) -> tuple[str, int]:
-    """The pillar whose turn it is after `num_begun` attempts, and how many of the `wanted` ones in a row are its."""
+def next_pillar(pillars: Sequence[str], begun: Sequence[str], wanted: int, num_untold: int = 0) -> tuple[str, int]:
+    """The pillar whose turn it is, and how many of the `wanted` attempts in a row are its.
+
+    Turns that are taken are told by what was begun, not by how much: a run that is resumed makes up for the attempts
+    that were cut off, of whichever pillars they were.
+
+    Args:
+        pillars: in turn.
+        begun: pillars of the attempts that were begun; others count for nothing.
+        wanted: attempts, >= 1.
+        num_untold: attempts that were begun too, of which the pillar is not known.
+    """
     if len(set(pillars)) == 1:
         return pillars[0], wanted
-    turn = [pillars[(num_begun + i) % len(pillars)] for i in range(wanted)]
+    taken, turn = Counter(begun), list[str]()
+    for pillar in itertools.cycle(pillars):
+        if taken[pillar] > 0:
+            taken[pillar] -= 1
+        else:
+            turn.append(pillar)
+        if len(turn) == num_untold + wanted:
+            break
+    turn = turn[num_untold:]
     return turn[0], next((i for i, pillar in enumerate(turn) if pillar != turn[0]), wanted)
 
 

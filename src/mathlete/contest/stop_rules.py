@@ -16,11 +16,11 @@ from mathlete.cic.crystallisation import UiptParameters, last_transition
 from mathlete.cic.majority import tally, votes_of
 from mathlete.cic.value_votes import huikang_weight
 from mathlete.contest.stopping import leader_posterior, leader_uncatchable, margin
-from mathlete.core.attempt import Attempt, is_check_pillar
+from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
 from mathlete.core.policy import PoolState
 
-# An attempt that the generator lost is tried again, so long as not more than this many times the
+# An attempt that the generator lost is made again, so long as not more than this many times the
 # attempts asked for have been launched.
 _MAX_LAUNCHED_FACTOR = 2
 
@@ -179,16 +179,22 @@ class Crystallised:
 
 
 def num_outstanding(state: PoolState, max_attempts: int) -> int:
-    """Attempts that may still vote, launched or not, when the problem is to get `max_attempts`. Checks do not vote."""
-    counted = sum(_counts(attempt) for attempt in state.attempts)
-    checks_in_flight = sum(is_check_pillar(launched.pillar) for launched in state.in_flight)
-    num_checks = checks_in_flight + sum(attempt.is_check for attempt in state.attempts)
-    launchable = max_attempts * _MAX_LAUNCHED_FACTOR - (state.num_launched - num_checks)
-    return max(0, min(max_attempts - counted, launchable + state.num_in_flight - checks_in_flight))
+    """Attempts of the first round that may still vote, in flight or not launched yet.
+
+    What every policy counts by: `state.num_trying` of them are in flight, and the others may be launched. Checks and
+    attempts of later rounds take no place, nor do attempts that the generator lost.
+
+    Args:
+        state: of the problem.
+        max_attempts: attempts that it may get.
+    """
+    tries = state.tries
+    return max(0, min(max_attempts - sum(map(takes_place, tries)), _MAX_LAUNCHED_FACTOR * max_attempts - len(tries)))
 
 
-def _counts(attempt: Attempt) -> bool:
-    return attempt.failure != "generator_error" and not attempt.is_check
+def takes_place(attempt: Attempt) -> bool:
+    """Whether a finished attempt is one of those that a problem gets: of the first round, and not lost."""
+    return attempt.is_independent and attempt.failure != "generator_error"
 
 
 STOP_RULES: Mapping[str, Callable[[], StopRule]] = {

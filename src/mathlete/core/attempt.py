@@ -18,6 +18,7 @@ Fate = Literal["kept", "refuted", "repeated", "outscored", "lost"]
 # Ended from outside: by the clock, by a person, because the vote was settled. When the run is resumed, one that had
 # no answer yet is made again.
 CUT_OFF: frozenset[Failure] = frozenset({"out_of_time", "interrupted", "stopped"})
+_NOT_ITS_DOING: frozenset[Failure] = CUT_OFF | {"generator_error"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,16 @@ class Attempt:
     def is_check(self) -> bool:
         """Whether it judges answers instead of giving one."""
         return is_check_pillar(self.pillar)
+
+    @property
+    def is_independent(self) -> bool:
+        """Whether it is a try at the problem that knew nothing of others: no check, and of the first round."""
+        return self.round == 1 and not self.is_check
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether it has no answer because it was cut off or the generator failed: it says nothing of the problem."""
+        return self.answer is None and self.failure in _NOT_ITS_DOING
 
 
 def is_check_pillar(pillar: str) -> bool:

@@ -31,16 +31,3 @@ class EngineError(MathleteError):
     """The inference engine was asked for something it cannot do."""
 
     exit_code = 5
-
-
-class BudgetExceeded(MathleteError):
-    """A limit of a `Budget` was reached."""
-
-    exit_code = 6
-
-    def __init__(self, kind: str, value: float, limit: float) -> None:
-        """Record which limit was reached: `kind` ("time", "tokens", "runs"), its value and limit."""
-        super().__init__(f"budget of {kind} exceeded: {value:g} of {limit:g}")
-        self.kind = kind
-        self.value = value
-        self.limit = limit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import Attempt, is_check_pillar
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Selection
 
@@ -17,6 +17,11 @@ class Launched:
     pillar: str
     round: int
     about: tuple[str, ...] = ()
+
+    @property
+    def is_independent(self) -> bool:
+        """See `Attempt.is_independent`."""
+        return self.round == 1 and not is_check_pillar(self.pillar)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,16 @@ class PoolState:
     in_flight: tuple[Launched, ...] = ()
     num_tokens: int = 0
     outlook: Outlook | None = None
+
+    @property
+    def tries(self) -> tuple[Attempt, ...]:
+        """The finished attempts of the first round that vote, or could have; checks and later rounds are none."""
+        return tuple(attempt for attempt in self.attempts if attempt.is_independent)
+
+    @property
+    def num_trying(self) -> int:
+        """Attempts of the first round in flight, which may still vote; those of which nobody tells count as such."""
+        return self.num_in_flight - sum(not launched.is_independent for launched in self.in_flight)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,9 @@ from mathlete.core.generation import GenerateRequest, GeneratorEvent, SamplingPa
 from mathlete.core.problem import Problem
 from mathlete.core.selection import Evidence, Selection
 from mathlete.core.trace import TraceEvent
+
+Clock = Callable[[], float]
+"""A monotonic clock, seconds. Tests and replays pass their own."""
 
 
 class Generator(Protocol):
@@ -81,14 +84,6 @@ class CodeRunner(Protocol):
 
     def close(self) -> None:
         """Kill whatever runs. Safe to call twice."""
-        ...
-
-
-class Verifier(Protocol):
-    """Looks for evidence on one claimed answer."""
-
-    def check(self, problem: Problem, answer: str) -> Evidence:
-        """Never raises for hostile input: what cannot be judged is UNKNOWN."""
         ...
 
 

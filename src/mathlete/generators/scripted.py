@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mathlete.core.budget import Clock
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import (
     Completion,
@@ -24,6 +23,7 @@ from mathlete.core.generation import (
     TokenChunk,
     Usage,
 )
+from mathlete.core.protocols import Clock
 from mathlete.ryanstream.stopping import StopMatch, StopMatcher
 
 __all__ = ["END_OF_TEXT_ID", "Reply", "Script", "ScriptedGenerator", "replies_in_order"]

@@ -24,9 +24,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from mathlete.core.budget import Clock
 from mathlete.core.generation import Finished, GenerateRequest, GeneratorEvent, Rewound, SamplingParams, TokenChunk
-from mathlete.core.protocols import Generator, StepChecker
+from mathlete.core.protocols import Clock, Generator, StepChecker
 from mathlete.core.seeds import derive_seed
 from mathlete.proof_sampler.dead_ends import (
     CONTRADICTION,

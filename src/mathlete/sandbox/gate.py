@@ -40,14 +40,15 @@ class Gate:
         try:
             fcntl.ioctl(self._listener, _RECEIVE, buffer)
             question, thread, _, call, _, _, *arguments = _NOTIFICATION.unpack(buffer)
-            allowed = self._allows(thread, call, arguments)
+            allowed = self.allows(thread, call, arguments)
             error, flags = (0, _CONTINUE) if allowed else (-errno.EPERM, 0)
             fcntl.ioctl(self._listener, _SEND, bytearray(_RESPONSE.pack(question, 0, error, flags)))
         except OSError as error_now:
             if error_now.errno not in (errno.ENOENT, errno.EINTR):  # ENOENT: whoever asked has died
                 raise
 
-    def _allows(self, thread: int, call: int, arguments: list[int]) -> bool:
+    def allows(self, thread: int, call: int, arguments: list[int]) -> bool:
+        """Whether a call may go on; a fork that may uses up its permission. Every other call here is a signal."""
         if call != self._clone_call:
             return arguments[0] & 0xFFFFFFFF == self.may_signal
         if thread != self.may_fork or arguments[0] & ~_LIBC_FORK_FLAGS != _FORK_ALONE:

@@ -52,7 +52,7 @@ LAYERS = (
 
 MAX_THREADS = 256
 _MAX_OPEN_FILES = 128
-_MAX_FILES = 4096
+MAX_FILES = 4096
 _MAX_PENDING_SIGNALS = 1024
 _STACK_BYTES = 64 << 20  # recursion through C code (functools.lru_cache) overflows the usual 8 MiB early
 _FILES_PER_DIRECTORY_CAP = 4  # the whole working directory may hold this many files of the largest size
@@ -103,7 +103,7 @@ class Fence:
 
     @property
     def directory_bytes(self) -> int:
-        """Bytes that the whole working directory may hold where the "tmpfs" layer is in force."""
+        """Bytes that the whole working directory may hold; without the "tmpfs" layer the supervisor looks at times."""
         return _FILES_PER_DIRECTORY_CAP * self.file_bytes
 
 
@@ -172,7 +172,7 @@ def _furnish_mounts(fence: Fence) -> list[str]:
         except OSError:  # before Linux 5.12; Landlock still guards
             pass
     if "tmpfs" not in fence.without:
-        options = f"size={fence.directory_bytes},nr_inodes={_MAX_FILES},mode=0700"
+        options = f"size={fence.directory_bytes},nr_inodes={MAX_FILES},mode=0700"
         kernel.mount("tmpfs", fence.work_dir, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
         layers.append("tmpfs")
     return layers

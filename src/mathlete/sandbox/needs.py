@@ -51,8 +51,10 @@ def missing_layers(in_force: Collection[str], settings: KernelSettings) -> dict[
     namespaces = [layer for layer in missing if layer in _NAMESPACES]
     found = {", ".join(namespaces): _needs_of_namespaces(namespaces, settings)} if namespaces else {}
     for layer in missing:
-        if layer in ("readonly", "tmpfs") and "mntns" not in missing:
+        if layer in _NEEDS_OF_MOUNTS and "mntns" not in missing:
             found[layer] = _NEEDS_OF_MOUNTS[layer]
+        elif layer == "gate" and "seccomp" not in missing:
+            found[layer] = _NEEDS_OF_THE_GATE
         elif layer == "landlock":
             found[layer] = _needs_of_landlock(settings)
         elif layer == "seccomp":
@@ -63,7 +65,12 @@ def missing_layers(in_force: Collection[str], settings: KernelSettings) -> dict[
 _NEEDS_OF_MOUNTS = {
     "readonly": "Linux 5.12 or newer (mount_setattr)",
     "tmpfs": "the right to mount a tmpfs in a mount namespace of one's own",
+    "newroot": "the right to bind mounts and to change the root in a mount namespace of one's own",
 }
+_NEEDS_OF_THE_GATE = (
+    "Linux 5.5 or newer, and no other listener on system calls around this process; without it a program that times "
+    "out or crashes takes its session with it"
+)
 
 
 def _needs_of_namespaces(missing: Collection[str], settings: KernelSettings) -> str:

@@ -18,6 +18,7 @@ _OF_REASON: dict[str, tuple[RunStatus, str]] = {
     "timeout": ("timeout", ""),
     "memory": ("memory", "ended: its processes and files held more memory than it may have"),
     "threads": ("killed", "ended: too many threads"),
+    "files": ("killed", "ended: its files took more room than they may"),
 }
 
 

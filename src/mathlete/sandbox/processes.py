@@ -25,10 +25,15 @@ class Process:
     number: int
 
     @classmethod
-    def of(cls, pid: int) -> Self:
-        """The process with this id, which cannot have been reaped yet."""
+    def of(cls, pid: int, *, translated: bool) -> Self:
+        """The process with this id, which cannot have been reaped yet.
+
+        Args:
+            pid: as this process counts.
+            translated: /proc counts otherwise.
+        """
         fd = _open_process(pid)
-        return cls(pid, fd, process_table.number_in_proc(pid, fd))
+        return cls(pid, fd, process_table.number_in_proc(pid, fd) if translated else pid)
 
     def is_alive(self) -> bool:
         """Whether it has not ended; unknown, and so False, without a descriptor."""

@@ -1,7 +1,8 @@
 """A process between the pool and the programs of one session: it forks them, keeps their clock, and judges on site.
 
-The supervisor is the first process of the programs' namespace and never runs foreign code; with its end, everything
-in the namespace ends. A stand-alone program is a session of one cell that keeps no state.
+The supervisor never runs foreign code. It is the first process of a session's namespace, with which everything in the
+namespace ends, and which adopts a process whose parent has ended. A stand-alone program is a session of one cell that
+keeps no state; it is the first process of its namespace itself, which spares a fork.
 
 Messages from the pool, then its hanging up, at which the supervisor ends all and leaves:
     {"fence": {...}, "keeps_state": bool}            first of all
@@ -13,8 +14,8 @@ Messages to the pool:
     {"started": true}                                the program starts now
     {"exit_code", "reason", "elapsed_s", "max_rss_bytes", "memory_bytes", "keeps", "goes_on"}    it has ended
 where exit_code is -signal for a program that was killed, reason says why the supervisor killed it ("timeout",
-"memory", "threads", or null), memory_bytes is what the session holds now, keeps says whether it has what the program
-defined, and goes_on whether it can take another.
+"memory", "threads", "files", or null), memory_bytes is what the session holds now, keeps says whether it has what the
+program defined, and goes_on whether it can take another.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ import traceback
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-from mathlete.sandbox import confined, isolation, kernel, process_table, processes, seccomp
+from mathlete.sandbox import confined, disk_usage, isolation, kernel, process_table, processes, seccomp
 from mathlete.sandbox.gate import Gate
 from mathlete.sandbox.processes import Process
 from mathlete.sandbox.wire import Packet, Wire
 
-Reason = Literal["timeout", "memory", "threads"]
+Reason = Literal["timeout", "memory", "threads", "files"]
 
 PATIENCE_S = 20.0  # for the session's process to start a program, on a machine that is short of everything
 _WATCH_INTERVAL_S = 0.1
@@ -81,13 +82,14 @@ def supervise(link_fd: int) -> NoReturn:
         terms = first.message["fence"]
         fence = isolation.Fence(**{**terms, "without": frozenset(terms["without"])})
         entered = isolation.enter_namespaces(fence)
-        if "pidns" in entered:
+        keeps_state = first.message["keeps_state"]
+        if keeps_state and "pidns" in entered:
             if os.fork():
                 os._exit(0)  # the zygote reaps the other
         else:
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
             kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-        Supervisor(link, fence, entered, keeps_state=first.message["keeps_state"]).serve()
+        Supervisor(link, fence, entered, keeps_state=keeps_state).serve()
     except BaseException:
         _tell(link, {"failed": traceback.format_exc()})
         os._exit(1)
@@ -114,8 +116,8 @@ class Supervisor:
         """
         self._link = link
         self._fence = fence
-        self._alone = "pidns" in entered
-        self._makes_copies = keeps_state and self._alone  # a copy outlives its parent only in a namespace of its own
+        self._has_namespace = "pidns" in entered
+        self._is_inside = keeps_state and self._has_namespace  # only there a copy outlives its parent
         ours, theirs = Wire.pair()
         pid = os.fork()
         if pid == 0:
@@ -125,7 +127,7 @@ class Supervisor:
             confined.become_program(wire, fence, entered, keeps_state=keeps_state)
         theirs.close()
         self._wire = Wire(ours, asks_sender=True, max_descriptors=1)
-        self._process: Process | None = Process.of(pid)
+        self._process: Process | None = Process.of(pid, translated=self._is_inside)
         self._copy: Process | None = None
         self._gate: Gate | None = None
         self._cell: _Cell | None = None
@@ -166,7 +168,8 @@ class Supervisor:
     def _serve_as(self, process: Process) -> None:
         self._process = process
         if self._gate is not None:
-            self._gate.may_signal = process.pid
+            # Its number in its own namespace, which is where the kernel's question comes from.
+            self._gate.may_signal = 1 if self._has_namespace and not self._is_inside else process.pid
 
     def _wait(self) -> set[int]:
         """Descriptors with news; empty when it is time to look at the clock."""
@@ -199,7 +202,7 @@ class Supervisor:
         assert self._process is not None and self._cell is None
         terms = packet.message
         self._cell = _Cell(terms["wall_s"], terms["memory_bytes"], time.monotonic() + PATIENCE_S)
-        if self._gate is not None and self._makes_copies:
+        if self._gate is not None and self._is_inside:
             self._gate.may_fork = self._process.pid
         os.kill(self._process.pid, signal.SIGCONT)
         try:
@@ -218,7 +221,7 @@ class Supervisor:
         cell, message = self._cell, packet.message
         if self._process is None or packet.sender != self._process.pid:
             if self._copy is None and self._has_forked(cell) and "copy" in message:
-                self._copy = Process.of(packet.sender)
+                self._copy = Process.of(packet.sender, translated=True)
                 os.kill(packet.sender, signal.SIGSTOP)
         elif "started" in message and cell.started_s is None:
             cell.has_copy = self._has_forked(cell)
@@ -235,7 +238,7 @@ class Supervisor:
 
     def _has_forked(self, cell: _Cell) -> bool:
         """Whether the session's process has used its permission to make a copy."""
-        if cell.started_s is not None or self._gate is None or not self._makes_copies:
+        if cell.started_s is not None or self._gate is None or not self._is_inside:
             return cell.has_copy
         return self._gate.may_fork == 0
 
@@ -253,11 +256,11 @@ class Supervisor:
             self._hear_process()
         process, self._process = self._process, None
         assert process is not None
-        if not self._alone:
+        if not self._has_namespace:
             processes.end_group(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.close()
-        if not self._alone:
+        if not self._has_namespace:
             processes.end_orphans()
         cell = self._cell
         if cell is None or cell.started_s is None:
@@ -297,6 +300,10 @@ class Supervisor:
             self._kill("threads")
         elif self._held_bytes(self._process) > self._cell.memory_bytes:
             self._kill("memory")
+        elif not self._in_memory and disk_usage.exceeds(
+            self._fence.work_dir, self._fence.directory_bytes, isolation.MAX_FILES
+        ):
+            self._kill("files")
 
     def _held_bytes(self, process: Process) -> int:
         """What the session holds beyond what it started with: its process, what that started, its files in memory."""
@@ -361,10 +368,13 @@ class Supervisor:
         """End everything and this process."""
         if message is not None:
             _tell(self._link, message)
-        if self._alone:
-            processes.end_namespace()  # the kernel would do it too, but after the pool has seen the link end
-        else:
-            if self._process is not None:
+        # With the supervisor's end the kernel would do it too, but after the pool has seen the link end.
+        if self._is_inside:
+            processes.end_namespace()
+        elif self._process is not None:
+            if not self._has_namespace:
                 processes.end_group(self._process.pid)
+            self._give_up_process()
+        if not self._has_namespace:
             processes.end_orphans()
         os._exit(0)

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, replace
 
 from mathlete.contest.clock import deadline_s, longest_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
+from mathlete.contest.stop_rules import takes_place
 from mathlete.core.attempt import CUT_OFF, Attempt
-from mathlete.core.budget import Clock
 from mathlete.core.policy import Launch, Outlook, Policy, PoolState, Stop
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import TraceSink
+from mathlete.core.protocols import Clock, TraceSink
 from mathlete.core.record import ProblemRecord
 from mathlete.core.selection import Selection
 from mathlete.core.trace import encode
@@ -44,6 +44,7 @@ class DriverConfig:
         token_budget: tokens of all sessions together that policies may plan with; None for no limit.
         stretch: times its share of the clock that a problem may take at most, when its policy goes on; >= 1.
         max_open: problems worked on at the same time at most; None for as many as there are slots for.
+        max_tokens: that an attempt may take; how many it is expected to, until some have ended, goes by it.
     """
 
     attempts: int = 8
@@ -52,6 +53,7 @@ class DriverConfig:
     token_budget: int | None = None
     stretch: float = 1.0
     max_open: int | None = None
+    max_tokens: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class Driver:
         self._trace = RunTrace(self._sink, self._clock, offset_s)
         self._source = self._make_source(self._trace)
         self._tokens_before = sum(attempt.num_tokens for record in earlier.values() for attempt in record.attempts)
-        self._pace = Pace(self._config.attempts, self._config.tokens_per_s)
+        self._pace = Pace(self._config.attempts, self._config.tokens_per_s, self._config.max_tokens)
         self._end_s = self._trace.start_s + budget_s
         self._earlier = earlier
         self._order = [problem.id for problem in problems]
@@ -190,11 +192,11 @@ class Driver:
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
         while self._waiting and self._may_open() and self._clock() < self._end_s:
-            affordable = self._pace.affordable(self._end_s - self._clock(), len(self._waiting) + len(self._open))
-            affordable = None if affordable is None else max(1, affordable)  # whoever is opened gets a try
+            more = self._pace.affordable(self._end_s - self._clock(), len(self._waiting) + len(self._open))
+            more = None if more is None else max(1, more)  # whoever is opened gets a try
             problem = self._waiting.pop(0)
             now = self._clock()
-            num_parallel = parallel_problems(self._config.max_in_flight, affordable or self._config.attempts)
+            num_parallel = parallel_problems(self._config.max_in_flight, more or self._config.attempts)
             num_parallel = min(num_parallel, self._config.max_open or num_parallel)
             share = share_s(
                 self._end_s - now,
@@ -213,6 +215,7 @@ class Driver:
             tried = self._attempts_before(problem)
             # one that was cut off before it had an answer stays in the trace, and another takes its place
             finished = [attempt for attempt in tried if attempt.answer is not None or attempt.failure not in CUT_OFF]
+            affordable = self._affordable(finished, more)
             state = _OpenProblem(
                 problem, now, now + share, finished, len(finished), _free_indices(tried), affordable,
                 sum(attempt.num_tokens for attempt in tried),
@@ -220,6 +223,10 @@ class Driver:
             self._open[problem.id] = state
             self._trace.append("problem_opened", {"budget_s": share, "affordable": affordable}, problem.id)
             self._decide(state)
+
+    def _affordable(self, finished: Sequence[Attempt], more: int | None) -> int | None:
+        """Attempts in all of a problem that can have so many more; None where that is not known. Checks are none."""
+        return None if more is None else min(self._config.attempts, sum(map(takes_place, finished)) + more)
 
     def _may_open(self) -> bool:
         return self._room() > 0 and (self._config.max_open is None or len(self._open) < self._config.max_open)
@@ -231,8 +238,8 @@ class Driver:
         for state in list(self._open.values()):
             state.deadline_s = deadline_s(state.deadline_s, self._end_s, len(self._waiting))
             if not self._waiting and state.affordable is not None:  # what the others left may afford more
-                more = self._pace.affordable(self._end_s - self._clock(), len(self._open)) or 0
-                state.affordable = max(state.affordable, min(self._config.attempts, len(state.finished) + more))
+                more = self._pace.affordable(self._end_s - self._clock(), len(self._open))
+                state.affordable = max(state.affordable, self._affordable(state.finished, more) or 0)
             if self._clock() >= state.deadline_s:
                 self._source.end([state.problem.id], "out_of_time")
             self._decide(state)

@@ -10,14 +10,16 @@ Knows nothing of generators, prompts or recordings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from mathlete.cic.majority import tally
+from mathlete.cic.crystallisation import annealed_temperature, last_transition
+from mathlete.cic.majority import tally, votes_of
 from mathlete.cic.registry import CALIBRATED
-from mathlete.contest.allocation import worth_another, worth_waiting
+from mathlete.contest.allocation import Worth, worth_another, worth_waiting
+from mathlete.contest.difficulty import solve_rate
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, next_pillar
-from mathlete.contest.stop_rules import StopRule
+from mathlete.contest.stop_rules import StopRule, num_outstanding
 from mathlete.core.attempt import Attempt, is_check_pillar
 from mathlete.core.policy import Action, Launch, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
@@ -27,9 +29,6 @@ from mathlete.triad.lean_check import asked_about
 
 OUT_OF_TOKENS = "the run's tokens are spent"
 
-# An attempt that the generator lost is made again, so long as not more than this many times the attempts asked for
-# have been launched.
-_MAX_LAUNCHED_FACTOR = 2
 _MAX_CHECKS = 2  # of one pillar: a second one where the leader has changed
 
 
@@ -41,6 +40,8 @@ class TriadConfig:
         attempts: at solving, of the first round, at most.
         pillars: of the attempts, in turn.
         temperature: of sampling, checks included.
+        anneals: whether the next wave's temperature follows from the order of the pool when it is launched instead
+            (`cic.crystallisation.annealed_temperature`); checks and second rounds keep `temperature`.
         wave: attempts at once while other problems wait for the same slots, and the next when they have ended; without
             any waiting, all of them.
         min_attempts: that end before the problem may, unless time or tokens run out; as many as the clock affords.
@@ -57,6 +58,7 @@ class TriadConfig:
     attempts: int = 8
     pillars: tuple[str, ...] = ("code",)
     temperature: float = 0.8
+    anneals: bool = False
     wave: int = 3
     min_attempts: int = 3
     stop_confidence: float = 0.95
@@ -109,7 +111,7 @@ class TriadPolicy:
         if outlook is not None and outlook.tokens_left == 0:
             return Stop(selection, OUT_OF_TOKENS)
         action = self._next(state, selection)
-        has_ended = isinstance(action, Stop) or len(_solving(state.attempts)) >= self.config.wave
+        has_ended = isinstance(action, Stop) or len(state.tries) >= self.config.wave
         check = self._due_check(state, selection) if has_ended else None
         return action if check is None else check
 
@@ -119,11 +121,13 @@ class TriadPolicy:
             return Stop(selection, reason)
         if (launch := self._next_wave(state, selection)) is not None:
             return launch
-        if state.num_in_flight:
+        if state.num_in_flight and not all(item.round > 1 for item in state.in_flight):
             return Wait() if self._worth_waiting(state, selection) else Stop(selection, _NOT_WORTH)
         if (launch := self._second_round(state)) is not None:
             return launch
-        return Stop(selection, ALL_FINISHED if self._outstanding(state) <= 0 else _NOT_WORTH)
+        if state.num_in_flight:
+            return Wait()
+        return Stop(selection, ALL_FINISHED if self._num_to_launch(state) <= 0 else _NOT_WORTH)
 
     def _select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
         ids = tuple(attempt.id for attempt in attempts)
@@ -142,11 +146,11 @@ class TriadPolicy:
         chance = _chance(selection)
         if chance is not None and chance >= self.config.stop_confidence:
             return f"the selection is sure: {chance:.2f}"
-        may_vote = self._outstanding(state) > 0 or _num_flying(state) > 0
-        return self.rule.why_stop(state, self._wanted(state)) if may_vote else None
+        wanted = self._wanted(state)
+        return self.rule.why_stop(state, wanted) if num_outstanding(state, wanted) else None
 
     def _has_enough(self, state: PoolState) -> bool:
-        return len(_solving(state.attempts)) >= min(self.config.min_attempts, self._wanted(state))
+        return len(state.tries) >= min(self.config.min_attempts, self._wanted(state))
 
     def _due_check(self, state: PoolState, selection: Selection) -> Launch | None:
         """The next check of the leading answers, unless the vote is sure without; another one for a new leader."""
@@ -174,56 +178,76 @@ class TriadPolicy:
         return tuple(dict.fromkeys(answers))[: self.config.max_checked]
 
     def _next_wave(self, state: PoolState, selection: Selection) -> Launch | None:
-        outstanding = self._outstanding(state)
-        if outstanding <= 0:
+        num_to_launch = self._num_to_launch(state)
+        if num_to_launch <= 0:
             return None
-        flying = _num_flying(state)
         outlook = state.outlook
         is_alone = outlook is None or (outlook.num_waiting == 0 and outlook.tokens_left is None)
-        num_begun = len(_solving(state.attempts)) + flying
+        num_begun = len(state.tries) + state.num_trying
         num_of_wave = num_begun % self.config.wave  # begun of the present wave; 0 between two
-        num = outstanding if is_alone else min(outstanding, self.config.wave - num_of_wave)
-        if flying and not num_of_wave and not is_alone:
+        num = num_to_launch if is_alone else min(num_to_launch, self.config.wave - num_of_wave)
+        if state.num_trying and not num_of_wave and not is_alone:
             return None
         if num_begun >= self.config.wave and not self._worth_another(state, selection):
             return None
         if num <= 0:
             return None
-        pillar, alike = next_pillar(self.config.pillars, num_begun, num)
-        return Launch(alike, pillar, self.config.temperature)
+        begun = [item.pillar for item in (*state.attempts, *state.in_flight) if item.is_independent]
+        pillar, alike = next_pillar(self.config.pillars, begun, num)
+        return Launch(alike, pillar, self._temperature(state.attempts))
+
+    def _temperature(self, attempts: Sequence[Attempt]) -> float:
+        """Of the attempts of a wave."""
+        if not self.config.anneals:
+            return self.config.temperature
+        votes = votes_of(attempts)
+        order = tally(attempts)[0].votes / len(votes) if votes else 0.0
+        transition = last_transition(votes)
+        return annealed_temperature(order, transition is not None and transition.crystallised)
 
     def _worth_another(self, state: PoolState, selection: Selection) -> bool:
         if not self.config.weighs_worth or selection.rule == FALLBACK:
             return True
-        return worth_another(state, confidence=_chance(selection), selected=selection.answer).pays
+        return self._pays(worth_another, state, selection)
 
     def _worth_waiting(self, state: PoolState, selection: Selection) -> bool:
-        if not self.config.weighs_worth or selection.rule == FALLBACK or _num_flying(state) < state.num_in_flight:
+        if not self.config.weighs_worth or selection.rule == FALLBACK or state.num_trying < state.num_in_flight:
             return True
         if not self._has_enough(state):
             return True
-        return worth_waiting(state, confidence=_chance(selection), selected=selection.answer).pays
+        return self._pays(worth_waiting, state, selection)
+
+    @staticmethod
+    def _pays(ask: Callable[..., Worth], state: PoolState, selection: Selection) -> bool:
+        average = None if state.outlook is None else state.outlook.tokens_per_attempt
+        rate = solve_rate(state.problem, state.attempts, average)
+        return ask(state, confidence=_chance(selection), selected=selection.answer, solve_rate=rate).pays
 
     def _second_round(self, state: PoolState) -> Launch | None:
-        """Attempts that see what the others found, once, where no answer has enough of the votes."""
+        """Attempts that see what the others found, once, where no answer has enough of the votes.
+
+        Those for which there was no slot, or that were cut off before the run was resumed, see what their siblings saw.
+        """
+        begun = [item.about for item in (*state.attempts, *state.in_flight) if item.round > 1]
+        num = self.config.second_round - len(begun)
+        if num <= 0:
+            return None
+        if begun:
+            return Launch(num, self.config.pillars[0], self.config.temperature, begun[0], round=2)
         votes = tally(state.attempts)
-        rounds = {attempt.round for attempt in state.attempts} | {item.round for item in state.in_flight}
-        if not self.config.second_round or rounds - {1} or len(votes) < 2:
+        if len(votes) < 2:
             return None
         if votes[0].votes >= self.config.split_below * sum(item.votes for item in votes):
             return None
         about = tuple(item.answer for item in votes[: self.config.max_checked])
-        return Launch(self.config.second_round, self.config.pillars[0], self.config.temperature, about, round=2)
+        return Launch(num, self.config.pillars[0], self.config.temperature, about, round=2)
 
     def _wanted(self, state: PoolState) -> int:
         return self.config.attempts if state.affordable is None else min(self.config.attempts, state.affordable)
 
-    def _outstanding(self, state: PoolState) -> int:
+    def _num_to_launch(self, state: PoolState) -> int:
         """Attempts of the first round that may still be launched."""
-        wanted = self._wanted(state)
-        counted = sum(attempt.failure != "generator_error" for attempt in _solving(state.attempts))
-        launchable = wanted * _MAX_LAUNCHED_FACTOR - len(_solving(state.attempts)) - _num_flying(state)
-        return min(wanted - counted - _num_flying(state), launchable)
+        return num_outstanding(state, self._wanted(state)) - state.num_trying
 
 
 _NOT_WORTH = "another attempt is not worth its tokens"
@@ -232,12 +256,3 @@ _NOT_WORTH = "another attempt is not worth its tokens"
 def _chance(selection: Selection) -> float | None:
     """The calibrated chance that the selection is right; None where its rule's confidence is no such thing."""
     return selection.confidence if selection.rule in CALIBRATED else None
-
-
-def _solving(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """The attempts of the first round that vote or could have."""
-    return [attempt for attempt in attempts if not attempt.is_check and attempt.round == 1]
-
-
-def _num_flying(state: PoolState) -> int:
-    return sum(not is_check_pillar(item.pillar) and item.round == 1 for item in state.in_flight)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from mathlete.contest.clock import attempts_affordable
 from mathlete.core.attempt import CUT_OFF, Attempt
 
-# Of an attempt, until some have ended: the embedded model took 340 to 650 on competition problems (LOG.md).
-_EXPECTED_TOKENS = 450.0
+# Of the tokens that an attempt may take, until some have ended: the embedded model took 340 to 650 of 1,024 on
+# competition problems (LOG.md).
+_EXPECTED_PART = 0.44
 _NUM_EXPECTED = 4  # the expectation weighs as much as this many attempts
 _MIN_TOKENS, _MIN_S = 1000, 5.0  # before that the session's own speed says little
 
@@ -14,11 +15,17 @@ _MIN_TOKENS, _MIN_S = 1000, 5.0  # before that the session's own speed says litt
 class Pace:
     """Speed and lengths, from what has happened so far."""
 
-    def __init__(self, wanted: int, tokens_per_s: float | None) -> None:
-        """`wanted`: attempts a problem at most. `tokens_per_s`: known beforehand, or None."""
+    def __init__(self, wanted: int, tokens_per_s: float | None, max_tokens: int) -> None:
+        """Know what is known beforehand.
+
+        Args:
+            wanted: attempts a problem at most.
+            tokens_per_s: of all attempts together, or None.
+            max_tokens: that an attempt may take.
+        """
         self._wanted = wanted
         self._tokens_per_s = tokens_per_s
-        self._num_tokens, self._num_attempts = _EXPECTED_TOKENS * _NUM_EXPECTED, float(_NUM_EXPECTED)
+        self._num_tokens, self._num_attempts = _EXPECTED_PART * max_tokens * _NUM_EXPECTED, float(_NUM_EXPECTED)
 
     @property
     def tokens_per_s(self) -> float | None:

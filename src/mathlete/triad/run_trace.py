@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from mathlete.core.budget import Clock
-from mathlete.core.protocols import TraceSink
+from mathlete.core.protocols import Clock, TraceSink
 from mathlete.core.trace import EventKind, TraceEvent
 
 

@@ -211,7 +211,7 @@ RESOURCES = (
         ends_with("timeout"),
         limits=_SHORT,
         is_refused=False,
-        statuses_of_cell=ends_with("ok"),
+        statuses_of_cell=ends_with("ok", "timeout"),
     ),
     Attack(
         "timers",

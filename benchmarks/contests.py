@@ -11,6 +11,9 @@ attempt takes 45,000 tokens on average, as recorded ones of gpt-oss-120b do, and
 18,000 s.
 
 A problem has only so many recorded attempts; what a policy asks for beyond them is refused, at no cost.
+
+The arm `triad` is what `solve` does by default, as far as recordings go: votes choose, since what the rule `triad` was
+fitted to are these recordings, and there are neither checks nor second rounds.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import math
 import multiprocessing
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -29,24 +33,27 @@ from functools import partial
 from pathlib import Path
 
 from mathlete.cic.majority import Majority, tally
+from mathlete.compose import TRIAD_STRETCH, RunConfig, build_policy
 from mathlete.contest.allocation import worth_another, worth_waiting
 from mathlete.contest.difficulty import statement_solve_rate, weight_of
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
-from mathlete.contest.stop_rules import make_stop_rule, num_outstanding
+from mathlete.contest.stop_rules import num_outstanding
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Action, Launch, Policy, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import Selector
 from mathlete.core.trace import TraceEvent
+from mathlete.lab.metrics import bootstrap_estimates
 from mathlete.lab.recorded import read_recorded
 from mathlete.triad.driver import Driver, DriverConfig
-from mathlete.triad.integration import TriadConfig, TriadPolicy
 from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, SimulatedClock, Speed
 
 LIMIT_S = 18_000.0
 BUDGET_S = 17_400.0  # what teams plan with
 NUM_PROBLEMS = 50
 TOKENS_PER_ATTEMPT = 45_000.0
+MAX_TOKENS = 65_536  # that an attempt may take, as far as the driver knows
+PROGRESS_S = 10.0
 SPEED = Speed(alone=200.0, half_at=8.0)  # 8 at once: 853 tokens a second together; 16: 1,113
 MAX_STEP_S = 20.0
 MIN_ATTEMPTS = 4
@@ -151,7 +158,7 @@ class ValuePolicy:
         """Launch, wait or stop by value and price."""
         if state.remaining_s <= 0:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
-        to_come = num_outstanding(state, self.most) - state.num_in_flight
+        to_come = num_outstanding(state, self.most) - state.num_trying
         if state.num_launched < self.first and to_come > 0:
             return Launch(self.first - state.num_launched, PILLAR, 0.8)
         rate = statement_solve_rate(state.problem.statement) if self.knows_statement else None
@@ -169,10 +176,10 @@ class ValuePolicy:
 
 def arms() -> dict[str, Arm]:
     """What is compared, by name."""
-    eight = DriverConfig(attempts=8, max_in_flight=8, max_open=1)
+    eight = DriverConfig(attempts=8, max_in_flight=8, max_open=1, max_tokens=MAX_TOKENS)
     free = replace(eight, stretch=100.0)
     value = replace(eight, stretch=3.0)
-    sixteen = replace(value, attempts=16)
+    product = RunConfig("solve", None, "recorded", BUDGET_S, policy="triad", selector="majority")
     return {
         "clamp": Arm(ClampPolicy(), free),
         "clamp_5": Arm(ClampPolicy(attempts=5, enough=3), free),
@@ -180,9 +187,7 @@ def arms() -> dict[str, Arm]:
         "fixed": Arm(FixedPolicy(8), eight),
         "vote": Arm(VotePolicy(8), eight),
         "vote_stretched": Arm(VotePolicy(8), value),
-        "triad": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=4)), value),
-        "triad_16": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(16, wave=8)), sixteen),
-        "triad_wave8": Arm(TriadPolicy(Majority(), make_stop_rule("settled"), TriadConfig(wave=8)), value),
+        "triad": Arm(build_policy(product), replace(eight, stretch=TRIAD_STRETCH), weighs=True),
         "value": Arm(ValuePolicy(), value),
         "value_first8": Arm(ValuePolicy(first=8), value),
         "value_weighed": Arm(ValuePolicy(), value, weighs=True),
@@ -301,13 +306,6 @@ def hold_all(seed: int, names: Sequence[str]) -> dict[str, Outcome]:
     return {name: hold(seed, _POOL, known[name]) for name in names}
 
 
-def interval(values: Sequence[float]) -> str:
-    """The mean with its 95 % interval over contests drawn from this pool; new problems are not in it."""
-    mean = statistics.fmean(values)
-    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"
-
-
 def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
     """Print the table and the paired differences to the first arm."""
     heads = ("right", "sd", "time used", "Mtokens", "longest", "fallback", "unanswered", "latest", "overruns")
@@ -326,8 +324,16 @@ def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
             f"{sum(o.overrun_s > 0 for o in outcomes)}",
         )
         print(f"{name:<16}" + "".join(f"{cell:>12}" for cell in cells))
-    for name in names[1:]:
-        print(f"{name} - {names[0]}: right {interval([row[name].right - row[names[0]].right for row in rows])}")
+    gains = {name: [row[name].right - row[names[0]].right for row in rows] for name in names[1:]}
+    draws = [str(number) for number in range(len(rows))]  # intervals over contests of this pool, not over new problems
+    for name, told in bootstrap_estimates(gains, draws).items():
+        print(f"{name} - {names[0]}: right {told.value:+.3f} [{told.low:+.3f}, {told.high:+.3f}]")
+
+
+def show_progress(num_done: int, num: int, seconds: float) -> None:
+    """How far it is, and the time left at this speed."""
+    left = (num - num_done) * seconds / num_done
+    print(f"{num_done} of {num} draws in {seconds:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)
 
 
 def main() -> None:
@@ -351,13 +357,17 @@ def main() -> None:
     print(f"{len(pool)} problems, {sum(len(item.attempts) for item in pool)} attempts")
     task: Callable[[int], dict[str, Outcome]] = partial(hold_all, names=args.arms)
     seeds = range(args.first, args.first + args.contests)
-    rows = []
+    rows: list[dict[str, Outcome]] = []
+    told_s = begun
     with multiprocessing.Pool(args.processes, start_worker, (pool,)) as workers, ExitStack() as files:
         out = files.enter_context(args.out.open("w", encoding="utf-8")) if args.out else None
         for row in workers.imap(task, seeds, chunksize=4):
             rows.append(row)
             if out is not None:
                 print(json.dumps({name: asdict(outcome) for name, outcome in row.items()}), file=out, flush=True)
+            if (now_s := time.monotonic()) - told_s >= PROGRESS_S:
+                show_progress(len(rows), len(seeds), now_s - begun)
+                told_s = now_s
     report(rows, args.arms)
     print(f"{args.contests} contests x {len(args.arms)} policies in {time.monotonic() - begun:.0f} s")
 

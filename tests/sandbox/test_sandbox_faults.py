@@ -30,7 +30,9 @@ def mark() -> Iterator[str]:
     """A word in the command line of every process of the pool that these tests shake."""
     word = f"ledger{os.getpid()}x{random.randrange(1 << 40)}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "_BOOT", f"{launch._BOOT}  # {word}")
+        # Without the large libraries a process is forked, and a zygote replaced, ten times faster.
+        boot = launch._BOOT.replace("zygote.main", "zygote._PRELOADED_IF_INSTALLED = (); zygote.main")
+        patch.setattr(launch, "_BOOT", f"{boot}  # {word}")
         yield word
 
 
@@ -152,6 +154,16 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
+def end_all(pool: SandboxPool, *sessions: str) -> None:
+    """End sessions and wait until nothing of them can be taken for another's."""
+    for session in sessions:
+        pool.end_session(session)
+    give_up_s = time.monotonic() + 20
+    while in_role(pool, "supervisor"):
+        assert time.monotonic() < give_up_s
+        time.sleep(0.01)
+
+
 def kill_one(pool: SandboxPool, target: Target, noise: random.Random) -> bool:
     found = [pid for pid in in_role(pool, target) if not is_zombie(pid)]  # to kill the dead would be no fault
     if not found:
@@ -189,7 +201,7 @@ def test_one_kill(pool: SandboxPool, target: Target, while_running: bool, status
     ledger.ask("a", 0)
     (result,) = ledger.wait()
     assert (result.status, result.session_restarted) == ("ok", restarted)
-    pool.end_session("a")
+    end_all(pool, "a")
     assert result.stdout == ("1\n" if restarted else f"{before + 1 + (statuses == ['ok'] and while_running)}\n")
 
 
@@ -201,16 +213,16 @@ def test_copy_and_process_killed_together(pool: SandboxPool) -> None:
     assert [result.status for result in ledger.wait()] == ["killed"]
     ledger.ask("a", 0)
     assert [result.session_restarted for result in ledger.wait()] == [True]
-    pool.end_session("a")
+    end_all(pool, "a")
 
 
-@pytest.mark.parametrize("num_faults", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_faults", [60, pytest.param(1000, marks=pytest.mark.slow)])
 def test_no_program_is_lost_under_random_faults(pool: SandboxPool, num_faults: int) -> None:
     noise = random.Random(num_faults)
     targets: list[Target] = noise.choices(ROLES, [1, 15, 42, 42], k=num_faults)
     targets[num_faults // 2] = "zygote"
     ledger = Ledger(pool, prefix="random")
-    give_up_s = time.monotonic() + num_faults
+    give_up_s = time.monotonic() + 2 * num_faults
     for number, target in enumerate(targets):
         while True:
             for session in SESSIONS:
@@ -228,5 +240,4 @@ def test_no_program_is_lost_under_random_faults(pool: SandboxPool, num_faults: i
     ledger.wait()
     assert ledger.num_told == ledger.num_asked
     assert ledger.num_restarts > 0 and ledger.num_ok > 0
-    for session in SESSIONS:
-        pool.end_session(session)
+    end_all(pool, *SESSIONS)

@@ -86,6 +86,12 @@ def test_what_the_machine_permits_is_in_force(pool: SandboxPool) -> None:
     assert user_id == (65534 if "userns" in layers else os.geteuid())
 
 
+def test_processor_time_is_bounded_where_a_program_stands_alone(pool: SandboxPool) -> None:
+    told = run(pool, "import resource; print(*resource.getrlimit(resource.RLIMIT_CPU))", CodeLimits(wall_s=2.5)).stdout
+    soft, hard = map(int, told.split())
+    assert 3 <= soft == hard <= 3 * len(os.sched_getaffinity(0)) + 1
+
+
 def test_results_come_once_and_queued_programs_run(pool: SandboxPool) -> None:
     ids = [f"queued{i}" for i in range(8)]
     for i, run_id in enumerate(ids):

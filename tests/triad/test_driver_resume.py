@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 from scripted_run import Outcome, Session, drive, printed, started
 
+from mathlete.cic.majority import Majority
+from mathlete.contest.stop_rules import make_stop_rule
 from mathlete.core.attempt import CUT_OFF
 from mathlete.core.generation import GenerateRequest
 from mathlete.core.problem import Problem
@@ -14,6 +16,7 @@ from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply
 from mathlete.triad.driver import Driver, is_cut_short
+from mathlete.triad.integration import TriadConfig, TriadPolicy
 from mathlete.triad.progress import RunProgress
 
 PROBLEMS = [Problem("p", "How many?"), Problem("q", "How much?"), Problem("r", "How long?")]
@@ -130,3 +133,26 @@ def test_interrupted_again_and_again_it_still_arrives() -> None:
         assert sessions < 20
     assert sessions > 1
     assert not any(map(is_cut_short, fold_run(trace).problems.values()))
+
+
+def test_what_the_clock_affords_comes_on_top_of_what_is_there_and_checks_are_no_attempts() -> None:
+    def script(request: GenerateRequest) -> Reply:
+        if request.continuation:
+            return Reply.saying("    return 7\n```\n")
+        return Reply.saying(rf"So it is $\boxed{{{request.request_id[2]}}}$.", token_s=1.0)
+
+    def checked(attempts: int, budget_s: float, before: Sequence[TraceEvent] = ()) -> Session:
+        config = TriadConfig(attempts, checks=("sympy_check", "enumeration_check"), weighs_worth=False)
+        policy = TriadPolicy(Majority(), make_stop_rule("never"), config)
+        return drive(
+            script, policy=policy, attempts=attempts, budget_s=budget_s, before=before, tokens_per_s=100.0,
+            problems=PROBLEMS[:1],
+        )  # fmt: skip
+
+    first = checked(attempts=2, budget_s=100.0)
+    assert [attempt.is_check for attempt in first.attempts()] == [False, False, True, True]
+    num_kept = max(i for i, event in enumerate(first.events) if event.kind == "attempt_finished") + 1
+    again = checked(attempts=8, budget_s=6.0, before=resumed(first.events[:num_kept]))
+    (opened,) = [event.data["affordable"] for event in again.new_events if event.kind == "problem_opened"]
+    assert opened == 3, "six seconds at 100 tokens/s are one more attempt"
+    assert sum(not attempt.is_check for attempt in again.attempts()) > 2

@@ -74,6 +74,13 @@ def test_a_wave_while_others_wait_and_all_at_once_alone() -> None:
     assert decide(pool(*votes("1", "2", "3")), TriadConfig(weighs_worth=False)) == Launch(3, "code", 0.8)
 
 
+def test_a_wave_does_not_wait_for_the_last_where_no_other_problem_could_use_the_slots() -> None:
+    in_turn = pool(*votes("1", "2"), flying=[SOLVING], outlook=replace(BUSY, may_open=False))
+    assert decide(in_turn, TriadConfig(weighs_worth=False)) == Launch(3, "code", 0.8)
+    agreed = pool(*votes("1", "1", "1"), flying=[SOLVING] * 3, outlook=replace(in_turn.outlook, remaining_s=100.0))  # type: ignore[type-var]
+    assert not isinstance(decide(agreed, TriadConfig()), Launch), "each must be worth it"
+
+
 def test_pillars_take_turns() -> None:
     config = TriadConfig(pillars=("code", "code", "reasoning"), wave=4, weighs_worth=False)
     assert decide(pool(), config) == Launch(2, "code", 0.8)
@@ -113,9 +120,9 @@ def test_a_sure_selection_is_not_checked_unless_all_are() -> None:
     state = pool(*votes("1", "1", "1"))
     assert isinstance(decide(state, replace(CHECKED, check_below=0.9), confidence=0.97), Stop)
     assert decide(state, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",))
-    assert decide(pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1, ("1",))]), CHECKED, 0.97) == Launch(
-        3, "code", 0.8
-    ), "a check that was begun is waited for"
+    assert decide(
+        pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1, ("1",))]), CHECKED, 0.97
+    ) == Launch(3, "code", 0.8), "a check that was begun is waited for"
 
 
 def test_a_new_leader_is_checked_too_but_not_for_ever() -> None:

@@ -13,19 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_run import Outcome, Session, crashed, drive, printed
 
-from mathlete.cic.registry import make_selector
+from mathlete.cic.registry import SELECTORS, make_selector
 from mathlete.contest.difficulty import weight_of
-from mathlete.contest.stop_rules import make_stop_rule
+from mathlete.contest.policy import FixedPolicy, VotePolicy
+from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
 from mathlete.core.attempt import CUT_OFF
 from mathlete.core.code import ToolResult
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import GenerateRequest
+from mathlete.core.policy import Policy
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply
 from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.integration import TriadConfig, TriadPolicy
+from mathlete.triad.prometheus import PrometheusPolicy
+from mathlete.triad.prometheus_answers import FAULTS, Faults
 
 CHECKS = ("sympy_check", "smt_check", "enumeration_check", "genselect_check")
 MAX_TOKENS = 12
@@ -98,8 +102,13 @@ def check_tokens(session: Session, token_budget: int | None, max_in_flight: int,
     assert num <= max(before, token_budget) + max_in_flight * (1 + len(session.problems))
 
 
+def resumed(prefix: list[TraceEvent]) -> list[TraceEvent]:
+    return [*prefix, TraceEvent("run_resumed", fold_run(prefix).elapsed_s, {"config": {}}, wall_time=2e9)]
+
+
 def comparable(session: Session) -> list[tuple[Any, ...]]:
-    return [(e.kind, round(e.at_s, 9), e.data, e.problem_id, e.attempt_id) for e in session.events]
+    told = [(e.kind, e.at_s, json.dumps(e.data, allow_nan=False), e.problem_id, e.attempt_id) for e in session.events]
+    return told  # as the run store keeps it
 
 
 @settings(max_examples=60)
@@ -115,8 +124,8 @@ def comparable(session: Session) -> list[tuple[Any, ...]]:
     token_budget=st.sampled_from([None, None, 1, 20, 100, 1000]),
     checks=st.lists(st.sampled_from(CHECKS), max_size=3, unique=True),
     second_round=st.integers(0, 3),
-    selector=st.sampled_from(["triad", "majority", "cic_refined", "verified_vote"]),
-    stop=st.sampled_from(["settled", "never", "crystallised"]),
+    selector=st.sampled_from([*SELECTORS]),
+    stop=st.sampled_from([*STOP_RULES]),
     weighs_worth=st.booleans(),
     cut=st.floats(0, 1),
 )
@@ -130,13 +139,14 @@ def test_every_run_ends_repeats_and_can_be_resumed(
         attempts=attempts, pillars=("code", "reasoning"), checks=tuple(checks), second_round=second_round,
         weighs_worth=weighs_worth,
     )  # fmt: skip
+    problems = [Problem(f"p{i}", "?", AnswerKind(low=0, high=9)) for i in range(num_problems)]
 
     def run(budget_s: float, before: list[TraceEvent] | None = None) -> Session:
         return drive(
             script, policy=TriadPolicy(make_selector(selector), make_stop_rule(stop), config), budget_s=budget_s,
-            before=before or (), problems=[Problem(f"p{i}", "?", AnswerKind(low=0, high=9)) for i in range(num_problems)],
-            behaviour=behaviour, attempts=attempts, max_in_flight=max_in_flight, tokens_per_s=tokens_per_s,
-            token_budget=token_budget, stretch=2.0, weigh=weight_of, config=AttemptConfig(MAX_TOKENS, max_programs=2),
+            before=before or (), problems=problems, behaviour=behaviour, attempts=attempts,
+            max_in_flight=max_in_flight, tokens_per_s=tokens_per_s, token_budget=token_budget, stretch=2.0,
+            weigh=weight_of, config=AttemptConfig(MAX_TOKENS, max_programs=2),
         )  # fmt: skip
 
     first = run(budget_s)
@@ -146,9 +156,49 @@ def test_every_run_ends_repeats_and_can_be_resumed(
 
     prefix = first.events[: 1 + round(cut * (len(first.events) - 1))]
     kept = fold_run(prefix)
-    again = run(60.0, [*prefix, TraceEvent("run_resumed", kept.elapsed_s, {"config": {}}, wall_time=2e9)])
+    again = run(60.0, resumed(prefix))
     check_triad(again, config)
     spent = sum(attempt.num_tokens for item in kept.problems.values() for attempt in item.attempts)
     check_tokens(again, token_budget, max_in_flight, spent)
     for key, before in kept.problems.items():
         assert again.record.problems[key].attempts[: len(before.attempts)] == before.attempts
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    trouble=st.sampled_from([0.0, 0.2]),
+    name=st.sampled_from(["fixed", "vote", "prometheus"]),
+    cured=st.sets(st.sampled_from(FAULTS)),
+    selector=st.sampled_from([*SELECTORS]),
+    stop=st.sampled_from([*STOP_RULES]),
+    attempts=st.integers(1, 6),
+    max_in_flight=st.integers(1, 9),
+    cut=st.floats(0, 1),
+)
+def test_the_other_policies_with_pillars_in_turn(
+    seed: int, trouble: float, name: str, cured: set[str], selector: str, stop: str, attempts: int, max_in_flight: int,
+    cut: float,
+) -> None:  # fmt: skip
+    script, behaviour = scripted(seed, trouble, 0.3)
+    pillars, chosen = ("code", "reasoning"), make_selector(selector)
+    policies: dict[str, Policy] = {
+        "fixed": FixedPolicy(attempts, pillars, 0.8, chosen),
+        "vote": VotePolicy(attempts, pillars, 0.8, chosen, make_stop_rule(stop)),
+        "prometheus": PrometheusPolicy(Faults(**{fault: fault not in cured for fault in FAULTS}), attempts),
+    }
+
+    def run(before: list[TraceEvent] | None = None) -> Session:
+        return drive(
+            script, policy=policies[name], budget_s=100.0, before=before or (), behaviour=behaviour, attempts=attempts,
+            problems=[Problem(f"p{i}", "?", AnswerKind(low=0, high=9)) for i in range(2)], max_in_flight=max_in_flight,
+            config=AttemptConfig(MAX_TOKENS, max_programs=2),
+        )  # fmt: skip
+
+    first = run()
+    again = run(resumed(first.events[: 1 + round(cut * (len(first.events) - 1))]))
+    for item in (*first.record.problems.values(), *again.record.problems.values()):
+        lost = any(attempt.failure == "generator_error" for attempt in item.attempts)
+        if name == "fixed" and not lost and item.stop_reason == "all attempts finished":
+            whole = Counter(a.pillar for a in item.attempts if a.answer is not None or a.failure not in CUT_OFF)
+            assert (whole["code"], whole["reasoning"]) == ((attempts + 1) // 2, attempts // 2)

@@ -222,8 +222,7 @@ def _tool_errors(attempt: Attempt) -> float | None:
 
 
 def _doubts(attempt: Attempt) -> float | None:
-    whole = [turn.text + (turn.tool_text or "") for turn in attempt.turns if turn.text]  # as in a file of attempts
-    text = "".join(whole)[-TAIL_CHARS:]
+    text = attempt.text[-TAIL_CHARS:]
     return math.log1p(len(_DOUBT.findall(text))) if text else None
 
 

@@ -111,6 +111,8 @@ def worth_another(
     selected: str | None = None,
     solve_rate: float | None = None,
     num_in_flight: int | None = None,
+    least: float = 0.0,
+    overhead: float = 0.0,
     prior: PoolPrior = PRIOR,
     demand: Demand = DEMAND,
 ) -> Worth:
@@ -124,6 +126,9 @@ def worth_another(
             are counted here.
         num_in_flight: attempts that are under way; those of the first round when None. 0 asks instead
             whether it is worth waiting for those that are (`worth_waiting`).
+        least: attempts that every problem that waits is to get, whatever they are worth. Nothing more is worth its
+            price while what is left is not enough for that.
+        overhead: what each of them takes besides attempts, such as checks, in attempts of average length.
         prior: of problems.
         demand: of the problems that wait.
     """
@@ -138,7 +143,7 @@ def worth_another(
     value, now = _value(counts, nulls, prior, support, min(flying, _MAX_FLYING))
     ended = [attempt for attempt in state.attempts if attempt.failure not in CUT_OFF and not attempt.is_check]
     value *= _chance_to_finish(ended, state.remaining_s)
-    price = _price(ended, state.outlook, demand)
+    price = _price(ended, state.outlook, demand, least, overhead)
     return Worth(value, price, now, _reason(value, price, now))
 
 
@@ -148,6 +153,8 @@ def worth_waiting(
     confidence: float | None = None,
     selected: str | None = None,
     solve_rate: float | None = None,
+    least: float = 0.0,
+    overhead: float = 0.0,
     prior: PoolPrior = PRIOR,
     demand: Demand = DEMAND,
 ) -> Worth:
@@ -156,8 +163,8 @@ def worth_waiting(
     The price is higher where the next problem cannot begin before this one ends (see `_idling`).
     """
     worth = worth_another(
-        state, confidence=confidence, selected=selected, solve_rate=solve_rate, num_in_flight=0, prior=prior,
-        demand=demand,
+        state, confidence=confidence, selected=selected, solve_rate=solve_rate, num_in_flight=0, least=least,
+        overhead=overhead, prior=prior, demand=demand,
     )  # fmt: skip
     idling = _idling(state)
     return worth if idling == 1 else replace(worth, price=worth.price * idling, reason=_WAITING + worth.reason)
@@ -192,7 +199,7 @@ def _value(counts: Counts, nulls: int, prior: PoolPrior, support: float, flying:
     return max((ahead[m] - ahead[0]) / m for m in range(1, _LOOKAHEAD + 1)), now
 
 
-def _price(ended: Sequence[Attempt], outlook: Outlook | None, demand: Demand) -> float:
+def _price(ended: Sequence[Attempt], outlook: Outlook | None, demand: Demand, least: float, overhead: float) -> float:
     others = 0.0 if outlook is None else outlook.num_waiting + 0.5 * max(0, outlook.num_open - 1)
     if outlook is None or others == 0:
         return 0.0
@@ -200,7 +207,8 @@ def _price(ended: Sequence[Attempt], outlook: Outlook | None, demand: Demand) ->
     if left is None:
         return 0.0
     length = _own_tokens(ended, outlook.tokens_per_attempt) / outlook.tokens_per_attempt
-    return length * demand.price_at(max(0.0, left - length) / others)
+    for_each = max(0.0, left - length) / others - overhead
+    return 1.0 if for_each < least else length * demand.price_at(max(0.0, for_each))
 
 
 def _idling(state: PoolState) -> float:

@@ -43,7 +43,7 @@ class FixedPolicy:
             return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TIME)
         wanted = num_outstanding(state, self.attempts) - state.num_trying
         if wanted > 0:
-            begun = [item.pillar for item in (*state.attempts, *state.in_flight)]
+            begun = [item.pillar for item in state.begun]
             num_untold = max(0, state.num_in_flight - len(state.in_flight))
             pillar, num = next_pillar(self.pillars, begun, wanted, num_untold)
             return Launch(num, pillar, self.temperature)

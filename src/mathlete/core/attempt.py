@@ -153,6 +153,14 @@ class Attempt:
     model: str | None = None
 
     @property
+    def text(self) -> str:
+        """All that it wrote, and between it what its programs printed: what a file of attempts keeps of it.
+
+        Output of a turn without text is left out: a recording may keep the last one apart from the text.
+        """
+        return "".join(turn.text + (turn.tool_text or "") for turn in self.turns if turn.text)
+
+    @property
     def is_check(self) -> bool:
         """Whether it judges answers instead of giving one."""
         return is_check_pillar(self.pillar)

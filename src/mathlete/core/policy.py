@@ -35,6 +35,7 @@ class Outlook:
         num_open: problems that are being worked on, this one included.
         tokens_per_s: of all attempts together; None while no speed is known.
         tokens_per_attempt: that an attempt takes on average.
+        may_open: whether those that wait could be opened when there is a slot; not where problems come in turn.
     """
 
     remaining_s: float
@@ -43,6 +44,7 @@ class Outlook:
     num_open: int
     tokens_per_s: float | None
     tokens_per_attempt: float
+    may_open: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class PoolState:
     in_flight: tuple[Launched, ...] = ()
     num_tokens: int = 0
     outlook: Outlook | None = None
+
+    @property
+    def begun(self) -> tuple[Attempt | Launched, ...]:
+        """All attempts that are told of, finished ones and then those in flight; checks and later rounds too."""
+        return (*self.attempts, *self.in_flight)
 
     @property
     def tries(self) -> tuple[Attempt, ...]:

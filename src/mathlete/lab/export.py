@@ -123,7 +123,7 @@ def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str,
         **({"answer_source": attempt.answer_source} if attempt.answer_source else {}),
         **({"about": list(attempt.about)} if attempt.about else {}),
         **({"evidence": [asdict(item) for item in attempt.evidence]} if attempt.evidence else {}),
-        "text": "".join(turn.text + (turn.tool_text or "") for turn in attempt.turns),
+        "text": attempt.text,
     }
 
 

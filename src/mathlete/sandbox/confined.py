@@ -75,7 +75,9 @@ class _Process:
 
     def run_only(self) -> NoReturn:
         """Run one program to its end, exit hooks included, out of reach of the supervisor's wire."""
-        source, _ = self._take(self._receive())
+        packet = self._receive()
+        source, _ = self._take(packet)
+        isolation.limit_processor_time(packet.message["wall_s"])
         self._wire.send({"started": True})
         self._wire.close()
         os._exit(program.run(source, program.open_standard_streams(), self._module))

@@ -11,7 +11,7 @@ Glossary: a *layer* is one fence with a name. Layers overlap on purpose, since n
     readonly  everything mounted is read-only
     tmpfs     the working directory is a small memory file system that vanishes with the program
     newroot   nothing is there but what it may read (see `sandbox.new_root`)
-    rlimit    ceilings on memory, processor time, file size, open files
+    rlimit    ceilings on memory, file size, open files; of a program that stands alone, on processor time
     nnp       no new privileges: no set-uid programs
     landlock  only the interpreter's own files can be read, only the working directory written
     nocaps    no capabilities
@@ -23,6 +23,7 @@ These are the namespaces that bubblewrap would enter, furnished from within a wa
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import sys
@@ -236,6 +237,18 @@ def _set_limits(fence: Fence, *, own_user: bool) -> None:
     hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
     stack = _STACK_BYTES if hard == resource.RLIM_INFINITY else min(_STACK_BYTES, hard)
     resource.setrlimit(resource.RLIMIT_STACK, (stack, hard))
+
+
+def limit_processor_time(wall_s: float) -> None:
+    """Bound what this process may compute by what all its processors can do in `wall_s` seconds, and one more.
+
+    For a program that stands alone: the limit is for good, and a session's process, which runs one program after
+    another, would need a higher one each time. The supervisor's clock comes first for both.
+    """
+    ceiling = math.ceil(wall_s * len(os.sched_getaffinity(0))) + 1
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    value = ceiling if hard == resource.RLIM_INFINITY else min(ceiling, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (value, value))
 
 
 def _kernel_version() -> tuple[int, int]:

@@ -167,6 +167,7 @@ class Supervisor:
 
     def _serve_as(self, process: Process) -> None:
         self._process = process
+        self._hears = True  # an empty packet reads as the end of the wire, and the one before may have sent it
         if self._gate is not None:
             # Its number in its own namespace, which is where the kernel's question comes from.
             self._gate.may_signal = 1 if self._has_namespace and not self._is_inside else process.pid
@@ -223,6 +224,8 @@ class Supervisor:
             if self._copy is None and self._has_forked(cell) and "copy" in message:
                 self._copy = Process.of(packet.sender, translated=True)
                 os.kill(packet.sender, signal.SIGSTOP)
+        elif "copy" in message and cell.started_s is None:
+            self._leave()  # it takes itself for its copy: a program has it that its forks do nothing
         elif "started" in message and cell.started_s is None:
             cell.has_copy = self._has_forked(cell)
             cell.started_s = time.monotonic()

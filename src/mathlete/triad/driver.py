@@ -192,7 +192,9 @@ class Driver:
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
         while self._waiting and self._may_open() and self._clock() < self._end_s:
-            more = self._pace.affordable(self._end_s - self._clock(), len(self._waiting) + len(self._open))
+            more = self._pace.affordable(
+                self._end_s - self._clock(), len(self._waiting) + len(self._open), self._tokens_left()
+            )
             more = None if more is None else max(1, more)  # whoever is opened gets a try
             problem = self._waiting.pop(0)
             now = self._clock()
@@ -229,7 +231,10 @@ class Driver:
         return None if more is None else min(self._config.attempts, sum(map(takes_place, finished)) + more)
 
     def _may_open(self) -> bool:
-        return self._room() > 0 and (self._config.max_open is None or len(self._open) < self._config.max_open)
+        return self._room() > 0 and self._is_below_max_open()
+
+    def _is_below_max_open(self) -> bool:
+        return self._config.max_open is None or len(self._open) < self._config.max_open
 
     def _open_problems_now(self) -> list[Problem]:
         return [state.problem for state in self._open.values()]
@@ -238,7 +243,7 @@ class Driver:
         for state in list(self._open.values()):
             state.deadline_s = deadline_s(state.deadline_s, self._end_s, len(self._waiting))
             if not self._waiting and state.affordable is not None:  # what the others left may afford more
-                more = self._pace.affordable(self._end_s - self._clock(), len(self._open))
+                more = self._pace.affordable(self._end_s - self._clock(), len(self._open), self._tokens_left())
                 state.affordable = max(state.affordable, self._affordable(state.finished, more) or 0)
             if self._clock() >= state.deadline_s:
                 self._source.end([state.problem.id], "out_of_time")
@@ -272,15 +277,19 @@ class Driver:
             outlook=self._outlook(now),
         )
 
-    def _outlook(self, now: float) -> Outlook:
+    def _tokens_left(self) -> int | None:
         budget = self._config.token_budget
+        return None if budget is None else max(0, budget - self._tokens_before - self._source.num_tokens)
+
+    def _outlook(self, now: float) -> Outlook:
         return Outlook(
             remaining_s=max(0.0, self._end_s - now),
-            tokens_left=None if budget is None else max(0, budget - self._tokens_before - self._source.num_tokens),
+            tokens_left=self._tokens_left(),
             num_waiting=len(self._waiting),
             num_open=len(self._open),
             tokens_per_s=self._pace.tokens_per_s,
             tokens_per_attempt=self._pace.tokens_per_attempt,
+            may_open=self._is_below_max_open(),
         )
 
     def _launch(self, state: _OpenProblem, num: int, action: Launch) -> None:

@@ -29,6 +29,7 @@ from mathlete.triad.lean_check import asked_about
 
 OUT_OF_TOKENS = "the run's tokens are spent"
 
+_CHECK_ATTEMPTS = 0.25  # tokens of a check, in attempts: with the embedded model about 100 of 480 (LOG.md)
 _MAX_CHECKS = 2  # of one pillar: a second one where the leader has changed
 
 
@@ -42,8 +43,8 @@ class TriadConfig:
         temperature: of sampling, checks included.
         anneals: whether the next wave's temperature follows from the order of the pool when it is launched instead
             (`cic.crystallisation.annealed_temperature`); checks and second rounds keep `temperature`.
-        wave: attempts at once while other problems wait for the same slots, and the next when they have ended; without
-            any waiting, all of them.
+        wave: attempts at once while other problems wait for the same slots, and the next when they have ended, or at
+            once where no other problem may be opened yet; without any waiting, all of them.
         min_attempts: that end before the problem may, unless time or tokens run out; as many as the clock affords.
         stop_confidence: chance that the selection is right, from which on nothing more is done; 1 for never. It and
             `check_below` are for selectors that are calibrated.
@@ -123,7 +124,7 @@ class TriadPolicy:
             return launch
         if state.num_in_flight and not all(item.round > 1 for item in state.in_flight):
             return Wait() if self._worth_waiting(state, selection) else Stop(selection, _NOT_WORTH)
-        if (launch := self._second_round(state)) is not None:
+        if self._worth_another(state, selection) and (launch := self._second_round(state)) is not None:
             return launch
         if state.num_in_flight:
             return Wait()
@@ -157,8 +158,7 @@ class TriadPolicy:
         config = self.config
         if selection.rule == FALLBACK:
             return None
-        begun = [(attempt.pillar, attempt.about) for attempt in state.attempts]
-        begun += [(item.pillar, item.about) for item in state.in_flight]
+        begun = [(item.pillar, item.about) for item in state.begun]
         is_first = not any(is_check_pillar(pillar) for pillar, _ in begun)
         chance = _chance(selection)
         if is_first and chance is not None and config.check_below <= chance and config.check_below < 1:
@@ -186,13 +186,13 @@ class TriadPolicy:
         num_begun = len(state.tries) + state.num_trying
         num_of_wave = num_begun % self.config.wave  # begun of the present wave; 0 between two
         num = num_to_launch if is_alone else min(num_to_launch, self.config.wave - num_of_wave)
-        if state.num_trying and not num_of_wave and not is_alone:
+        if state.num_trying and not num_of_wave and outlook is not None and outlook.may_open and not is_alone:
             return None
         if num_begun >= self.config.wave and not self._worth_another(state, selection):
             return None
         if num <= 0:
             return None
-        begun = [item.pillar for item in (*state.attempts, *state.in_flight) if item.is_independent]
+        begun = [item.pillar for item in state.begun if item.is_independent]
         pillar, alike = next_pillar(self.config.pillars, begun, num)
         return Launch(alike, pillar, self._temperature(state.attempts))
 
@@ -217,18 +217,20 @@ class TriadPolicy:
             return True
         return self._pays(worth_waiting, state, selection)
 
-    @staticmethod
-    def _pays(ask: Callable[..., Worth], state: PoolState, selection: Selection) -> bool:
+    def _pays(self, ask: Callable[..., Worth], state: PoolState, selection: Selection) -> bool:
         average = None if state.outlook is None else state.outlook.tokens_per_attempt
         rate = solve_rate(state.problem, state.attempts, average)
-        return ask(state, confidence=_chance(selection), selected=selection.answer, solve_rate=rate).pays
+        return ask(
+            state, confidence=_chance(selection), selected=selection.answer, solve_rate=rate,
+            least=self.config.min_attempts, overhead=_CHECK_ATTEMPTS * len(self.config.checks),
+        ).pays  # fmt: skip
 
     def _second_round(self, state: PoolState) -> Launch | None:
         """Attempts that see what the others found, once, where no answer has enough of the votes.
 
         Those for which there was no slot, or that were cut off before the run was resumed, see what their siblings saw.
         """
-        begun = [item.about for item in (*state.attempts, *state.in_flight) if item.round > 1]
+        begun = [item.about for item in state.begun if item.round > 1]
         num = self.config.second_round - len(begun)
         if num <= 0:
             return None
@@ -243,7 +245,11 @@ class TriadPolicy:
         return Launch(num, self.config.pillars[0], self.config.temperature, about, round=2)
 
     def _wanted(self, state: PoolState) -> int:
-        return self.config.attempts if state.affordable is None else min(self.config.attempts, state.affordable)
+        """Attempts of the first round at most: where each is weighed, what is affordable binds only below the least."""
+        affordable = state.affordable
+        if affordable is None or (self.config.weighs_worth and affordable >= self.config.min_attempts):
+            return self.config.attempts
+        return min(self.config.attempts, affordable)
 
     def _num_to_launch(self, state: PoolState) -> int:
         """Attempts of the first round that may still be launched."""

@@ -48,14 +48,18 @@ class Pace:
         if num_tokens >= _MIN_TOKENS and seconds >= _MIN_S:
             self._tokens_per_s = num_tokens / seconds
 
-    def affordable(self, remaining_s: float, num_problems: int) -> int | None:
-        """Attempts that each of `num_problems` can get, perhaps 0; None while no speed is known."""
+    def affordable(self, remaining_s: float, num_problems: int, tokens_left: int | None = None) -> int | None:
+        """Attempts that each of `num_problems` can get, perhaps 0; None where neither speed nor tokens are known."""
+        in_tokens = self._wanted
+        if tokens_left is not None:
+            in_tokens = int(tokens_left / (max(1, num_problems) * self.tokens_per_attempt))
         if self._tokens_per_s is None:
-            return None
-        return attempts_affordable(
+            return None if tokens_left is None else min(self._wanted, in_tokens)
+        in_time = attempts_affordable(
             remaining_s,
             tokens_per_s=self._tokens_per_s,
             num_problems=max(1, num_problems),
             tokens_per_attempt=self.tokens_per_attempt,
             wanted=self._wanted,
         )
+        return min(in_time, in_tokens)

@@ -24,13 +24,14 @@ _WIRES = """
 SESSIONS = (
     Attack(
         "forge_end",
-        "says that it has ended well, and goes on",
+        "says that it has ended well, goes on, and fails",
         _WIRES
         + """
             say(json.dumps({"ended": 0}).encode())
-            time.sleep(99)
+            time.sleep(0.05)
+            raise SystemExit(3)
             """,
-        ends_with("ok", "timeout"),
+        ends_with("ok", "error"),  # it may lie about itself, and "the attack ended" is never printed
         limits=_SHORT,
         is_refused=False,
         spoils_session=True,
@@ -105,6 +106,20 @@ SESSIONS = (
                     while True: time.sleep(99)
                 return pid
             os.fork = steal
+            """,
+        is_refused=False,
+        spoils_session=True,
+    ),
+    Attack(
+        "break_snapshot",
+        "lays a filter by which forks do nothing and seem to succeed",
+        r"""
+            import struct
+            rules = (0x20, 0, 0, 0), (0x15, 0, 1, 56 if os.uname().machine == "x86_64" else 220), (6, 0, 0, 0x50000), (
+                6, 0, 0, 0x7FFF0000)
+            program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *rule) for rule in rules))
+            class Filter(ctypes.Structure): _fields_ = [("size", ctypes.c_ushort), ("at", ctypes.c_void_p)]
+            call(c.prctl, 22, 2, ctypes.byref(Filter(len(rules), ctypes.addressof(program))), 0, 0)
             """,
         is_refused=False,
         spoils_session=True,

@@ -10,6 +10,7 @@ from arena import Arena
 from attack import Attack
 from attacks_on_sessions import SESSIONS
 from campaign import Campaign, selected_attacks
+from sandbox_probe import need
 
 from mathlete.sandbox.pool import SandboxPool
 
@@ -17,8 +18,7 @@ from mathlete.sandbox.pool import SandboxPool
 @pytest.fixture(scope="module")
 def campaign(arena: Arena, request: pytest.FixtureRequest) -> Iterator[Campaign]:
     with SandboxPool(num_workers=3) as pool:
-        if "gate" not in pool.describe_isolation():
-            pytest.skip("this machine does not permit snapshots of sessions")
+        need(pool, "gate", "pidns")  # or there are no snapshots
         yield Campaign(pool, arena, selected_attacks(request), in_sessions=True)
 
 

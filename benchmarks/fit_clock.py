@@ -329,7 +329,7 @@ def report_after(
         found = ", ".join(f"{n} {rank_correlation(v, [y[k] for k in mine]):+.3f}" for n, v in parts.items())
         print(f"after {num}: {path.name}, {len(mine)} problems: {found}")
     beta = logistic_fit(x, y, ones, penalised, RIDGE)
-    print(f"after {num}: log-odds for length {beta[0]:+.3f}, an error {beta[1]:+.3f}, a log-odd of votes {beta[2]:+.3f}")
+    print(f"after {num}: log-odds for length {beta[0]:+.3f}, an error {beta[1]:+.3f}, votes {beta[2]:+.3f}")
     return round(float(beta[0]), 4), round(float(beta[1]), 4)
 
 

@@ -199,9 +199,7 @@ class RunConfig:
             if getattr(self, name) and self.policy != "triad":
                 raise ValueError(f"{name} is for --policy triad, and the policy is {self.policy}")
         if self.temperature_schedule != "fixed" and self.policy != "triad":
-            raise ValueError(
-                f"temperature_schedule {self.temperature_schedule} is for --policy triad, and the policy is {self.policy}"
-            )
+            raise ValueError(f"temperature_schedule is for --policy triad, and the policy is {self.policy}")
         if self.cured and self.policy != "prometheus":
             raise ValueError(f"cured is for --policy prometheus, and the policy is {self.policy}")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from calling import Mathlete
+
 from mathlete.compose import RunConfig, build_policy, decode_config
 from mathlete.triad.integration import TriadPolicy
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from mathlete.sandbox.disk_usage import exceeds
-from mathlete.sandbox.removal import remove_tree
+from mathlete.sandbox.removal import Sweeper, remove_tree
 
 
 def test_bytes_and_entries_count_wherever_they_lie(tmp_path: Path) -> None:
@@ -28,18 +30,19 @@ def test_what_takes_no_room_does_not_count(tmp_path: Path) -> None:
     assert not exceeds(str(tmp_path / "gone"), 0, 0)
 
 
-def test_a_tree_too_deep_for_a_path_is_too_much_and_can_be_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "depth"), [("d" * 200, 30), ("d", 1100)])  # for a path, for Python's stack
+def test_a_tree_that_is_too_deep_is_too_much_and_can_be_removed(tmp_path: Path, name: str, depth: int) -> None:
     place = tmp_path / "deep"
     place.mkdir()
     here = os.getcwd()
     os.chdir(place)
     try:
-        for _ in range(30):
-            os.mkdir("d" * 200)
-            os.chdir("d" * 200)
+        for _ in range(depth):
+            os.mkdir(name)
+            os.chdir(name)
     finally:
         os.chdir(here)
-    assert exceeds(str(place), 1 << 30, 1000)
+    assert exceeds(str(place), 1 << 30, 10_000)
     remove_tree(str(place))
     assert os.listdir(tmp_path) == []
 
@@ -57,3 +60,16 @@ def test_what_is_removed_is_all_of_it_and_nothing_else(tmp_path: Path) -> None:
     remove_tree(str(place))
     assert os.listdir(tmp_path) == ["outside"]
     assert os.listdir(outside) == ["kept"]
+
+
+def test_the_sweeper_has_removed_everything_when_it_is_closed(tmp_path: Path) -> None:
+    sweeper = Sweeper()
+    for name in "abc":
+        (tmp_path / name / "inner").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    sweeper.remove(str(tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists()  # at once
+    for name in ("a", "gone", "b", "c"):
+        sweeper.remove(str(tmp_path / name))
+    sweeper.close()
+    assert os.listdir(tmp_path) == []

@@ -68,6 +68,15 @@ def test_a_wave_while_others_wait_and_all_at_once_alone() -> None:
     assert decide(pool(), TriadConfig()) == Launch(3, "code", 0.8)
     assert decide(pool(outlook=ALONE), TriadConfig()) == Launch(8, "code", 0.8)
     assert decide(pool(outlook=replace(ALONE, tokens_left=9000)), TriadConfig()) == Launch(3, "code", 0.8)
+
+
+def test_the_last_ones_are_no_more_at_once_than_the_clock_affords() -> None:
+    short = replace(pool(outlook=ALONE), affordable=4)
+    assert decide(short, TriadConfig()) == Launch(4, "code", 0.8)
+    assert decide(replace(pool(flying=[SOLVING] * 4, outlook=ALONE), affordable=4), TriadConfig()) == Wait()
+    ended = replace(pool(*votes("1", "2", "3", "4"), outlook=ALONE), affordable=4)
+    assert decide(ended, TriadConfig()) == Launch(3, "code", 0.8), "another wave where there is still time"
+    assert isinstance(decide(replace(ended, remaining_s=0.1), TriadConfig()), Stop), "and none where there is not"
     assert decide(pool(flying=[SOLVING] * 3), TriadConfig()) == Wait()
     assert decide(pool(*votes("1", "2"), flying=[SOLVING]), TriadConfig(weighs_worth=False)) == Wait()
     assert decide(pool(*votes("1", "2", "3", "4"), flying=[SOLVING] * 2), TriadConfig(weighs_worth=False)) == Wait()

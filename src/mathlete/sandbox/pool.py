@@ -24,7 +24,7 @@ from mathlete.sandbox.isolation import LAYERS, Fence, next_retreat
 from mathlete.sandbox.launch import Zygote
 from mathlete.sandbox.outcome import ENDED_WITH_SESSION
 from mathlete.sandbox.program_run import START_PATIENCE_S, Job, ProgramRun
-from mathlete.sandbox.removal import remove_tree
+from mathlete.sandbox.removal import Sweeper
 from mathlete.sandbox.session import Session
 from mathlete.sandbox.session_book import SESSIONS_BYTES, SessionBook
 
@@ -77,6 +77,7 @@ class SandboxPool:
             raise ValueError(f"without: no such isolation layer: {', '.join(sorted(unknown))}")
         self._num_workers = num_workers
         self._room = _make_room()
+        self._sweeper = Sweeper()
         self._lock = threading.Lock()  # guards the next five
         self._waiting: deque[Job] = deque([Job(_PROBE_ID, "", CodeLimits())])
         self._sessions: list[Session] = []  # all, those of programs that stand alone included
@@ -262,7 +263,7 @@ class SandboxPool:
         try:
             wire = self._zygote.start_session(fence, keeps_state=name is not None)
         except OSError:
-            remove_tree(work_dir)
+            self._sweeper.remove(work_dir)
             raise
         session = Session(name, wire, work_dir, self._zygote.pid)
         self._sessions.append(session)
@@ -331,7 +332,8 @@ class SandboxPool:
             self._replace_zygote()
         if run.cancelled:
             return
-        if (run.lost and session.gone) or (run.failed and run.job.run_id != _PROBE_ID):
+        was_unwanted = run.verdict is not None
+        if not was_unwanted and ((run.lost and session.gone) or (run.failed and run.job.run_id != _PROBE_ID)):
             self._lose(run.job, result)
         elif run.failed and (retreat := next_retreat(self._without)):
             self._without = retreat
@@ -348,7 +350,7 @@ class SandboxPool:
         for descriptor in session.readable:
             self._selector.unregister(descriptor)
         session.release()
-        remove_tree(session.work_dir)
+        self._sweeper.remove(session.work_dir)
         self._sessions.remove(session)
         self._book.note_gone(session)
 
@@ -380,13 +382,14 @@ class SandboxPool:
         self._replace_zygote()
         for session in self._sessions:
             session.release()
-            remove_tree(session.work_dir)
+            self._sweeper.remove(session.work_dir)
         self._sessions.clear()
         self._selector.close()
         with self._lock:
             os.close(self._wake_r)
             os.close(self._wake_w)
             self._wake_w = -1
+        self._sweeper.close()
         self._room.cleanup()
 
 

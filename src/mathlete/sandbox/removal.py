@@ -1,9 +1,11 @@
-"""Removing a directory that a hostile program filled. Knows no programs and no limits."""
+"""Removing directories that hostile programs filled. Knows no programs and no limits."""
 
 from __future__ import annotations
 
 import os
+import queue
 import stat
+import threading
 from itertools import count
 
 
@@ -32,6 +34,32 @@ def remove_tree(path: str) -> None:
             os.rmdir(directory)
         except OSError:  # it stays; the others need not
             continue
+
+
+class Sweeper:
+    """Removes directories in a thread of its own, so that no other program waits for a slow disk."""
+
+    def __init__(self) -> None:
+        """Start the thread."""
+        self._paths: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sweeper", daemon=True)
+        self._thread.start()
+
+    def remove(self, path: str) -> None:
+        """Remove a directory: at once if it is empty, else as soon as those before it are gone."""
+        try:
+            os.rmdir(path)
+        except OSError:
+            self._paths.put(path)
+
+    def close(self) -> None:
+        """Wait until everything is removed. Call once."""
+        self._paths.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (path := self._paths.get()) is not None:
+            remove_tree(path)
 
 
 def _entries(directory: str) -> list[os.DirEntry[str]]:

@@ -122,7 +122,7 @@ class Session:
         self.memory_bytes = message.get("memory_bytes", self.memory_bytes)
         if self.run is not None:
             self.run.hear(message)
-        if not message.get("goes_on", True):
+        if "failed" in message or not message.get("goes_on", True):
             self.leave()
 
     def end_program(self, verdict: Verdict) -> None:

@@ -80,8 +80,8 @@ class Wire:
         room += socket.CMSG_SPACE(4 * self.max_descriptors) if self.max_descriptors else 0
         try:
             data, ancillary, _, _ = self._end.recvmsg(_PACKET_BYTES, room)
-        except ConnectionError:
-            return None
+        except ConnectionResetError:  # told once, of an end that left something unread; what it said is still there
+            data, ancillary, _, _ = self._end.recvmsg(_PACKET_BYTES, room)
         if not data:
             return None
         descriptors: list[int] = []

@@ -186,6 +186,9 @@ class TriadPolicy:
         num_begun = len(state.tries) + state.num_trying
         num_of_wave = num_begun % self.config.wave  # begun of the present wave; 0 between two
         num = num_to_launch if is_alone else min(num_to_launch, self.config.wave - num_of_wave)
+        if outlook is not None and outlook.num_waiting == 0 and state.affordable is not None:
+            # The last ones work to the end of the clock: more at once than it affords slow each other until none ends.
+            num = min(num, max(self.config.wave, state.affordable - len(state.tries)) - state.num_trying)
         if state.num_trying and not num_of_wave and outlook is not None and outlook.may_open and not is_alone:
             return None
         if num_begun >= self.config.wave and not self._worth_another(state, selection):

@@ -361,7 +361,7 @@ def main() -> None:
     told_s = begun
     with multiprocessing.Pool(args.processes, start_worker, (pool,)) as workers, ExitStack() as files:
         out = files.enter_context(args.out.open("w", encoding="utf-8")) if args.out else None
-        for row in workers.imap(task, seeds, chunksize=4):
+        for row in workers.imap(task, seeds):
             rows.append(row)
             if out is not None:
                 print(json.dumps({name: asdict(outcome) for name, outcome in row.items()}), file=out, flush=True)

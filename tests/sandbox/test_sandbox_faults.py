@@ -123,6 +123,7 @@ class Ledger:
                 assert result.stdout == f"{self.last.get(session, 0) + 1}\n", (session, result)
                 self.last[session] = self.last.get(session, 0) + 1
                 assert result.stderr == ""
+                assert result.isolation == self.pool.describe_isolation()
             else:
                 assert result.status == "killed" and result.stderr, result
             results.append(result)

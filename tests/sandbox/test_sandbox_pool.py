@@ -248,6 +248,20 @@ def test_programs_that_start_behind_no_fences_at_all_are_reported(monkeypatch: p
         assert run(pool, "1").status == "killed"
 
 
+def test_ended_session_whose_program_fails_to_start_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sabotage(monkeypatch, "isolation.confine = lambda *_: (__import__('time').sleep(0.5), deny())")
+    with SandboxPool(num_workers=1) as pool:
+        with pytest.raises(MathleteError, match="denied by test"):
+            pool.describe_isolation()
+        pool.submit("a", "1", LIMITS, session="s")
+        time.sleep(0.2)
+        pool.end_session("s")
+        result = wait_for(pool, ["a"])["a"]
+        assert (result.status, result.stderr) == ("killed", "ended with its session\n")
+        time.sleep(1)
+        assert pool.poll() == []
+
+
 @pytest.mark.parametrize("line", ["del os.pidfd_open", "os.pidfd_open = deny"])
 def test_old_kernel_that_does_not_tell_when_a_process_ends(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
     sabotage(monkeypatch, line)

@@ -129,9 +129,14 @@ def test_a_sure_selection_is_not_checked_unless_all_are() -> None:
     state = pool(*votes("1", "1", "1"))
     assert isinstance(decide(state, replace(CHECKED, check_below=0.9), confidence=0.97), Stop)
     assert decide(state, CHECKED, confidence=0.97) == Launch(1, "sympy_check", 0.8, about=("1",))
-    assert decide(
-        pool(*votes("1", "1", "1"), flying=[CHECKING, Launched("smt_check", 1, ("1",))]), CHECKED, 0.97
-    ) == Launch(3, "code", 0.8), "a check that was begun is waited for"
+    both = [CHECKING, Launched("smt_check", 1, ("1",))]
+    checking = pool(*votes("1", "1", "1"), flying=both)
+    assert decide(checking, CHECKED, confidence=0.97) == Wait(), (
+        "a check that was begun is waited for, with nothing else"
+    )
+    assert decide(checking, CHECKED) == Launch(3, "code", 0.8), "where nothing is settled the attempts go on"
+    few = replace(pool(*votes("1", "1"), flying=[CHECKING]), affordable=2)
+    assert decide(few, CHECKED, confidence=0.97) == Launch(1, "smt_check", 0.8, about=("1",)), "checks run side by side"
 
 
 def test_a_new_leader_is_checked_too_but_not_for_ever() -> None:

@@ -332,10 +332,10 @@ class SandboxPool:
             self._replace_zygote()
         if run.cancelled:
             return
-        was_unwanted = run.verdict is not None
-        if not was_unwanted and ((run.lost and session.gone) or (run.failed and run.job.run_id != _PROBE_ID)):
+        is_probe = run.job.run_id == _PROBE_ID
+        if run.verdict is None and ((run.lost and session.gone) or (run.failed and not is_probe)):
             self._lose(run.job, result)
-        elif run.failed and (retreat := next_retreat(self._without)):
+        elif is_probe and run.failed and (retreat := next_retreat(self._without)):
             self._without = retreat
             self._waiting.appendleft(run.job)
         else:

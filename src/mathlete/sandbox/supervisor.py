@@ -154,9 +154,10 @@ class Supervisor:
 
     def _hear_layers(self) -> None:
         packet = self._wire.receive()
-        if packet is None or "layers" not in packet.message:
-            message = packet.message if packet is not None else {"failed": "it ended while laying its fences"}
-            self._leave(message)
+        if packet is None:  # it was killed while laying its fences, which says nothing against them
+            self._leave()
+        if "layers" not in packet.message:
+            self._leave(packet.message)
         if packet.descriptors:
             self._gate = Gate(packet.descriptors[0], seccomp.clone_call())
         assert self._process is not None

@@ -112,14 +112,14 @@ class TriadPolicy:
         if outlook is not None and outlook.tokens_left == 0:
             return Stop(selection, OUT_OF_TOKENS)
         action = self._next(state, selection)
-        has_ended = isinstance(action, Stop) or len(state.tries) >= self.config.wave
+        has_ended = isinstance(action, Stop) or len(state.tries) >= self.config.wave or _is_checking(state)
         check = self._due_check(state, selection) if has_ended else None
         return action if check is None else check
 
     def _next(self, state: PoolState, selection: Selection) -> Action:
         """What to do but for checks."""
         if (reason := self._why_settled(state, selection)) is not None:
-            return Stop(selection, reason)
+            return Wait() if _is_checking(state) else Stop(selection, reason)
         if (launch := self._next_wave(state, selection)) is not None:
             return launch
         if state.num_in_flight and not all(item.round > 1 for item in state.in_flight):
@@ -139,10 +139,8 @@ class TriadPolicy:
         return known[1]
 
     def _why_settled(self, state: PoolState, selection: Selection) -> str | None:
-        """Why nothing more is to be done, whatever is in flight; a check that was begun is waited for."""
-        if selection.rule == FALLBACK or any(is_check_pillar(item.pillar) for item in state.in_flight):
-            return None
-        if not self._has_enough(state):
+        """Why nothing more is to be done, whatever is in flight; only a check that was begun is waited for."""
+        if selection.rule == FALLBACK or not self._has_enough(state):
             return None
         chance = _chance(selection)
         if chance is not None and chance >= self.config.stop_confidence:
@@ -260,6 +258,10 @@ class TriadPolicy:
 
 
 _NOT_WORTH = "another attempt is not worth its tokens"
+
+
+def _is_checking(state: PoolState) -> bool:
+    return any(is_check_pillar(item.pillar) for item in state.in_flight)
 
 
 def _chance(selection: Selection) -> float | None:

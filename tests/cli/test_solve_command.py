@@ -105,8 +105,9 @@ def test_json_is_all_there_is_on_stdout(mathlete: Mathlete, problems: Path, comm
 
 
 def test_solve_stops_when_settled_and_evaluate_does_not(mathlete: Mathlete, problems: Path) -> None:
-    solved = json.loads(mathlete("solve", problems, "--attempts", "8", "--max-in-flight", "4", "--json").out)
-    tried = json.loads(mathlete("evaluate", problems, "--attempts", "8", "--max-in-flight", "4", "--json").out)
+    flags = (problems, "--attempts", "8", "--max-in-flight", "4", "--pillars", "code", "--json")  # the script's program
+    solved = json.loads(mathlete("solve", *flags).out)
+    tried = json.loads(mathlete("evaluate", *flags).out)
     assert all(row["num_attempts"] < 8 for row in solved["problems"])
     assert all(row["num_attempts"] == 8 for row in tried["problems"])
 

@@ -63,12 +63,27 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def in_role(pool: SandboxPool, target: Target) -> list[int]:
+def in_role(pool: SandboxPool, mark: str, target: Target) -> list[int]:
     """Processes that are a pool's zygote, supervisors, processes of sessions, or copies of these."""
-    generation = [] if pool._zygote is None else [pool._zygote.pid]
-    for _ in range(ROLES.index(target)):
+    zygote = [] if pool._zygote is None else [pool._zygote.pid]
+    if target == "zygote":
+        return zygote
+    generation = [child for parent in zygote for child in _children(parent)]
+    if not generation:  # the sessions of a dead zygote live on
+        family = set(marked(mark))
+        generation = [
+            pid for pid in family - set(zygote) if family & set(_children(pid)) and _parent(pid) not in family
+        ]
+    for _ in range(ROLES.index(target) - 1):
         generation = [child for parent in generation for child in _children(parent)]
     return generation
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def _children(pid: int) -> list[int]:
@@ -139,10 +154,10 @@ class Ledger:
         return results
 
 
-def wait_for_copy(pool: SandboxPool) -> None:
+def wait_for_copy(pool: SandboxPool, mark: str) -> None:
     """Return soon after a cell has started."""
     give_up_s = time.monotonic() + 20
-    while not in_role(pool, "copy"):
+    while not in_role(pool, mark, "copy"):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
     time.sleep(0.3)
@@ -155,18 +170,18 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def end_all(pool: SandboxPool, *sessions: str) -> None:
+def end_all(pool: SandboxPool, mark: str, *sessions: str) -> None:
     """End sessions and wait until nothing of them can be taken for another's."""
     for session in sessions:
         pool.end_session(session)
     give_up_s = time.monotonic() + 20
-    while in_role(pool, "supervisor"):
+    while in_role(pool, mark, "supervisor"):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
 
 
-def kill_one(pool: SandboxPool, target: Target, noise: random.Random) -> bool:
-    found = [pid for pid in in_role(pool, target) if not is_zombie(pid)]  # to kill the dead would be no fault
+def kill_one(pool: SandboxPool, mark: str, target: Target, noise: random.Random) -> bool:
+    found = [pid for pid in in_role(pool, mark, target) if not is_zombie(pid)]  # to kill the dead would be no fault
     if not found:
         return False
     try:
@@ -188,7 +203,9 @@ def kill_one(pool: SandboxPool, target: Target, noise: random.Random) -> bool:
         ("copy", True, ["ok"], False),
     ],
 )
-def test_one_kill(pool: SandboxPool, target: Target, while_running: bool, statuses: list[str], restarted: bool) -> None:
+def test_one_kill(
+    pool: SandboxPool, mark: str, target: Target, while_running: bool, statuses: list[str], restarted: bool
+) -> None:
     ledger, noise = Ledger(pool, prefix=f"{target}{while_running}"), random.Random(1)
     for _ in range(2):
         ledger.ask("a", 0)
@@ -196,29 +213,29 @@ def test_one_kill(pool: SandboxPool, target: Target, while_running: bool, status
     before = ledger.last["a"]
     if while_running:
         ledger.ask("a", 2)
-        wait_for_copy(pool)
-    assert kill_one(pool, target, noise)
+        wait_for_copy(pool, mark)
+    assert kill_one(pool, mark, target, noise)
     assert [result.status for result in ledger.wait()] == (statuses if while_running else [])
     ledger.ask("a", 0)
     (result,) = ledger.wait()
     assert (result.status, result.session_restarted) == ("ok", restarted)
-    end_all(pool, "a")
+    end_all(pool, mark, "a")
     assert result.stdout == ("1\n" if restarted else f"{before + 1 + (statuses == ['ok'] and while_running)}\n")
 
 
-def test_copy_and_process_killed_together(pool: SandboxPool) -> None:
+def test_copy_and_process_killed_together(pool: SandboxPool, mark: str) -> None:
     ledger, noise = Ledger(pool, prefix="both"), random.Random(1)
     ledger.ask("a", 2)
-    wait_for_copy(pool)
-    assert kill_one(pool, "copy", noise) and kill_one(pool, "process", noise)
+    wait_for_copy(pool, mark)
+    assert kill_one(pool, mark, "copy", noise) and kill_one(pool, mark, "process", noise)
     assert [result.status for result in ledger.wait()] == ["killed"]
     ledger.ask("a", 0)
     assert [result.session_restarted for result in ledger.wait()] == [True]
-    end_all(pool, "a")
+    end_all(pool, mark, "a")
 
 
 @pytest.mark.parametrize("num_faults", [60, pytest.param(1000, marks=pytest.mark.slow)])
-def test_no_program_is_lost_under_random_faults(pool: SandboxPool, num_faults: int) -> None:
+def test_no_program_is_lost_under_random_faults(pool: SandboxPool, mark: str, num_faults: int) -> None:
     noise = random.Random(num_faults)
     targets: list[Target] = noise.choices(ROLES, [1, 15, 42, 42], k=num_faults)
     targets[num_faults // 2] = "zygote"
@@ -231,7 +248,7 @@ def test_no_program_is_lost_under_random_faults(pool: SandboxPool, num_faults: i
                     ledger.ask(session, noise.choice([0, 0, 0.01, 0.05]))
             time.sleep(noise.random() * 0.02)
             ledger.listen()
-            if kill_one(pool, target, noise):
+            if kill_one(pool, mark, target, noise):
                 break
             assert time.monotonic() < give_up_s, f"no {target} to be found"
         if number % 50 == 49:
@@ -241,4 +258,4 @@ def test_no_program_is_lost_under_random_faults(pool: SandboxPool, num_faults: i
     ledger.wait()
     assert ledger.num_told == ledger.num_asked
     assert ledger.num_restarts > 0 and ledger.num_ok > 0
-    end_all(pool, *SESSIONS)
+    end_all(pool, mark, *SESSIONS)

@@ -275,8 +275,8 @@ def _row(record: ProblemRecord) -> AttemptRow:
 
 
 def _with_a_chance(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """Without checks, and those that a settled vote or a person ended, or that were cut and made again later."""
-    solutions = [attempt for attempt in attempts if not attempt.is_check]
+    """Independent ones, without those that a settled vote or a person ended, or that were cut and made again later."""
+    solutions = [attempt for attempt in attempts if attempt.is_independent]
     last_whole = max((i for i, attempt in enumerate(solutions) if attempt.failure not in CUT_OFF), default=-1)
     return [
         attempt

@@ -292,7 +292,7 @@ def test_a_run_that_ends_while_a_proof_is_checked_is_resumed(options: dict[str, 
     assert (proof.pillar, proof.failure, proof.evidence[0].verdict) == ("lean_check", failure, "UNKNOWN")
     assert proof.evidence[0].answer == "7" and proof.evidence[0].failure == failure
     assert proof.num_tokens == sum(turn.num_tokens for turn in proof.turns) > 0
-    assert cut.prover is not None and cut.prover.cancelled == [f"{proof.id}/1"]
+    assert cut.prover is not None and cut.prover.cancelled == [f"{proof.id}/{len(proof.turns)}"]
     if failure == "stopped":
         assert cut.record.problems["p"].stop_reason == OUT_OF_TOKENS
         return

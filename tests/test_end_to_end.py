@@ -80,7 +80,8 @@ def test_solve_writes_everything(start: Start, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
     assert [line["problem_id"] for line in lines] == list(answers)
     exported = [attempt for line in lines for attempt in line["attempts"]]
-    assert [attempt["tokens"] for attempt in exported] == [attempt.num_tokens for attempt in attempts]
+    solutions = [attempt for attempt in attempts if not attempt.is_check]
+    assert [attempt["tokens"] for attempt in exported] == [attempt.num_tokens for attempt in solutions]
     assert all({"answer", "correct", "seconds", "model", "features", "text"} <= set(attempt) for attempt in exported)
 
     page = (folder / "report.html").read_text()

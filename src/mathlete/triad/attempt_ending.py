@@ -6,6 +6,7 @@ Pure: knows turns. Does not know how they came about.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mathlete.core.attempt import CUT_OFF, Attempt, Failure, Turn
 from mathlete.core.confidence import confidence_features
@@ -84,25 +85,8 @@ def check_ending(
 ) -> Done:
     """A check, over: it has no answer. `failure` stands when no evidence has a verdict."""
     has_verdict = any(item.verdict != "UNKNOWN" for item in evidence)
-    return Done(
-        Attempt(
-            id=attempt.attempt_id,
-            problem_id=attempt.problem.id,
-            index=attempt.index,
-            pillar=pillar,
-            seed=attempt.seed,
-            temperature=attempt.temperature,
-            answer=None,
-            answer_source=None,
-            turns=tuple(turns),
-            num_tokens=sum(turn.num_tokens for turn in turns),
-            elapsed_s=now_s - attempt.started_s,
-            features=features_of(turns),
-            failure=None if has_verdict else failure,
-            num_discarded=sum(turn.num_discarded for turn in turns),
-            evidence=tuple(evidence),
-        )
-    )
+    over = ending(attempt, pillar, turns, NOT_LOOKED_FOR, failure, now_s, features_of(turns)).attempt
+    return Done(replace(over, failure=None if has_verdict else failure, evidence=tuple(evidence)))
 
 
 def _reason(turns: Sequence[Turn], found: Extraction, failure: Failure) -> Failure | None:

@@ -7,20 +7,17 @@ A check has no answer and no vote; it ends with evidence on the answers that it 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from mathlete.core.attempt import BeamLevel, Failure, Turn
+from mathlete.core.attempt import Failure
 from mathlete.core.code import ToolResult
-from mathlete.core.confidence import top5_entropies
-from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, Span
-from mathlete.core.problem import Problem
+from mathlete.core.generation import Finished, GenerateRequest, Message, Span
 from mathlete.core.protocols import CodeDone, StepChecked
-from mathlete.core.seeds import derive_seed
 from mathlete.core.selection import Evidence
-from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.attempt_ending import check_ending
-from mathlete.triad.pillar import Done, RunProgram, Step, turn_of
+from mathlete.triad.pillar import Done, RunProgram, Step
+from mathlete.triad.turn_by_turn import TurnByTurn, failure_of, turn_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,50 +74,15 @@ class CheckMethod(Protocol):
 
 
 @dataclass(slots=True)
-class CheckAttempt:
+class CheckAttempt(TurnByTurn):
     """The state of a check in flight.
 
     Attributes:
-        problem: whose answers are checked.
-        index: its number among the problem's attempts.
-        run_seed: of the run; the check's own noise is derived from it.
-        temperature: of sampling.
-        started_s: when it was launched, seconds of the run's clock.
-        config: how requests are drawn; the method's own limit of tokens counts too.
         method: what is asked, and what it means.
-        turns: its one turn, once it is closed.
     """
 
-    problem: Problem
-    index: int
-    run_seed: int
-    temperature: float
-    started_s: float
-    config: AttemptConfig
     method: CheckMethod
-    turns: list[Turn] = field(default_factory=list)
     _found: CheckProgram | None = None
-    _num_recorded: int = 0
-
-    @property
-    def attempt_id(self) -> str:
-        """Unique in the run."""
-        return f"{self.problem.id}#{self.index}"
-
-    @property
-    def seed(self) -> int:
-        """Of its request."""
-        return derive_seed(self.run_seed, self.problem.id, self.index, 0)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens sampled in its closed turn."""
-        return sum(turn.num_tokens for turn in self.turns)
-
-    @property
-    def num_turns(self) -> int:
-        """Closed turns: 0 or 1."""
-        return len(self.turns)
 
     def next_requests(self) -> Sequence[GenerateRequest]:
         """Its one request."""
@@ -139,9 +101,9 @@ class CheckAttempt:
     def take(self, event: Finished, now_s: float) -> Step:
         """The model has written."""
         completion = event.completion
-        self.turns.append(turn_from(self.method.start, completion))
-        if completion.finish_reason in ("error", "abort"):
-            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
+        self.turns.append(turn_from(completion, self.method.start))
+        if (failure := failure_of(completion)) is not None:
+            return self.end(now_s, failure)
         found = self.method.read(self.turns[0].text, complete=completion.finish_reason == "stop")
         if isinstance(found, CheckProgram):
             self._found = found
@@ -160,21 +122,6 @@ class CheckAttempt:
         """Its steps are not checked. Raises `ValueError`."""
         raise ValueError(f"{self.attempt_id} asked for no check, {checked.check_id!r} at {now_s:.1f} s least of all")
 
-    def refuse(self, request_id: str, now_s: float) -> Step:
-        """Its prompt can never fit: it is over."""
-        assert turn_of(request_id) == 0, "a check has one turn"
-        return self.end(now_s, "length")
-
-    def take_turns(self) -> Sequence[Turn]:
-        """The turns closed since the last call."""
-        turns = self.turns[self._num_recorded :]
-        self._num_recorded = len(self.turns)
-        return turns
-
-    def take_beam_levels(self) -> Sequence[BeamLevel]:
-        """It has no beam."""
-        return ()
-
     def end(self, now_s: float, failure: Failure) -> Done:
         """Close the check, which came to nothing: `failure` says why."""
         return self._done(now_s, self.method.silent(failure, "the check was not finished"), failure)
@@ -182,16 +129,3 @@ class CheckAttempt:
     def _done(self, now_s: float, evidence: tuple[Evidence, ...], failure: Failure) -> Done:
         """`failure` stands when there is no verdict."""
         return check_ending(self, self.method.pillar, self.turns, evidence, failure, now_s)
-
-
-def turn_from(start: str, completion: Completion) -> Turn:
-    """The turn of a check: how the harness began it, and what the model wrote."""
-    return Turn(
-        text=start + completion.text,
-        num_tokens=len(completion.token_ids) + completion.usage.discarded,
-        logprobs=completion.logprobs,
-        entropies=completion.entropies,
-        top_means=completion.top_means,
-        num_discarded=completion.usage.discarded,
-        top5_bits=top5_entropies(completion.top_logprobs),
-    )

@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from mathlete.core.attempt import BeamLevel, Failure, Turn
+from mathlete.core.attempt import Failure
 from mathlete.core.generation import Finished, GenerateRequest, Message, Span
-from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, StepChecked
-from mathlete.core.seeds import derive_seed
 from mathlete.core.selection import Evidence
-from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.attempt_ending import check_ending
-from mathlete.triad.check_attempt import turn_from
 from mathlete.triad.lean_check import PILLAR, LeanCheckConfig, ProofGoal, lean_text, proof_in
-from mathlete.triad.pillar import CheckProof, Continue, Done, Step, turn_of
+from mathlete.triad.pillar import CheckProof, Continue, Done, Step
+from mathlete.triad.turn_by_turn import TurnByTurn, failure_of, turn_from
 
 _STOPS = ("```\n",)
 # Of a check: there is no verdict because of the checker, and another proof would fare no better.
@@ -33,53 +30,19 @@ _TOLD = {
 
 
 @dataclass(slots=True)
-class ProofAttempt:
+class ProofAttempt(TurnByTurn):
     """The state of a try in flight.
 
     Attributes:
-        problem: whose answer is to be proved.
-        index: its number among the problem's attempts.
-        run_seed: of the run; the attempt's own noise is derived from it.
-        temperature: of sampling.
-        started_s: when it was launched, seconds of the run's clock.
-        config: how requests are drawn; its limit of tokens counts too.
         goal: what is to be proved.
         limits: of the try.
         turns: closed turns, one a proof.
     """
 
-    problem: Problem
-    index: int
-    run_seed: int
-    temperature: float
-    started_s: float
-    config: AttemptConfig
     goal: ProofGoal
     limits: LeanCheckConfig
-    turns: list[Turn] = field(default_factory=list)
     _proof: str = ""
     _checked: list[Evidence] = field(default_factory=list)  # one for each proof that was checked
-    _num_recorded: int = 0
-
-    @property
-    def attempt_id(self) -> str:
-        """Unique in the run."""
-        return f"{self.problem.id}#{self.index}"
-
-    @property
-    def seed(self) -> int:
-        """Of its first turn."""
-        return self._seed_of(0)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens sampled in closed turns."""
-        return sum(turn.num_tokens for turn in self.turns)
-
-    @property
-    def num_turns(self) -> int:
-        """Closed turns."""
-        return len(self.turns)
 
     def next_requests(self) -> Sequence[GenerateRequest]:
         """The request of the next turn, the only one."""
@@ -88,7 +51,7 @@ class ProofAttempt:
             GenerateRequest(
                 request_id=f"{self.attempt_id}/{turn}",
                 messages=self._messages(),
-                sampling=self.config.sampling(self.temperature, self._tokens_left(), self._seed_of(turn), _STOPS),
+                sampling=self.config.sampling(self.temperature, self._tokens_left(), self.seed_of(turn), _STOPS),
                 continuation=(Span(self.goal.start),),
                 group=self.problem.id,
             ),
@@ -97,10 +60,10 @@ class ProofAttempt:
     def take(self, event: Finished, now_s: float) -> Step:
         """The model has written: its proof is checked."""
         completion = event.completion
-        turn = turn_from(self.goal.start, completion)
+        turn = turn_from(completion, self.goal.start)
         self.turns.append(turn)
-        if completion.finish_reason in ("error", "abort"):
-            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
+        if (failure := failure_of(completion)) is not None:
+            return self.end(now_s, failure)
         proof = proof_in(turn.text, complete=completion.finish_reason == "stop")
         if proof is None:
             if completion.finish_reason == "length":
@@ -125,21 +88,6 @@ class ProofAttempt:
         """It runs no programs. Raises `ValueError`."""
         raise ValueError(f"{self.attempt_id} runs no programs, {done.run_id!r} at {now_s:.1f} s least of all")
 
-    def refuse(self, request_id: str, now_s: float) -> Step:
-        """The statement, with Lean's messages, can never fit: it is over."""
-        assert turn_of(request_id) == len(self.turns), "a request of another turn"
-        return self.end(now_s, "length")
-
-    def take_turns(self) -> Sequence[Turn]:
-        """The turns closed since the last call."""
-        turns = self.turns[self._num_recorded :]
-        self._num_recorded = len(self.turns)
-        return turns
-
-    def take_beam_levels(self) -> Sequence[BeamLevel]:
-        """It has no beam."""
-        return ()
-
     def end(self, now_s: float, failure: Failure) -> Done:
         """Close the try, which came to nothing: `failure` says why."""
         return self._silent(now_s, failure, failure, "the check was not finished")
@@ -160,9 +108,6 @@ class ProofAttempt:
 
     def _tokens_left(self) -> int:
         return min(self.limits.max_tokens, self.config.max_tokens) - self.num_tokens
-
-    def _seed_of(self, turn: int) -> int:
-        return derive_seed(self.run_seed, self.problem.id, self.index, turn)
 
     def _silent(self, now_s: float, failure: Failure, why: str, reason: str) -> Done:
         """UNKNOWN, and what was last said of a proof, if there was one."""

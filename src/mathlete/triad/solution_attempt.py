@@ -11,18 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from mathlete.core.attempt import BeamLevel, Failure, Turn
+from mathlete.core.attempt import Failure, Turn
 from mathlete.core.code import ToolResult
-from mathlete.core.confidence import top5_entropies
 from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, Span
-from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeDone, ConstraintFactory, StepChecked
-from mathlete.core.seeds import derive_seed
-from mathlete.triad.attempt_config import AttemptConfig
 from mathlete.triad.attempt_ending import NOT_LOOKED_FOR, answer_in, ending, features_of
 from mathlete.triad.chat import opening_messages, tool_text
 from mathlete.triad.code_blocks import program_at_end
-from mathlete.triad.pillar import Continue, Done, RunProgram, Step, turn_of
+from mathlete.triad.pillar import Continue, Done, RunProgram, Step
+from mathlete.triad.turn_by_turn import TurnByTurn, failure_of, turn_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,60 +51,25 @@ REASONING = PillarSpec("reasoning", runs_programs=False, closes_thinking=True)
 
 
 @dataclass(slots=True)
-class SolutionAttempt:
+class SolutionAttempt(TurnByTurn):
     """The state of an attempt in flight.
 
     Attributes:
-        problem: what it works on.
-        index: its number within the problem.
-        run_seed: of the run; the attempt's own noise is derived from it.
-        temperature: of sampling.
-        started_s: when it was launched, seconds of the run's clock.
-        config: limits.
         constraints: what may be written, or None.
         spec: the pillar.
         opening: the chat that opens it; its pillar's first-round prompts when empty.
-        turns: closed turns.
     """
 
-    problem: Problem
-    index: int
-    run_seed: int
-    temperature: float
-    started_s: float
-    config: AttemptConfig
     constraints: ConstraintFactory | None = None
     spec: PillarSpec = CODE
     opening: tuple[Message, ...] = ()
-    turns: list[Turn] = field(default_factory=list)
     _spans: list[Span] = field(default_factory=list)
     _cut: bool = False
-    _num_recorded: int = 0
 
     def __post_init__(self) -> None:
         """See to it that thinking ends."""
         if self.spec.closes_thinking:
             self.config = self.config.with_room_to_answer()
-
-    @property
-    def attempt_id(self) -> str:
-        """Unique in the run."""
-        return f"{self.problem.id}#{self.index}"
-
-    @property
-    def seed(self) -> int:
-        """Of this attempt's first turn."""
-        return derive_seed(self.run_seed, self.problem.id, self.index, 0)
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens sampled in closed turns, those that were taken back included."""
-        return sum(turn.num_tokens for turn in self.turns)
-
-    @property
-    def num_turns(self) -> int:
-        """Closed turns."""
-        return len(self.turns)
 
     def next_requests(self) -> Sequence[GenerateRequest]:
         """The request of the next turn, the only one."""
@@ -125,27 +87,12 @@ class SolutionAttempt:
         """Its steps are not checked here. Raises `ValueError`."""
         raise ValueError(f"{self.attempt_id} asked for no check, {checked.check_id!r} at {now_s:.1f} s least of all")
 
-    def refuse(self, request_id: str, now_s: float) -> Step:
-        """What the attempt has grown to can never fit: it is over."""
-        assert turn_of(request_id) == len(self.turns), "a request of another turn"
-        return self.end(now_s, "length")
-
-    def take_turns(self) -> Sequence[Turn]:
-        """The turns closed since the last call."""
-        turns = self.turns[self._num_recorded :]
-        self._num_recorded = len(self.turns)
-        return turns
-
-    def take_beam_levels(self) -> Sequence[BeamLevel]:
-        """It has no beam."""
-        return ()
-
     def next_request(self) -> GenerateRequest:
         """The request of the next turn."""
         sampling = self.config.sampling(
             self.temperature,
             self.config.max_tokens - self.num_tokens,
-            derive_seed(self.run_seed, self.problem.id, self.index, len(self.turns)),
+            self.seed_of(len(self.turns)),
             self.spec.stops,
         )
         return GenerateRequest(
@@ -159,22 +106,12 @@ class SolutionAttempt:
 
     def on_completion(self, completion: Completion, now_s: float) -> Step:
         """What to do with what the model wrote."""
-        program = self._program_at_end(completion.text)
-        turn = Turn(
-            text=completion.text,
-            code=program,
-            num_tokens=len(completion.token_ids) + completion.usage.discarded,
-            logprobs=completion.logprobs,
-            entropies=completion.entropies,
-            top_means=completion.top_means,
-            num_discarded=completion.usage.discarded,
-            top5_bits=top5_entropies(completion.top_logprobs),
-        )
+        turn = replace(turn_from(completion), code=self._program_at_end(completion.text))
         self.turns.append(turn)
         self._spans.append(Span(completion.text, completion.token_ids))
         self._cut = completion.finish_reason != "stop"
-        if completion.finish_reason in ("error", "abort"):
-            return self.end(now_s, "generator_error" if completion.finish_reason == "error" else "interrupted")
+        if (failure := failure_of(completion)) is not None:
+            return self.end(now_s, failure)
         if turn.code is not None:
             return RunProgram(turn.code, in_session=True)
         if completion.stop is not None and self.num_tokens < self.config.max_tokens:

@@ -48,7 +48,7 @@ TemperatureSchedule = Literal["fixed", "annealed"]
 _CHECK_SHARE = 0.7
 
 # What `--policy triad` does when it is not told otherwise. Of the checks, z3's and the choice between solutions did
-# not pay with small models (docs/verification.md).
+# not pay with the embedded model (LOG.md).
 TRIAD_PILLARS = ("code", "reasoning")
 TRIAD_CHECKS = ("sympy_check", "enumeration_check")
 TRIAD_SECOND_ROUND = 2

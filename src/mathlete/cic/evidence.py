@@ -15,7 +15,8 @@ from mathlete.core.selection import Evidence
 Basis = Literal["program", "resolution", "model", "proof"]
 
 GENSELECT = "genselect_check"  # the pillar whose attempts pick one of the solutions
-_BY_PILLAR: dict[str, Basis] = {"lean_check": "proof", GENSELECT: "model"}
+LEAN = "lean_check"  # the pillar whose attempts prove a formal statement
+_BY_PILLAR: dict[str, Basis] = {LEAN: "proof", GENSELECT: "model"}
 _BY_MANNER: dict[str, Basis | None] = {"resolved": "resolution", "stated": None}
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mathlete.cic.evidence import GENSELECT
 from mathlete.core.attempt import Attempt
 from mathlete.core.code import ToolResult
 from mathlete.core.generation import Message
@@ -19,7 +20,7 @@ from mathlete.core.selection import Evidence
 from mathlete.triad.chat import filled, plain_text, shortened
 from mathlete.triad.check_attempt import CheckProgram
 
-PILLAR = "genselect_check"
+PILLAR = GENSELECT
 
 _MARKUP = re.compile(r"(?:\\boxed|[\\*()\[\]{}$\s])+")
 _JUDGMENT = re.compile(r"judge?ment ?: ?(?:solution )?(\d{1,3})(?!\d)", re.IGNORECASE)

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mathlete.cic.evidence import LEAN
 from mathlete.core.generation import Message
 from mathlete.core.problem import Problem
 from mathlete.triad.chat import filled, plain_text, shortened
 from mathlete.triad.code_blocks import closed_blocks
 from mathlete.verify.lean.statement import Statement, names_answer, statement_about
 
-PILLAR = "lean_check"
+PILLAR = LEAN
 
 _LANGUAGES = frozenset({"lean", "lean4"})
 _FENCE = "```lean\n"

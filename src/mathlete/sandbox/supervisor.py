@@ -273,6 +273,8 @@ class Supervisor:
         exit_code = os.waitstatus_to_exitcode(status)
         if cell.exit_code is None:
             self._note_end(exit_code)
+            if not cell.killed and self._files_exceed():  # it was over before it was next looked at
+                cell.reason = "files"
         cell.exit_code = exit_code  # if a thread of it took the process down after its end, it lost what it defined
 
     def _kill(self, reason: Reason | None = None) -> None:
@@ -304,10 +306,13 @@ class Supervisor:
             self._kill("threads")
         elif self._held_bytes(self._process) > self._cell.memory_bytes:
             self._kill("memory")
-        elif not self._in_memory and disk_usage.exceeds(
-            self._fence.work_dir, self._fence.directory_bytes, isolation.MAX_FILES
-        ):
+        elif self._files_exceed():
             self._kill("files")
+
+    def _files_exceed(self) -> bool:
+        """Whether its files take more room than they may, where no file system keeps that ceiling."""
+        fence = self._fence
+        return not self._in_memory and disk_usage.exceeds(fence.work_dir, fence.directory_bytes, isolation.MAX_FILES)
 
     def _held_bytes(self, process: Process) -> int:
         """What the session holds beyond what it started with: its process, what that started, its files in memory."""

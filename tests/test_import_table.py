@@ -17,24 +17,38 @@ SOURCE = Path(__file__).parents[1] / "src" / PACKAGE
 
 # room: the rooms it may import besides itself and `core`. Whoever adds a room adds a line.
 MAY_IMPORT: dict[str, set[str]] = {
+    "adapters": {"lab", "report"},
     "core": set(),
     "cic": set(),
     "contest": {"cic"},
     "generators": {"proof_sampler", "ryanstream"},
-    "lab": {"cic", "verify"},
+    "lab": {"cic", "contest", "triad", "verify"},
     "model_store": set(),
     "proof_sampler": set(),
-    "report": set(),
+    "report": {"lab"},
     "ryanstream": set(),
     "sandbox": set(),
     "triad": {"cic", "contest", "proof_sampler", "verify"},
     "verify": set(),
+    "viewer": {"lab", "report"},
 }
 # They wire everything together: they may import all rooms, and inside functions too, so that a command starts fast.
-FREE = {"cli", "compose"}
+FREE = {"api", "cli", "compose"}
 # `mathlete/__init__.py` and `__main__.py`.
 ROOT_MAY_IMPORT = {"cli"}
-WITHOUT_TORCH = {"core", "cic", "contest", "lab", "model_store", "proof_sampler", "report", "sandbox", "verify"}
+WITHOUT_TORCH = {
+    "core",
+    "cic",
+    "contest",
+    "lab",
+    "model_store",
+    "proof_sampler",
+    "report",
+    "sandbox",
+    "triad",
+    "verify",
+    "viewer",
+}
 
 
 @dataclass(frozen=True, slots=True)

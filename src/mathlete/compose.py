@@ -8,14 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from mathlete.cic.registry import SELECTORS, make_selector
-from mathlete.contest.difficulty import weight_of
-from mathlete.contest.policy import FixedPolicy, VotePolicy
-from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
+from mathlete.cic.registry import SELECTORS
+from mathlete.contest.stop_rules import STOP_RULES
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError, InputError
 from mathlete.core.generation import SamplingParams, TokenConstraint
@@ -28,33 +26,29 @@ from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
 from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MODEL, Method
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.attempt_config import AttemptConfig
-from mathlete.triad.driver import Driver, DriverConfig
+from mathlete.triad.driver import Driver
 from mathlete.triad.in_flight import live_source
-from mathlete.triad.integration import TriadConfig, TriadPolicy
 from mathlete.triad.lean_check import PILLAR as LEAN_CHECK
 from mathlete.triad.making import CHECK_PILLARS, SOLVING_PILLARS, AttemptMaker
+from mathlete.triad.policies import (
+    PolicyName,
+    TemperatureSchedule,
+    driving_of,
+    make_policy,
+    settings_of,
+    weigher_of,
+    with_policy_names,
+)
 from mathlete.triad.progress import RunProgress
-from mathlete.triad.prometheus import PrometheusPolicy
-from mathlete.triad.prometheus_answers import FAULTS, Faults
+from mathlete.triad.prometheus_answers import FAULTS
 from mathlete.verify.checks.check_program import CheckConfig
 
 Precision = Literal["auto", "w8a8", "int4", "nf4", "bf16"]
 KVCacheDtype = Literal["bf16", "int8"]
 Backtracking = Literal["off", "on", "strict"]
-PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
-TemperatureSchedule = Literal["fixed", "annealed"]
 
 # Of a program's seconds, what a check may ask about numbers for; the rest is for its start and for reporting.
 _CHECK_SHARE = 0.7
-
-# What `--policy triad` does when it is not told otherwise. Of the checks, z3's and the choice between solutions did
-# not pay with the embedded model (LOG.md).
-TRIAD_PILLARS = ("code", "reasoning")
-TRIAD_CHECKS = ("sympy_check", "enumeration_check")
-TRIAD_SECOND_ROUND = 2
-
-# Times its share of the clock that a problem may take under that policy, which ends one when others need the time.
-TRIAD_STRETCH = 2.0
 
 # Tokens of a request beyond those it samples: the statement, and what its programs printed.
 _PROMPT_ROOM = 3072
@@ -435,24 +429,7 @@ def proof_warnings(config: RunConfig, problems: Sequence[Problem]) -> tuple[str,
 
 def build_policy(config: RunConfig) -> Policy:
     """How a problem is worked on: all attempts ("fixed"), until the vote is settled ("vote"), or "triad"."""
-    pillars = ("beam",) if config.beam_width else config.pillars
-    selector, stop = make_selector(config.selector), make_stop_rule(config.stop)
-    if config.policy == "fixed":
-        return FixedPolicy(config.attempts, pillars, config.temperature, selector)
-    if config.policy == "vote":
-        return VotePolicy(config.attempts, pillars, config.temperature, selector, stop)
-    if config.policy == "prometheus":
-        faults = Faults(**{name: name not in config.cured for name in FAULTS})
-        return PrometheusPolicy(faults, config.attempts, config.temperature)
-    triad = TriadConfig(
-        attempts=config.attempts,
-        pillars=pillars,
-        temperature=config.temperature,
-        anneals=config.temperature_schedule == "annealed",
-        checks=config.checks,
-        second_round=config.second_round,
-    )
-    return TriadPolicy(selector, stop, triad)
+    return make_policy(settings_of(asdict(config)))
 
 
 def beam_config(config: RunConfig) -> BeamConfig:
@@ -486,21 +463,12 @@ def build_driver(
         check=CheckConfig(total_s=_CHECK_SHARE * config.code_timeout_s),
     )
     code = CodeLimits(wall_s=config.code_timeout_s)
-    is_triad = config.policy == "triad"
-    limits = DriverConfig(
-        config.attempts,
-        config.max_in_flight,
-        loaded.tokens_per_s,
-        config.token_budget,
-        TRIAD_STRETCH if is_triad else 1.0,
-        max_tokens=beam_config(config).max_total_tokens,
-    )
     return Driver(
         live_source(loaded.generator, runner, maker, code, checker=loaded.checker, prover=prover),
         sink,
         build_policy(config),
-        limits,
-        weigh=weight_of if is_triad else lambda problem: 1.0,
+        driving_of({**asdict(config), "tokens_per_s": loaded.tokens_per_s}),
+        weigh=weigher_of(config.policy),
         on_progress=on_progress,
     )
 
@@ -512,9 +480,8 @@ def _soft_reward(problem: Problem, step: str, before: str) -> float:
 
 def decode_config(data: dict[str, Any]) -> RunConfig:
     """The configuration that a trace recorded. Extra entries (version, isolation, ...) are for people."""
-    known: dict[str, Any] = {name: data[name] for name in RunConfig.__dataclass_fields__ if name in data}
-    if "policy" not in data:  # of a time when the command was the policy, and a plain vote chose
-        known |= {"policy": "vote" if data.get("command") == "solve" else "fixed", "selector": "majority"}
+    told = with_policy_names(data)
+    known: dict[str, Any] = {name: told[name] for name in RunConfig.__dataclass_fields__ if name in told}
     for name in ("pillars", "checks", "cured"):
         if name in known:
             known[name] = tuple(known[name])

@@ -10,7 +10,8 @@ import pytest
 import scripted_cli
 from calling import THREE, Called, Mathlete
 
-from mathlete.cli import main, session
+from mathlete.cli import main
+from mathlete.session import run_session as session
 
 
 @pytest.fixture

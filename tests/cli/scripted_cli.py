@@ -11,10 +11,11 @@ import time
 
 from rich.console import Console
 
-from mathlete.cli import main, session
+from mathlete.cli import main
 from mathlete.compose import LoadedGenerator, RunConfig
 from mathlete.core.generation import GenerateRequest
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.session import run_session as session
 
 PROGRAM = "Let me compute it.\n```python\nprint(6 * 7)\n```\n"
 

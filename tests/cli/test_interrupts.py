@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mathlete.cli.interrupts import Interrupts
+from mathlete.session.interrupts import Interrupts
 
 
 @pytest.fixture(autouse=True)

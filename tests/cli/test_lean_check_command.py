@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from calling import Mathlete
 
-from mathlete.cli import session
 from mathlete.compose import LoadedGenerator
 from mathlete.core.attempt import Attempt
 from mathlete.core.generation import GenerateRequest
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.session import run_session as session
 from watching import stored, wait_for_attempts
 
 SCRIPTED_CLI = Path(__file__).with_name("scripted_cli.py")

@@ -8,8 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from mathlete.cli import live
-from mathlete.cli.live import LiveDisplay
+from mathlete.session import live
+from mathlete.session.live import LiveDisplay
 from mathlete.triad.progress import ProblemProgress, RunProgress
 
 WAITING = ProblemProgress("c", "waiting")

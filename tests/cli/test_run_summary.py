@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mathlete.cli.summary import show_summary, summary
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import AnswerCluster, Evidence, Selection
+from mathlete.session.summary import show_summary, summary
 
 
 def attempt(problem_id: str, index: int, answer: str | None, pillar: str = "code") -> Attempt:

@@ -16,11 +16,11 @@ from calling import Mathlete
 from rich.console import Console
 
 from mathlete import __version__
-from mathlete.cli import session
 from mathlete.compose import LoadedGenerator, RunConfig, build_generator, isolation_warnings, kernel_warnings
 from mathlete.core.errors import EngineError
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.sandbox.isolation import LAYERS
+from mathlete.session import run_session as session
 from watching import stored
 
 Find = Callable[[], Path]

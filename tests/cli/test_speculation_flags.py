@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mathlete import compose
-from mathlete.cli.session import find_draft_model
 from mathlete.compose import RunConfig, build_generator, decode_config, speculation_warnings
 from mathlete.core.errors import EngineError, InputError
 from mathlete.model_store.progress import ignore_progress
 from mathlete.model_store.store import ModelStore
+from mathlete.session.run_session import find_draft_model
 
 
 def config(**given: Any) -> RunConfig:
@@ -70,7 +70,8 @@ def test_a_head_is_a_folder(tmp_path: Path, method: str) -> None:
 def test_a_path_holds_wherever_a_run_is_resumed_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from mathlete.cli import main, session
+    from mathlete.cli import main
+    from mathlete.session import run_session as session
 
     seen: list[RunConfig] = []
 

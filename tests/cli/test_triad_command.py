@@ -12,7 +12,6 @@ from calling import Mathlete
 from rich.console import Console
 
 from mathlete.cic.registry import make_selector
-from mathlete.cli import session
 from mathlete.compose import LoadedGenerator, RunConfig, build_policy, decode_config
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.core.generation import GenerateRequest
@@ -20,6 +19,7 @@ from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.lab.recorded import read_recorded
 from mathlete.lab.run_store import RunStore
+from mathlete.session import run_session as session
 from watching import stored
 
 TRIAD = ("--attempts", "4", "--budget", "2m", "--checks", "enumeration_check,genselect_check", "--second-round", "2")

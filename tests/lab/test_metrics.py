@@ -1,6 +1,5 @@
 import itertools
 import json
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import Selection
 from mathlete.lab.metrics import (
     AttemptRow,
-    bootstrap_estimates,
     evaluate_metrics,
     evaluate_run,
     majority_score,
@@ -92,35 +90,6 @@ def test_wilson_intervals(num_right: int, num_total: int, low: float, high: floa
 def test_a_proportion_of_nothing() -> None:
     with pytest.raises(ValueError, match="no proportion"):
         wilson_interval(0, 0)
-
-
-def test_the_bootstrap_covers_about_its_level() -> None:
-    rng = random.Random(7)
-    groups = [str(number) for number in range(60)]
-    hits = 0
-    for seed in range(150):
-        values = [float(rng.random() < 0.4) for _ in groups]
-        estimate = bootstrap_estimates({"x": values}, groups, seed=seed, resamples=300)["x"]
-        hits += estimate.low <= 0.4 <= estimate.high
-    assert 0.88 <= hits / 150 <= 0.99
-
-
-def test_the_bootstrap_draws_whole_groups() -> None:
-    values = [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
-    apart = bootstrap_estimates({"x": values}, list("abcdefgh"))["x"]
-    together = bootstrap_estimates({"x": values}, list("aaaabbbb"))["x"]
-    assert (together.value, together.low, together.high) == (0.5, 0.0, 1.0)
-    assert 0 < apart.low < apart.value == 0.5 < apart.high < 1
-
-
-def test_the_bootstrap_is_seeded_and_needs_rows() -> None:
-    columns, groups = {"x": [0.0, 1.0, 1.0, 0.5, 0.2]}, list("abcde")
-    assert bootstrap_estimates(columns, groups, seed=3) == bootstrap_estimates(columns, groups, seed=3)
-    assert bootstrap_estimates(columns, groups, seed=3) != bootstrap_estimates(columns, groups, seed=4)
-    with pytest.raises(ValueError, match="at least one problem"):
-        bootstrap_estimates({"x": []}, [])
-    with pytest.raises(ValueError, match="a value of each column"):
-        bootstrap_estimates({"x": [1.0]}, ["a", "b"])
 
 
 def test_the_figures_of_three_problems_by_hand() -> None:

@@ -292,8 +292,8 @@ class TestOpenRefuses:
         with raw(path) as connection:
             connection.execute(change)
         for opening in (RunStore.open, RunStore.read):
-            with pytest.raises(InputError, match="newer Mathlete"):
-                opening(path)
+            with pytest.raises(InputError, match="newer Mathlete"), opening(path) as store:
+                list(store.events())
 
     def test_an_older_version_is_read_and_gone_on_with(self, tmp_path: Path) -> None:
         """Version 1 knew no top means of a turn."""
@@ -355,7 +355,7 @@ def test_create_in_a_missing_folder(tmp_path: Path) -> None:
 
 
 def test_a_store_locked_by_another_program_is_a_storage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mathlete.lab.run_store._BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("mathlete.lab.store_connection._BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "run.sqlite"
     with RunStore.create(path) as store:
         with raw(path) as other:

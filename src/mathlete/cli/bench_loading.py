@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mathlete.cli.bench_tables import Row
-from mathlete.cli.models import showing_progress
 from mathlete.compose import engine_is_missing
 from mathlete.core.errors import InputError
 from mathlete.model_store.progress import Progress as Step
 from mathlete.model_store.store import ModelStore
+from mathlete.session.fetching import showing_progress
 
 if TYPE_CHECKING:
     from mathlete.ryanstream.engine_config import EngineConfig

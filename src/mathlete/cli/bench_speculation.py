@@ -14,14 +14,14 @@ from rich.console import Console
 
 from mathlete.cli.bench_loading import load_measured, naming_options, needs_engine, showing_bar, tell_busy
 from mathlete.cli.bench_tables import Row, print_json, print_speculation
-from mathlete.cli.models import showing_progress
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, AsJson, DraftModel, Model, NumSpeculativeTokens, Threads
-from mathlete.cli.session import find_draft_model
 from mathlete.core.errors import InputError
 from mathlete.core.generation import SamplingParams
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.model_store.store import ModelStore
 from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, Method
+from mathlete.session.fetching import showing_progress
+from mathlete.session.run_session import find_draft_model
 
 if TYPE_CHECKING:
     from mathlete.ryanstream.engine_config import EngineConfig

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 import typer
 from rich.console import Console
 
-from mathlete.cli.live import ProgressConsole
 from mathlete.cli.options import parse_duration, parse_names
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
-from mathlete.compose import TRIAD_CHECKS, TRIAD_PILLARS, TRIAD_SECOND_ROUND, RunConfig
+from mathlete.compose import RunConfig
 from mathlete.core.errors import InputError
-from mathlete.model_store.registry import find_model
+from mathlete.session.configuring import complete_config
+from mathlete.session.live import ProgressConsole
 
 _MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "as_json"})  # with --resume
 
@@ -43,14 +42,14 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
     try:
         if resume is not None:
             _check_resumable(ctx)
-            from mathlete.cli.session import resume_run
+            from mathlete.session.run_session import resume_run
 
             result = resume_run(resume, out, budget_s, console)
         else:
             assert problems is not None
             config = _config(ctx, problems, budget_s or parse_duration(default_budget))
-            from mathlete.cli.session import start_run
             from mathlete.lab.tasks import load_tasks
+            from mathlete.session.run_session import start_run
 
             tasks = load_tasks(problems, require_gold=require_gold, limit=params["limit"])
             for note in tasks.notes:
@@ -58,7 +57,7 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
             result = start_run(config, tasks.tasks, out, console)
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
-    from mathlete.cli.summary import show_summary, summary
+    from mathlete.session.summary import show_summary, summary
 
     if params["as_json"]:
         typer.echo(json.dumps(summary(result.record, result.folder.path), indent=2))
@@ -73,24 +72,17 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
 def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
     options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
-    timeout_s = _duration("--code-timeout", ctx.params["code_timeout"])
-    by_default: dict[str, tuple[str, ...]] = {"pillars": ("code",), "checks": (), "cured": ()}
-    if options["policy"] == "triad":
-        by_default |= {"pillars": TRIAD_PILLARS, "checks": TRIAD_CHECKS}
-    for name, names in by_default.items():
-        options[name] = names if options[name] is None else parse_names(options[name])
-    if options["second_round"] is None:
-        options["second_round"] = TRIAD_SECOND_ROUND if options["policy"] == "triad" else 0
-    if (options["batch_invariant"] or options["tensor_parallel"] > 1) and not _is_given(ctx, "precision"):
-        options["precision"] = "w8a8" if options["device"] == "cpu" else "bf16"  # both need a fixed one
-    for name in ("model", "draft_model"):
-        given = options[name]
-        if given is not None and find_model(given) is None and os.path.exists(path := Path(given).expanduser()):
-            options[name] = str(path.absolute())
+    options["code_timeout_s"] = _duration("--code-timeout", ctx.params["code_timeout"])
+    for name in ("pillars", "checks", "cured"):
+        options[name] = None if options[name] is None else parse_names(options[name])
     source = os.path.abspath(problems) if os.path.isfile(problems) else None
     try:
-        return RunConfig(
-            command=ctx.command.name or "", source=source, budget_s=budget_s, code_timeout_s=timeout_s, **options
+        return complete_config(
+            options,
+            command=ctx.command.name or "",
+            source=source,
+            budget_s=budget_s,
+            precision_is_given=_is_given(ctx, "precision"),
         )
     except ValueError as error:
         name, _, rest = str(error).partition(" ")

@@ -14,7 +14,8 @@ Kinds and their `data`:
     beam_level        {"level": {...}}           an attempt's beam chose among the candidates of a level
     decision          {"action": "launch" | "stop", ...}
     problem_finished  {"selection": {...}, "reason": str}
-    gold_revealed     {"gold": str, "group": str}   written after the problem is finished
+    gold_revealed     {"gold": str, "group": str}   written after the problem is finished; with "correct": [attempt id]
+                      where others judged the attempts
     run_finished      {"reason": "complete" | "budget" | "interrupted", "seconds": float, "stats": {...}}
     warning           {"message": str}
 """

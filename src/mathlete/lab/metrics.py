@@ -4,46 +4,45 @@ Checks of answers are no attempts here, and their tokens are not counted.
 
 Knows which attempts were right, and counts. Does not know models, files or how answers were chosen. Pure:
 the same rows give the same figures, intervals included. Glossary: a *row* is one problem; a *group* is the
-set of problems that belong together (variants of one problem), the unit of resampling.
+set of problems that belong together (variants of one problem), the unit of resampling. The intervals are of
+`lab.bootstrap`, the figures at k of `lab.at_k`; what most callers need of both can be had here.
 """
 
 from __future__ import annotations
 
 import math
-import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from mathlete.core.attempt import CUT_OFF, Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.at_k import majority_score, pass_at_k
+from mathlete.lab.bootstrap import (
+    LEVEL,
+    NUM_RESAMPLES,
+    Estimate,
+    bootstrap_estimates,
+    ratio_estimate,
+    wilson_interval,
+)
 from mathlete.verify.integers import answers_equal
 
-NUM_RESAMPLES = 2_000
-LEVEL = 0.95
-_Z_95 = 1.959963984540054  # standard normal quantile of 0.975
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over problems and its 95 % interval.
-
-    Attributes:
-        value: the mean.
-        low: lower end.
-        high: upper end.
-        method: "bootstrap" (by group, percentile) or "wilson" (a proportion of independent problems).
-    """
-
-    value: float
-    low: float
-    high: float
-    method: str = "bootstrap"
-
-    def __str__(self) -> str:
-        """As in ".723 [.690, .756]"."""
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+__all__ = [
+    "LEVEL",
+    "NUM_RESAMPLES",
+    "AttemptRow",
+    "Estimate",
+    "Metrics",
+    "PassAtK",
+    "bootstrap_estimates",
+    "evaluate_metrics",
+    "evaluate_run",
+    "majority_score",
+    "pass_at_k",
+    "ratio_estimate",
+    "wilson_interval",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,86 +139,6 @@ class Metrics:
         return tuple(f"{name:<16} {figure}" for name, figure in figures)
 
 
-def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
-    """Unbiased chance that one of `k` attempts drawn from `num_samples` is right (Chen et al. 2021, eq. 1).
-
-    Raises:
-        ValueError: unless 0 <= num_correct <= num_samples and 1 <= k <= num_samples.
-    """
-    if not (0 <= num_correct <= num_samples and 1 <= k <= num_samples):
-        raise ValueError(f"pass@{k} of {num_correct} right among {num_samples} is not defined")
-    return 1 - math.comb(num_samples - num_correct, k) / math.comb(num_samples, k)
-
-
-def majority_score(answers: Sequence[str | None], correct: Sequence[bool], *, count_null: bool = False) -> float:
-    """Chance that a plain vote is right when ties are broken at random; 0 when nobody votes.
-
-    Args:
-        answers: of each attempt.
-        correct: of each attempt, whether its answer is right.
-        count_null: let attempts without an answer vote for "no answer".
-    """
-    votes = Counter(answer for answer in answers if answer is not None or count_null)
-    if not votes:
-        return 0.0
-    most = max(votes.values())
-    leading = [
-        right for answer, right in zip(answers, correct, strict=True) if votes[answer] == most
-    ]  # each leader has `most` entries, so the mean over entries is the mean over leaders
-    return sum(leading) / len(leading)
-
-
-def wilson_interval(num_right: int, num_total: int) -> Estimate:
-    """A proportion with its 95 % score interval (Wilson 1927), sound at 0, at 1 and for few problems."""
-    if not 0 <= num_right <= num_total or num_total == 0:
-        raise ValueError(f"{num_right} of {num_total} is no proportion")
-    share, z2 = num_right / num_total, _Z_95**2
-    centre = (share + z2 / (2 * num_total)) / (1 + z2 / num_total)
-    half = _Z_95 * math.sqrt(share * (1 - share) / num_total + z2 / (4 * num_total**2)) / (1 + z2 / num_total)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), method="wilson")
-
-
-def bootstrap_estimates(
-    columns: Mapping[str, Sequence[float]], groups: Sequence[str], *, seed: int = 0, resamples: int = NUM_RESAMPLES
-) -> dict[str, Estimate]:
-    """The mean of each column with a percentile interval; whole groups are drawn with replacement.
-
-    Args:
-        columns: by name, one value a problem.
-        groups: of each problem.
-        seed: of the resampling; all columns see the same draws, so their differences are paired.
-        resamples: number of draws.
-
-    Raises:
-        ValueError: no problems, or a column of another length than `groups`.
-    """
-    if not groups or any(len(values) != len(groups) for values in columns.values()):
-        raise ValueError("bootstrap_estimates needs at least one problem and a value of each column for each")
-    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    sizes = [0] * len(index)
-    totals = {name: [0.0] * len(index) for name in columns}
-    for position, group in enumerate(groups):
-        sizes[index[group]] += 1
-        for name, values in columns.items():
-            totals[name][index[group]] += values[position]
-    rng = random.Random(seed)
-    means: dict[str, list[float]] = {name: [] for name in columns}
-    for _ in range(resamples):
-        drawn = rng.choices(range(len(index)), k=len(index))
-        size = sum(map(sizes.__getitem__, drawn))
-        for name, total in totals.items():
-            means[name].append(sum(map(total.__getitem__, drawn)) / size)
-    return {
-        name: Estimate(math.fsum(values) / len(values), *_percentiles(means[name])) for name, values in columns.items()
-    }
-
-
-def _percentiles(values: list[float]) -> tuple[float, float]:
-    ordered = sorted(values)
-    tail = round(len(ordered) * (1 - LEVEL) / 2)
-    return ordered[tail], ordered[len(ordered) - 1 - tail]
-
-
 def evaluate_metrics(rows: Sequence[AttemptRow], *, elapsed_s: float | None = None, seed: int = 0) -> Metrics:
     """The figures of `rows`. An attempt without an answer is a wrong one; so is a problem without attempts.
 
@@ -256,8 +175,13 @@ def evaluate_metrics(rows: Sequence[AttemptRow], *, elapsed_s: float | None = No
 
 def evaluate_run(run: RunRecord) -> Metrics | None:
     """The figures of a run over its problems with golds, or None when there are none."""
-    rows = [_row(record) for record in run.problems.values() if record.gold is not None]
+    rows = attempt_rows(run)
     return evaluate_metrics(rows, elapsed_s=run.elapsed_s) if rows else None
+
+
+def attempt_rows(run: RunRecord) -> list[AttemptRow]:
+    """The problems with golds, each with its independent attempts that had a chance."""
+    return [_row(record) for record in run.problems.values() if record.gold is not None]
 
 
 def _row(record: ProblemRecord) -> AttemptRow:

@@ -1,13 +1,14 @@
-"""Recorded attempts: files in the interchange format, one problem a line, read back into problems and attempts.
+"""Recorded attempts: the interchange format, one problem a line, read back into problems and attempts.
 
-Knows the format, whoever wrote the file (`lab.export` for our own runs). Does not know how attempts are chosen from
-or replayed. What a file does not say is left at its neutral value and never guessed from other rows.
+Knows the format, whoever wrote the file (`lab.export` for our own runs), and every way in which an object can fail to
+keep to it. Does not know other forms of recordings (`lab.recordings` reads those through this one), nor how attempts are
+chosen from or replayed. What a file does not say is left at its neutral value and never guessed from other rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,10 +17,17 @@ from mathlete.core.attempt import AnswerSource, Attempt, Failure, Turn
 from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.selection import Evidence, Verdict
-from mathlete.lab.task_files import Row, read_rows
-from mathlete.verify.integers import answers_equal
+from mathlete.lab.answer_judging import AnswerJudge
+from mathlete.lab.bad_rows import BadRow, BadRows
+from mathlete.lab.json_lines import decode_object, read_lines
 
-_SUFFIXES = (".jsonl", ".jsonl.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz")
+MAX_NUMBER = 1e15
+"""Of tokens, seconds and the like: beyond it a number is no measurement, and counts are no longer exact."""
+_FAILURES, _SOURCES, _VERDICTS = get_args(Failure), get_args(AnswerSource), get_args(Verdict)
+
+JudgeAnswer = Callable[[str | None, str], bool]
+"""Of an answer and a gold, whether it is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,19 @@ class RecordedProblem:
         return replace(self, attempts=(*self.attempts, *self.checks), correct=correct, checks=())
 
 
+class MalformedError(ValueError):
+    """An object that does not keep to the format.
+
+    Attributes:
+        inside: where in it, such as ", attempt 2", or "".
+    """
+
+    def __init__(self, reason: str, inside: str = "") -> None:
+        """With what is wrong, for a person."""
+        super().__init__(reason)
+        self.inside = inside
+
+
 def read_recorded(path: Path, kind: AnswerKind | None = None) -> Iterator[RecordedProblem]:
     """The problems of a .jsonl or .jsonl.gz file, one line decoded at a time.
 
@@ -57,144 +78,234 @@ def read_recorded(path: Path, kind: AnswerKind | None = None) -> Iterator[Record
         kind: what the problems' answers may be, which the format does not say; the default of `AnswerKind` if None.
 
     Raises:
-        InputError: the file cannot be read, or a row is malformed; the message says which row and why.
+        InputError: the file cannot be read, or rows are malformed: raised once all others have been handed out; the
+            message says which rows and why.
     """
-    if not path.name.lower().endswith(_SUFFIXES):
-        raise InputError(f"{path}: recorded attempts are read from {' or '.join(_SUFFIXES)}")
+    bad = BadRows()
+    with AnswerJudge() as judge:
+        for item in read_interchange(path, kind or AnswerKind(), judge.is_right):
+            if isinstance(item, BadRow):
+                bad.add(item)
+            else:
+                yield item
+    bad.raise_if_any()
+
+
+def read_interchange(
+    path: Path, kind: AnswerKind, is_right: JudgeAnswer, seen: dict[str, str] | None = None
+) -> Iterator[RecordedProblem | BadRow]:
+    """As `read_recorded`, with malformed rows between the others instead of an error at the end.
+
+    Args:
+        path: the file.
+        kind: what the problems' answers may be.
+        is_right: judges answers whose file does not say whether they are right.
+        seen: place of each problem id of files that were read before; those of this one are put in.
+
+    Raises:
+        InputError: the file as a whole cannot be read.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path}: recorded attempts are read from {' or '.join(SUFFIXES)}")
     if not path.is_file():
         raise InputError(f"{path}: file not found")
-    answer_kind = kind or AnswerKind()
-    seen: dict[str, str] = {}
-    for row in read_rows(path):
-        problem_id = _text(row.fields, "problem_id", row.where)
-        if problem_id in seen:
-            raise InputError(f"{row.where}: problem {problem_id!r} was in {seen[problem_id]} already; ids must differ")
-        seen[problem_id] = row.place
-        yield _problem(row, problem_id, answer_kind)
+    seen = {} if seen is None else seen
+    source = path.name.split(".jsonl")[0]
+    for number, content in read_lines(path):
+        where = f"{path}, line {number}"
+        try:
+            fields = decode_object(content)
+            problem_id = _text(fields, "problem_id")
+            if problem_id in seen:
+                before = seen[problem_id].removeprefix(f"{path}, ")
+                raise MalformedError(f"problem {problem_id!r} was in {before} already; ids must differ")
+            seen[problem_id] = where
+            yield problem_from(fields, source, kind, is_right)
+        except MalformedError as error:
+            yield BadRow(where + error.inside, str(error))
+        except ValueError as error:
+            yield BadRow(where, str(error))
 
 
-def _problem(row: Row, problem_id: str, kind: AnswerKind) -> RecordedProblem:
-    fields, where = row.fields, row.where
-    gold = fields.get("gold")
-    if gold is None or gold == "":
-        raise InputError(f"{where}: has no 'gold'; recorded attempts are read to be judged, so give the right answer")
-    gold = _text(fields, "gold", where)
+def problem_from(
+    fields: Mapping[str, Any], source: str, kind: AnswerKind, is_right: JudgeAnswer
+) -> RecordedProblem:
+    """The problem that an object of the interchange format holds.
+
+    Raises:
+        MalformedError: it does not keep to the format.
+    """
+    problem_id = _text(fields, "problem_id")
+    statement = _text(fields, "problem")
+    if fields.get("gold") in (None, ""):
+        raise MalformedError("has no 'gold'; recorded attempts are read to be judged, so give the right answer")
+    gold = _text(fields, "gold")
     attempts, correct = [], []
-    for index, (place, entry) in enumerate(_entries(fields.get("attempts"), "attempt", where)):
-        attempts.append(_attempt(entry, problem_id, index, place))
-        correct.append(_correct(entry, attempts[-1].answer, gold, place))
-    checks = [
-        _attempt(entry, problem_id, index, place)
-        for index, (place, entry) in enumerate(_entries(fields.get("checks", []), "check", where), len(attempts))
-    ]
-    group = problem_id if fields.get("group") in (None, "") else _text(fields, "group", where)
-    source = row.file.name.split(".jsonl")[0]
-    problem = Problem(problem_id, _text(fields, "problem", where), kind, source=source)
+    for index, entry in enumerate(_entries(fields, "attempt")):
+        try:
+            attempt = _attempt(entry, problem_id, index)
+            told = entry.get("correct")
+            if told is None:
+                told = is_right(attempt.answer, gold)
+            elif told is not True and told is not False:
+                raise MalformedError(f"'correct' must be true or false, not {told!r:.40}")
+        except MalformedError as error:
+            raise MalformedError(str(error), f", attempt {index}") from error
+        attempts.append(attempt)
+        correct.append(told)
+    checks = []
+    for index, entry in enumerate(_entries(fields, "check") if "checks" in fields else ()):
+        try:
+            checks.append(_attempt(entry, problem_id, len(attempts) + index))
+        except MalformedError as error:
+            raise MalformedError(str(error), f", check {index}") from error
+    group = problem_id if fields.get("group") in (None, "") else _text(fields, "group")
+    problem = Problem(problem_id, statement, kind, source=source)
     return RecordedProblem(problem, gold, group, tuple(attempts), tuple(correct), tuple(checks))
 
 
-def _entries(found: object, name: str, where: str) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a list, each with its place."""
+def _entries(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects of a list."""
+    found = fields.get(f"{name}s")
     if not isinstance(found, list):
-        raise InputError(f"{where}: '{name}s' must be a list, not {found!r:.40}")
+        raise MalformedError(f"'{name}s' must be a list, not {found!r:.40}")
     for index, entry in enumerate(found):
         if not isinstance(entry, dict):
-            raise InputError(f"{where}, {name} {index}: must be an object, not {entry!r:.40}")
-    return [(f"{where}, {name} {index}", entry) for index, entry in enumerate(found)]
+            raise MalformedError(f"must be an object, not {entry!r:.40}", f", {name} {index}")
+    return found
 
 
-def _attempt(entry: Mapping[str, Any], problem_id: str, index: int, where: str) -> Attempt:
-    answer = None if entry.get("answer") is None else str(entry["answer"]).strip() or None
-    features = _features(entry.get("features") or {}, where)
-    failure = _one_of(entry, "failure", get_args(Failure), where)
-    pillar = "code" if features.get("tool_calls") else "reasoning"
+def _attempt(entry: dict[str, Any], problem_id: str, index: int) -> Attempt:
+    """One attempt. Called for each of hundreds of thousands: what an entry does not have costs one look-up."""
+    get = entry.get
+    answer = None if (given := get("answer")) is None else _answer(given)
+    features = _features(given) if (given := get("features")) is not None else {}
+    failure = None if (given := get("failure")) is None else _one_of(given, "failure", _FAILURES)
+    evidence = () if (given := get("evidence")) is None else _evidence(given)
+    if failure is None and answer is None and not evidence:
+        failure = "no_answer"
+    pillar = _optional_text(given, "pillar") if (given := get("pillar")) else None
+    num_tokens = 0 if (given := get("tokens")) is None else int(_number(given, "tokens"))
     return Attempt(
-        id=f"{problem_id}#{index}",
-        problem_id=problem_id,
-        index=index,
-        pillar=_optional_text(entry, "pillar", where) or pillar,
-        seed=int(_number(entry, "seed", where)),
-        temperature=_number(entry, "temperature", where),
-        answer=answer,
-        answer_source=_one_of(entry, "answer_source", get_args(AnswerSource), where),
-        turns=_turns(entry, where),
-        num_tokens=int(_number(entry, "tokens", where)),
-        elapsed_s=_number(entry, "seconds", where),
-        features=features,
-        failure=failure or ("no_answer" if answer is None and not entry.get("evidence") else None),
-        num_discarded=int(_number(entry, "discarded", where)),
-        round=int(_number(entry, "round", where, default=1)),
-        about=tuple(str(item) for item in entry.get("about") or ()),
-        evidence=tuple(_evidence(item, where) for item in entry.get("evidence") or ()),
-        model=_optional_text(entry, "model", where),
+        f"{problem_id}#{index}",
+        problem_id,
+        index,
+        pillar or ("code" if features.get("tool_calls") else "reasoning"),
+        0 if (given := get("seed")) is None else int(_number(given, "seed")),
+        0 if (given := get("temperature")) is None else _number(given, "temperature"),
+        answer,
+        None if (given := get("answer_source")) is None else _one_of(given, "answer_source", _SOURCES),
+        _turns(entry, num_tokens),
+        num_tokens,
+        0 if (given := get("seconds")) is None else _number(given, "seconds"),
+        features,
+        failure,
+        None,
+        0 if (given := get("discarded")) is None else int(_number(given, "discarded")),
+        1 if (given := get("round")) is None else int(_number(given, "round")),
+        () if (given := get("about")) is None else _texts(given, "about"),
+        evidence,
+        None if (given := get("model")) is None else _optional_text(given, "model"),
     )
 
 
-def _turns(entry: Mapping[str, Any], where: str) -> tuple[Turn, ...]:
+def _answer(value: object) -> str | None:
+    """An answer as text; blank ones are None."""
+    if isinstance(value, str):
+        return value.strip() or None
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not is_number and not (isinstance(value, float) and math.isfinite(value)):
+        raise MalformedError(f"'answer' must be text, a number or null, not {value!r:.40}")
+    return str(value)
+
+
+def _turns(entry: dict[str, Any], num_tokens: int) -> tuple[Turn, ...]:
     """The whole text as one turn; or the last tool output and the last part of the text, where a file has those."""
-    text, tail = _optional_text(entry, "text", where), _optional_text(entry, "tail", where)
-    output = _optional_text(entry, "last_tool_output", where)
+    text = _optional_text(given, "text") if (given := entry.get("text")) else None
     if text is not None:
-        return (Turn(text, num_tokens=int(_number(entry, "tokens", where))),)
+        return (Turn(text, num_tokens=num_tokens),)
+    output = _optional_text(given, "last_tool_output") if (given := entry.get("last_tool_output")) else None
+    tail = _optional_text(given, "tail") if (given := entry.get("tail")) else None
     known = (Turn("", tool_text=output) if output is not None else None, Turn(tail) if tail is not None else None)
     return tuple(turn for turn in known if turn is not None)
 
 
-def _features(given: object, where: str) -> dict[str, float]:
+def _features(given: object) -> dict[str, float]:
     """Finite numbers by name; what was not finite is null in the file and left out here."""
     if not isinstance(given, dict):
-        raise InputError(f"{where}: 'features' must be an object, not {given!r:.40}")
-    wrong = [name for name, value in given.items() if value is not None and not isinstance(value, int | float)]
+        raise MalformedError(f"'features' must be an object, not {given!r:.40}")
+    found = {}
+    for name, value in given.items():
+        if type(value) is float:
+            if math.isfinite(value):
+                found[name] = value
+        elif isinstance(value, int):
+            found[name] = _as_float(value, name)
+        elif value is not None:
+            raise MalformedError(f"feature {name!r:.60} must be a number, not {value!r:.40}")
+    return found
+
+
+def _as_float(value: int, name: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise MalformedError(f"feature {name!r:.60} must be a number of 64 bits, not {value!r:.40}") from error
+
+
+def _evidence(given: object) -> tuple[Evidence, ...]:
+    if not isinstance(given, list):
+        raise MalformedError(f"'evidence' must be a list, not {given!r:.40}")
+    return tuple(map(_one_evidence, given))
+
+
+def _one_evidence(item: object) -> Evidence:
+    if not isinstance(item, dict) or not isinstance(item.get("verdict"), str) or item["verdict"] not in _VERDICTS:
+        raise MalformedError(f"evidence must be an object with a 'verdict', one of {', '.join(_VERDICTS)}")
+    wrong = [name for name in ("checker", "claim", "detail") if not isinstance(item.get(name, ""), str)]
+    wrong += [name for name in ("failure", "answer") if not isinstance(item.get(name), str | None)]
     if wrong:
-        raise InputError(f"{where}: feature {wrong[0]!r} must be a number, not {given[wrong[0]]!r:.40}")
-    return {name: float(value) for name, value in given.items() if value is not None and math.isfinite(value)}
-
-
-def _evidence(item: object, where: str) -> Evidence:
-    if not isinstance(item, dict) or item.get("verdict") not in get_args(Verdict):
-        raise InputError(f"{where}: evidence must be an object with a 'verdict', one of {', '.join(get_args(Verdict))}")
+        raise MalformedError(f"evidence cannot be read ({wrong[0]!r} must be text, not {item[wrong[0]]!r:.40})")
+    _number(item.get("elapsed_s", 0.0), "elapsed_s")
     try:
         return Evidence(**item)
     except TypeError as error:
-        raise InputError(f"{where}: evidence cannot be read ({error})") from error
+        raise MalformedError(f"evidence cannot be read ({error})") from error
 
 
-def _correct(entry: Mapping[str, Any], answer: str | None, gold: str, where: str) -> bool:
-    told = entry.get("correct")
-    if told is None:
-        return answer is not None and (answer == gold or answers_equal(answer, gold))
-    if not isinstance(told, bool):
-        raise InputError(f"{where}: 'correct' must be true or false, not {told!r:.40}")
-    return told
-
-
-def _number(entry: Mapping[str, Any], name: str, where: str, default: float = 0) -> float:
-    value = entry.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise InputError(f"{where}: {name!r} must be a finite number from 0 up, not {value!r:.40}")
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMBER:
+        raise MalformedError(f"{name!r} must be a finite number from 0 to {MAX_NUMBER:g}, not {value!r:.40}")
     return value
 
 
-def _one_of(entry: Mapping[str, Any], name: str, allowed: tuple[Any, ...], where: str) -> Any:
-    value = entry.get(name)
-    if value is not None and value not in allowed:
-        raise InputError(f"{where}: {name!r} must be one of {', '.join(allowed)}, not {value!r:.40}")
+def _one_of(value: object, name: str, allowed: tuple[str, ...]) -> Any:
+    if not isinstance(value, str) or value not in allowed:
+        raise MalformedError(f"{name!r} must be one of {', '.join(allowed)}, not {value!r:.40}")
     return value
 
 
-def _optional_text(entry: Mapping[str, Any], name: str, where: str) -> str | None:
-    return None if entry.get(name) in (None, "") else _text(entry, name, where, blank=True)
+def _texts(value: object, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str | int) for item in value):
+        raise MalformedError(f"{name!r} must be a list of texts, not {value!r:.40}")
+    return tuple(map(str, value))
 
 
-def _text(fields: Mapping[str, Any], name: str, where: str, *, blank: bool = False) -> str:
-    """A key that must hold text, or a whole number that is meant as text."""
+def _optional_text(value: object, name: str) -> str | None:
+    """A text, or a whole number that is meant as one; None when it is empty."""
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise MalformedError(f"{name!r} must be text, not {value!r:.40}")
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if value is None:
-        raise InputError(f"{where}: has no {name!r}")
+        raise MalformedError(f"has no {name!r}")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or not (blank or value.strip()):
-        raise InputError(f"{where}: {name!r} must be text{'' if blank else ' that is not blank'}, not {value!r:.40}")
+    if not isinstance(value, str) or not value.strip():
+        raise MalformedError(f"{name!r} must be text that is not blank, not {value!r:.40}")
     return value

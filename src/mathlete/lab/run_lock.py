@@ -8,6 +8,21 @@ from pathlib import Path
 
 from mathlete.core.errors import InputError, StorageError
 
+_KERNEL_LOCKS = Path("/proc/locks")
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock at `path`, told without touching it: nobody is kept from taking it meanwhile.
+
+    A process in another container is not seen; nor is anything where the kernel does not list its locks.
+    """
+    try:
+        inode = path.stat().st_ino
+        held = [line.split() for line in _KERNEL_LOCKS.read_text().splitlines()]
+    except OSError:
+        return False
+    return any("FLOCK" in fields and any(field.endswith(f":{inode}") for field in fields) for fields in held)
+
 
 class RunLock:
     """An exclusive `flock` that the kernel drops when the process ends, however it ends.

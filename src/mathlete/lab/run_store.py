@@ -1,13 +1,17 @@
-"""The trace of a run on disk: an append-only table of events in SQLite.
+"""The traces of runs on disk: append-only tables of events in SQLite.
 
-Knows events, their order and the ways in which a disk can fail. Does not know what the events mean
-(`core.record.fold_run` does) nor where the run's folder is (`lab.run_folder` does).
+Knows events, their order and which run they are of. Does not know what the events mean (`core.record.fold_run` does),
+nor where a run's folder is (`lab.run_folder` does). A live run has a store of its own; `lab.gathering` puts many runs
+into one.
 
 Durability: the journal is a write-ahead log and `synchronous` is FULL, so `append` returns after the
 event has been synced. A crash of the process loses no event whose `append` returned, and neither does
 a loss of power on a disk that keeps its word about syncing. It costs about 1 ms an event, sometimes 15,
 against 0.01 ms with NORMAL (which may lose the last events to a loss of power); a run has a few
 thousand events in an hour.
+
+A store opened for writing is checked as a whole and brought to the newest schema. One that is only read is read as it
+is, of whatever version, and what is checked is what is read.
 """
 
 from __future__ import annotations
@@ -15,115 +19,178 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from mathlete.core.errors import InputError, MathleteError, StorageError
+from mathlete.core.errors import InputError
 from mathlete.core.trace import SCHEMA_VERSION, EventKind, TraceEvent
 from mathlete.lab.run_lock import RunLock
-
-STORE_VERSION = 1  # of the table below (`user_version`); the payload's own version is `TraceEvent.version`
-
-_APPLICATION_ID = 0x4D74686C  # "Mthl": tells a run from any other SQLite file
-_COMPRESS_FROM_BYTES = 1024  # below, a payload stays readable text; above, it is mostly arrays of logprobs
-_BUSY_TIMEOUT_S = 5.0
-_ALL_SAFE = "everything recorded so far is safe"
-
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY,
-    kind TEXT NOT NULL,
-    at_s REAL NOT NULL,
-    wall_time REAL NOT NULL,
-    problem_id TEXT,
-    attempt_id TEXT,
-    version INTEGER NOT NULL,
-    data NOT NULL  -- JSON text, or a zlib blob of it
-);
-CREATE TRIGGER events_never_change BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-CREATE TRIGGER events_never_go BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {STORE_VERSION};
-COMMIT;
-"""
-_INSERT = (
-    "INSERT INTO events (kind, at_s, wall_time, problem_id, attempt_id, version, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
+from mathlete.lab.store_connection import (
+    ALL_SAFE,
+    check_is_file,
+    check_whole_file,
+    connect_for_reading,
+    connect_for_writing,
+    damaged,
+    make_durable,
+    reporting,
 )
-_SELECT = "SELECT seq, kind, at_s, wall_time, problem_id, attempt_id, version, data FROM events ORDER BY seq"
+from mathlete.lab.store_schema import STORE_VERSION, add_run, check_version, make_tables, migrate
 
-_Row = tuple[str, float, float, str | None, str | None, int, str | bytes]
+__all__ = ["STORE_VERSION", "EventRow", "RunStore", "StoredEvent", "StoredRun", "list_runs"]
+
+_COMPRESS_FROM_BYTES = 1024  # below, a payload stays readable text; above, it is mostly arrays of logprobs
+_NUM_LISTED = 10
+
+_COLUMNS = "kind, at_s, wall_time, problem_id, attempt_id, version, data"
+_INSERT = f"INSERT INTO events (run, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class EventRow(NamedTuple):
+    """An event as the table holds it; `data` is JSON text, or a zlib blob of it."""
+
+    kind: str
+    at_s: float
+    wall_time: float
+    problem_id: str | None
+    attempt_id: str | None
+    version: int
+    data: str | bytes
+
+
+class StoredEvent(NamedTuple):
+    """An event and its place in the store: places grow, and are not without gaps."""
+
+    seq: int
+    event: TraceEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """One of the runs of a store.
+
+    Attributes:
+        number: of the run in this store.
+        id: its name; that of its folder for a run that was recorded here.
+        source: where it was copied or imported from; None for one that was recorded here.
+    """
+
+    number: int
+    id: str
+    source: str | None = None
+
+
+def list_runs(path: Path) -> tuple[StoredRun, ...]:
+    """The runs of the store at `path`, in the order in which they were put there.
+
+    Raises:
+        InputError: there is no store, or it was written by a newer version.
+        StorageError: the file is damaged or cannot be opened.
+    """
+    check_is_file(path)
+    with reporting(path, "open", ALL_SAFE), closing(connect_for_reading(path)) as connection:
+        return _runs_in(path, connection)
 
 
 class RunStore:
-    """The events of one run, appended as they happen. One writer at a time; used by one thread.
+    """The events of one run of a store, appended as they happen. One writer a store at a time; used by one thread.
 
     Implements `core.protocols.TraceSink`. Make one with `create`, `open` or `read`.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock | None) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock | None, run: StoredRun) -> None:
         """Wrap an open connection; `lock` is None for a store that only reads."""
         self.path = path
+        self.run = run
         self._connection = connection
         self._lock = lock
+        self._has_runs = check_version(path, connection) > 1
 
     @classmethod
-    def create(cls, path: Path) -> RunStore:
-        """A new, empty store at `path`, open for writing.
+    def create(cls, path: Path, run_id: str | None = None, source: str | None = None) -> RunStore:
+        """A new run, open for writing: in a new store at `path`, or in the store that is there when `run_id` is given.
+
+        Args:
+            path: the file.
+            run_id: the run's name; None calls it what the folder of the file is called.
+            source: where the run is copied or imported from.
 
         Raises:
-            InputError: something is there already, or another process holds this run.
-            StorageError: the file cannot be written.
+            InputError: a run of that name is there already, or another process writes to this store.
+            StorageError: the file is damaged or cannot be written.
         """
         if path.exists():
-            raise InputError(f"there is a run at {path} already; resume it or choose another folder")
-        with ExitStack() as undo, _reporting(path, "make", "nothing of the run had been recorded yet"):
+            if run_id is None:
+                raise InputError(f"there is a run at {path} already; resume it or choose another folder")
+            with ExitStack() as undo, reporting(path, "open", ALL_SAFE):
+                connection, lock = _open_for_writing(path, undo)
+                store = cls(path, connection, lock, _add_run(path, connection, run_id, source))
+                undo.pop_all()
+            return store
+        with ExitStack() as undo, reporting(path, "make", "nothing of the run had been recorded yet"):
             lock = RunLock(_lock_path(path))
             undo.callback(lock.release)
-            connection = _connect(path, "rwc")
+            connection = connect_for_writing(path, "rwc")
             undo.callback(connection.close)
-            _set_durability(connection)
-            connection.executescript(_SCHEMA)
+            make_durable(connection)
+            make_tables(connection, run_id, source)
+            store = cls(path, connection, lock, _runs_in(path, connection)[-1])
             undo.pop_all()
-        return cls(path, connection, lock)
+        return store
 
     @classmethod
-    def open(cls, path: Path) -> RunStore:
-        """The store at `path`, checked and open for writing: what was interrupted can go on.
+    def open(cls, path: Path, run_id: str | None = None) -> RunStore:
+        """A run of the store at `path`, checked and open for writing: what was interrupted can go on.
+
+        Args:
+            path: the file.
+            run_id: which run; None for the only one there is.
 
         Raises:
-            InputError: there is no run, it was written by a newer version, or it is still running.
+            InputError: there is no run, or no such run, or several and none is named; a newer version wrote the store;
+                or it is still being written.
             StorageError: the file is damaged or cannot be opened.
         """
-        _check_is_file(path)
-        with ExitStack() as undo, _reporting(path, "open", _ALL_SAFE):
-            lock = RunLock(_lock_path(path))
-            undo.callback(lock.release)
-            connection = _connect(path, "rw")
-            undo.callback(connection.close)
-            _check_content(path, connection)
-            _set_durability(connection)
+        check_is_file(path)
+        with ExitStack() as undo, reporting(path, "open", ALL_SAFE):
+            connection, lock = _open_for_writing(path, undo)
+            store = cls(path, connection, lock, _find_run(path, _runs_in(path, connection), run_id))
             undo.pop_all()
-        return cls(path, connection, lock)
+        return store
 
     @classmethod
-    def read(cls, path: Path) -> RunStore:
-        """The store at `path` for reading only; works while the run is being written.
+    def read(cls, path: Path, run_id: str | None = None) -> RunStore:
+        """A run of the store at `path` for reading only; works while it is being written.
+
+        Args:
+            path: the file.
+            run_id: which run; None for the only one there is.
 
         Raises:
-            InputError: there is no run, or it was written by a newer version.
+            InputError: there is no run, or no such run, or several and none is named; or a newer version wrote the
+                store.
             StorageError: the file is damaged or cannot be opened.
         """
-        _check_is_file(path)
-        with ExitStack() as undo, _reporting(path, "open", _ALL_SAFE):
-            connection = _connect(path, "ro")
+        check_is_file(path)
+        with ExitStack() as undo, reporting(path, "open", ALL_SAFE):
+            connection = connect_for_reading(path)
             undo.callback(connection.close)
-            _check_content(path, connection)
+            store = cls(path, connection, None, _find_run(path, _runs_in(path, connection), run_id))
             undo.pop_all()
-        return cls(path, connection, None)
+        return store
+
+    def beside(self, run_id: str, source: str | None = None) -> RunStore:
+        """Another run of this open store, made when there is none of that name. Closing either closes both."""
+        with reporting(self.path, "open", ALL_SAFE):
+            for run in _runs_in(self.path, self._connection):
+                if run.id == run_id:
+                    return RunStore(self.path, self._connection, self._lock, run)
+            run = _add_run(self.path, self._connection, run_id, source)
+            return RunStore(self.path, self._connection, self._lock, run)
 
     def append(self, event: TraceEvent) -> None:
         """Keep one event; it is on the disk when this returns.
@@ -140,26 +207,69 @@ class RunStore:
         Raises:
             StorageError: as for `append`.
         """
-        rows = [_encode_row(event) for event in events]
-        with _reporting(self.path, "write", "every event before this one is safe"):
+        self.append_rows([_encode_row(event) for event in events])
+
+    def append_rows(self, rows: Iterable[EventRow]) -> None:
+        """Keep events as another store holds them, all of them or none (one transaction); they are taken one by one.
+
+        Raises:
+            StorageError: as for `append`.
+        """
+        with reporting(self.path, "write", "every event before this one is safe"):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_INSERT, rows)
+                self._connection.executemany(_INSERT, ((self.run.number, *row) for row in rows))
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:  # a full disk may have ended it already
                     self._connection.execute("ROLLBACK")
                 raise
 
-    def events(self) -> Iterator[TraceEvent]:
-        """All events in the order in which they were appended.
+    def events(
+        self, *, problem_id: str | None = None, kinds: Collection[EventKind] | None = None, after: int = 0
+    ) -> Iterator[TraceEvent]:
+        """Events of the run in the order in which they were appended; all of them when nothing is asked for.
+
+        Args:
+            problem_id: of this problem only.
+            kinds: of these kinds only.
+            after: that came after this place (see `stored_events`).
 
         Raises:
+            InputError: an event was written by a newer version.
             StorageError: an event cannot be read.
         """
-        with _reporting(self.path, "read", _ALL_SAFE):
-            for seq, *row in self._connection.execute(_SELECT):
-                yield self._decode_row(seq, cast(_Row, tuple(row)))
+        for stored in self.stored_events(problem_id=problem_id, kinds=kinds, after=after):
+            yield stored.event
+
+    def stored_events(
+        self, *, problem_id: str | None = None, kinds: Collection[EventKind] | None = None, after: int = 0
+    ) -> Iterator[StoredEvent]:
+        """The same with their places: whoever follows a run that goes on asks again after the last place it saw."""
+        with reporting(self.path, "read", ALL_SAFE):
+            for seq, *columns in self._select(problem_id, kinds, after):
+                yield StoredEvent(seq, self._decode_row(seq, EventRow(*columns)))
+
+    def rows(self, num_skipped: int = 0) -> Iterator[EventRow]:
+        """The run's events as the table holds them, without the first `num_skipped`."""
+        with reporting(self.path, "read", ALL_SAFE):
+            for _, *columns in self._select(None, None, 0, num_skipped):
+                yield EventRow(*columns)
+
+    def changes(self, after: int) -> dict[str | None, int]:
+        """The problems that events after a place are about (None: the run), each with the place of the last of them."""
+        where = "run = ? AND seq > ?" if self._has_runs else "1 = ? AND seq > ?"
+        query = f"SELECT problem_id, MAX(seq) FROM events WHERE {where} GROUP BY problem_id"
+        with reporting(self.path, "read", ALL_SAFE):
+            return dict(self._connection.execute(query, (self.run.number, after)).fetchall())
+
+    def num_events(self) -> int:
+        """How many events the run has."""
+        where = "run = ?" if self._has_runs else "1 = ?"
+        with reporting(self.path, "read", ALL_SAFE):
+            query = f"SELECT COUNT(*) FROM events WHERE {where}"
+            (num,) = self._connection.execute(query, (self.run.number,)).fetchone()
+        return int(num)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and let others write. Safe to call twice."""
@@ -177,79 +287,82 @@ class RunStore:
         """Close it."""
         self.close()
 
-    def _decode_row(self, seq: int, row: _Row) -> TraceEvent:
-        kind, at_s, wall_time, problem_id, attempt_id, version, payload = row
+    def _select(
+        self, problem_id: str | None, kinds: Collection[EventKind] | None, after: int, num_skipped: int = 0
+    ) -> sqlite3.Cursor:
+        conditions: list[str] = []
+        values: list[object] = []
+        if self._has_runs:
+            conditions, values = ["run = ?"], [self.run.number]
+        if problem_id is not None:
+            conditions, values = [*conditions, "problem_id = ?"], [*values, problem_id]
+        if kinds is not None:
+            conditions, values = [*conditions, f"kind IN ({', '.join('?' * len(kinds))})"], [*values, *sorted(kinds)]
+        if after > 0:
+            conditions, values = [*conditions, "seq > ?"], [*values, after]
+        # Places first, from an index alone, so that what is sorted and what is left out is never read.
+        found = f"SELECT seq FROM events WHERE {' AND '.join(conditions) or '1'} ORDER BY seq LIMIT -1 OFFSET ?"
+        query = f"SELECT seq, {_COLUMNS} FROM events WHERE seq IN ({found}) ORDER BY seq"
+        return self._connection.execute(query, (*values, num_skipped))
+
+    def _decode_row(self, seq: int, row: EventRow) -> TraceEvent:
+        if row.version > SCHEMA_VERSION:
+            raise InputError(
+                f"event {seq} of the run store at {self.path} was written by a newer Mathlete (version {row.version}, "
+                f"this one reads up to {SCHEMA_VERSION}); use that version"
+            )
         try:
-            data: dict[str, Any] = json.loads(zlib.decompress(payload) if isinstance(payload, bytes) else payload)
+            data: dict[str, Any] = json.loads(zlib.decompress(row.data) if isinstance(row.data, bytes) else row.data)
         except (ValueError, zlib.error) as error:
-            raise _damaged(self.path, f"event {seq} cannot be decoded ({error})") from error
-        return TraceEvent(cast(EventKind, kind), at_s, data, problem_id, attempt_id, wall_time, version)
+            raise damaged(self.path, f"event {seq} cannot be decoded ({error})") from error
+        return TraceEvent(
+            cast(EventKind, row.kind), row.at_s, data, row.problem_id, row.attempt_id, row.wall_time, row.version
+        )
 
 
-def _encode_row(event: TraceEvent) -> _Row:
+def _encode_row(event: TraceEvent) -> EventRow:
     text = json.dumps(dict(event.data), separators=(",", ":"))
     payload = text if len(text) < _COMPRESS_FROM_BYTES else zlib.compress(text.encode("ascii"))
-    return (event.kind, event.at_s, event.wall_time, event.problem_id, event.attempt_id, event.version, payload)
+    return EventRow(event.kind, event.at_s, event.wall_time, event.problem_id, event.attempt_id, event.version, payload)
+
+
+def _open_for_writing(path: Path, undo: ExitStack) -> tuple[sqlite3.Connection, RunLock]:
+    lock = RunLock(_lock_path(path))
+    undo.callback(lock.release)
+    connection = connect_for_writing(path, "rw")
+    undo.callback(connection.close)
+    check_whole_file(path, connection)
+    check_version(path, connection)
+    make_durable(connection)
+    migrate(connection)
+    return connection, lock
 
 
 def _lock_path(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+def _runs_in(path: Path, connection: sqlite3.Connection) -> tuple[StoredRun, ...]:
+    folder = path.absolute().parent.name
+    if check_version(path, connection) == 1:
+        return (StoredRun(1, folder),)
+    rows = connection.execute("SELECT number, id, source FROM runs ORDER BY number")
+    return tuple(StoredRun(number, folder if name is None else name, source) for number, name, source in rows)
 
 
-def _set_durability(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
+def _find_run(path: Path, runs: tuple[StoredRun, ...], run_id: str | None) -> StoredRun:
+    found = [run for run in runs if run_id in (None, run.id)]
+    if len(found) == 1:
+        return found[0]
+    more = f" and {len(runs) - _NUM_LISTED} more" if len(runs) > _NUM_LISTED else ""
+    listed = f"it holds {', '.join(run.id for run in runs[:_NUM_LISTED])}{more}" if runs else "it holds none"
+    if run_id is None:
+        raise InputError(f"name one run of the store {path}: {listed}")
+    raise InputError(f"there is no run {run_id!r} in the store {path}: {listed}")
 
 
-def _check_is_file(path: Path) -> None:
-    # Only looks: to open the file and close it again would drop the locks of a store of this process.
-    if not path.is_file():
-        raise InputError(f"there is no run store at {path}; check the name of the run")
-
-
-def _check_content(path: Path, connection: sqlite3.Connection) -> None:
-    (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if problem != "ok":
-        raise _damaged(path, problem)
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    if application_id != _APPLICATION_ID:
-        raise InputError(f"{path} is an SQLite file but not a run store, or its run ended before it began")
-    (store_version,) = connection.execute("PRAGMA user_version").fetchone()
-    (event_version,) = connection.execute("SELECT COALESCE(MAX(version), 0) FROM events").fetchone()
-    if store_version > STORE_VERSION or event_version > SCHEMA_VERSION:
-        raise InputError(
-            f"the run store at {path} was written by a newer Mathlete (store {store_version}, events {event_version}; "
-            f"this one reads up to {STORE_VERSION} and {SCHEMA_VERSION}); use that version"
-        )
-
-
-@contextmanager
-def _reporting(path: Path, doing: str, safe: str) -> Iterator[None]:
-    """Turn what SQLite says into an error for a person."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _explained(path, error, doing, safe) from error
-
-
-def _explained(path: Path, error: sqlite3.Error, doing: str, safe: str) -> MathleteError:
-    kind = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the kind, the rest its details
-    if kind == sqlite3.SQLITE_NOTADB:
-        return InputError(f"{path} is not a run store (not an SQLite file); check the name of the run")
-    if kind == sqlite3.SQLITE_CORRUPT:
-        return _damaged(path, str(error))
-    is_full = kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)  # a full disk shows as either
-    advice = "free some space on that disk" if is_full else "check that its folder can be written and nobody holds it"
-    return StorageError(f"cannot {doing} the run store {path}: {error}; {safe}; {advice}, then resume the run")
-
-
-def _damaged(path: Path, problem: str) -> StorageError:
-    return StorageError(
-        f"the run store {path} is damaged: {problem}. Keep a copy of its folder; "
-        f"`sqlite3 {path.name} .recover` saves what is whole, and a new run starts afresh"
-    )
+def _add_run(path: Path, connection: sqlite3.Connection, run_id: str | None, source: str | None) -> StoredRun:
+    if run_id in [run.id for run in _runs_in(path, connection)]:
+        raise InputError(f"there is a run {run_id!r} in the store {path} already; choose another name")
+    add_run(connection, run_id, source)
+    return _runs_in(path, connection)[-1]

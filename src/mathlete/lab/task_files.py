@@ -1,27 +1,25 @@
-"""Rows of problem files, each with the place it came from.
+"""Rows of tables and of lines of JSON, each with the place it came from; one at a time.
 
-Knows CSV, JSONL, gzip, Parquet and their ways of being broken. Does not know what a row must contain,
-apart from the columns that a table needs as a whole.
+Knows CSV, JSONL, gzip, Parquet and their ways of being broken. Does not know what a row must contain. A row that cannot
+be read comes as a `BadRow`, and those after it are read all the same; a file that cannot be read from some place on is
+an error.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mathlete.core.errors import InputError
+from mathlete.lab.bad_rows import BadRow
+from mathlete.lab.json_lines import MAX_LINE_BYTES, decode_object, read_lines
 
-SUFFIXES = (".csv", ".jsonl", ".jsonl.gz", ".parquet")
-_NEEDED = ("id", "problem")
-MAX_FILE_BYTES = 1 << 30
-"""Unpacked; a gzip file can hold far more than it shows."""
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+_BATCH_ROWS = 256  # of Parquet, so that few long texts are held at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,14 @@ class Row:
         return f"{self.file}, {self.place}"
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def stem_of(path: Path) -> str:
+    """A file's name without what says its format."""
+    lowered = path.name.lower()
+    endings = [suffix for suffix in (*SUFFIXES, ".json", ".eval") if lowered.endswith(suffix)]
+    return path.name[: -len(max(endings, key=len))] if endings else path.name
+
+
+def read_rows(path: Path) -> Iterator[Row | BadRow]:
     """The rows of an existing file, lazily.
 
     Raises:
@@ -53,35 +58,25 @@ def read_rows(path: Path) -> Iterator[Row]:
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _parquet_rows(path)
-    if name.endswith(".csv"):
+    if name.endswith((".csv", ".csv.gz")):
         return _csv_rows(path)
     if name.endswith((".jsonl", ".jsonl.gz")):
         return _json_rows(path)
     raise InputError(f"{path}: unknown kind of file; its name must end in one of {', '.join(SUFFIXES)}")
 
 
-def _read_text(path: Path) -> str:
-    try:
-        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: broken gzip file ({error}); download or pack it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"{path}: holds more than {MAX_FILE_BYTES >> 20} MiB; split it")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
-    if not text.strip():
-        raise InputError(f"{path}: the file is empty")
-    return text
+def _json_rows(path: Path) -> Iterator[Row | BadRow]:
+    for number, content in read_lines(path):
+        place = f"line {number}"
+        try:
+            yield Row(decode_object(content), path, place)
+        except ValueError as error:
+            yield BadRow(f"{path}, {place}", str(error))
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+def _csv_rows(path: Path) -> Iterator[Row | BadRow]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # of the whole process; the default is shorter than many an attempt's text
+    reader = csv.reader(_csv_lines(path), strict=True)
     header: list[str] | None = None
     line = 1
     while (cells := _next_cells(reader, path, line)) is not None:
@@ -91,13 +86,23 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         if header is None:
             header = [cell.strip() for cell in cells]
             _check_columns(header, path)
-            continue
-        if len(cells) != len(header):
-            raise InputError(
-                f"{path}, {place}: {len(cells)} cells where the header has {len(header)}; "
-                'a cell with a comma or a line break must stand in double quotes, "like, this"'
+        elif len(cells) != len(header):
+            yield BadRow(
+                f"{path}, {place}",
+                f"{len(cells)} cells where the header has {len(header)}; "
+                'a cell with a comma or a line break must stand in double quotes, "like, this"',
             )
-        yield Row(dict(zip(header, cells, strict=True)), path, place)
+        else:
+            yield Row(dict(zip(header, cells, strict=True)), path, place)
+
+
+def _csv_lines(path: Path) -> Iterator[str]:
+    """Lines with their ends as they are, "\\r" ones too: a quoted cell keeps its own."""
+    for number, content in read_lines(path, with_blank=True):
+        try:
+            yield from io.StringIO(content.decode("utf-8"), newline="")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, line {number}: not UTF-8 text; save the file as UTF-8") from error
 
 
 def _next_cells(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
@@ -108,40 +113,23 @@ def _next_cells(reader: Iterator[list[str]], path: Path, line: int) -> list[str]
 
 
 def _check_columns(columns: Sequence[str], path: Path) -> None:
-    missing = [name for name in _NEEDED if name not in columns]
-    if missing:
-        raise InputError(
-            f"{path}: no column {' and no column '.join(map(repr, missing))}; "
-            f"found {', '.join(map(repr, columns[:20]))}; needed are id, problem and, if known, answer"
-        )
     twice = sorted({name for name in columns if columns.count(name) > 1})
     if twice:
         raise InputError(f"{path}: column {twice[0]!r} occurs more than once; rename one of them")
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"line {number}"
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, {place}: not a line of JSON ({error})") from error
-        if not isinstance(fields, dict):
-            shown = repr(line.strip()[:40])
-            raise InputError(f"{path}, {place}: must be an object with the keys id and problem, not {shown}")
-        yield Row(fields, path, place)
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[Row | BadRow]:
     import pyarrow  # takes half a second to import, and few inputs are Parquet
     import pyarrow.parquet
 
+    number = 0
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
-    _check_columns(table.column_names, path)
-    for number, fields in enumerate(table.to_pylist(), start=1):
-        yield Row(fields, path, f"row {number}")
+        with pyarrow.parquet.ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, path)
+            for batch in file.iter_batches(_BATCH_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Row(fields, path, f"row {number}")
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        after = f" after row {number}" if number else ""
+        raise InputError(f"{path}: cannot be read as Parquet{after} ({error})") from error

@@ -94,6 +94,18 @@ def load_tasks(
     return TaskSet(tuple(tasks), tuple(skipped))
 
 
+def tasks_of_rows(rows: Iterable[Row], *, limit: int | None = None, low: int = 0, high: int = 99_999) -> TaskSet:
+    """Tasks from rows that are in memory, by the rules of `load_tasks`; rows are named by their `where`.
+
+    Raises:
+        InputError: a row cannot be used as it is, or there are none.
+    """
+    tasks, skipped = _collect(rows, AnswerKind(low=low, high=high), False, limit)
+    if not tasks:
+        raise InputError("there are no problems to solve" + (": no answer is an integer" if skipped else ""))
+    return TaskSet(tuple(tasks), tuple(skipped))
+
+
 def _existing_file(path_or_text: str | os.PathLike[str]) -> Path | None:
     """The file that is meant, or None for a statement."""
     text = os.fspath(path_or_text)

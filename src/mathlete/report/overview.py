@@ -15,7 +15,7 @@ from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.problem import STATE_WORDS, badge, standing
 from mathlete.report.prose import render_excerpt
 from mathlete.report.summary import ProblemSummary, RunSummary
-from mathlete.report.timeline import draw_timeline, format_s
+from mathlete.report.timeline import Link, draw_timeline, format_s, in_page
 
 _MAX_EXCERPT_CHARS = 90
 _MAX_WARNINGS = 50
@@ -34,14 +34,19 @@ def render_title(run: RunRecord) -> str:
 
 def render_overview(run: RunRecord, summary: RunSummary, num_plain: int) -> Html:
     """Everything above the first problem; `num_plain` attempts are shown without typesetting."""
-    timeline = draw_timeline(summary.problems, run.elapsed_s, _budget_s(run))
-    if timeline:
-        timeline = tag("section", tag("h2", "Time"), _scrollable(timeline, "Time line"), class_="time")
     note = ""
     if num_plain:
         words = f"To keep this page light, {num_plain:,} of its attempts are shown as plain text."
         note = tag("p", words, class_="quiet")
-    return join([_header(run), _tiles(run, summary), _warnings(run), timeline, _table(run, summary), note])
+    return join([*overview_parts(run, summary).values(), render_table(summary), note])
+
+
+def overview_parts(run: RunRecord, summary: RunSummary, link: Link = in_page) -> dict[str, Html]:
+    """What stands above the table of problems, by name, in order; a part may be empty."""
+    timeline = draw_timeline(summary.problems, run.elapsed_s, _budget_s(run), link)
+    if timeline:
+        timeline = tag("section", tag("h2", "Time"), _scrollable(timeline, "Time line"), class_="time")
+    return {"header": _header(run), "tiles": _tiles(run, summary), "warnings": _warnings(run), "time": timeline}
 
 
 def _header(run: RunRecord) -> Html:
@@ -133,8 +138,9 @@ def _warnings(run: RunRecord) -> Html:
     return tag("section", tag("h2", "Warnings"), tag("ul", *items), class_="warnings")
 
 
-def _table(run: RunRecord, summary: RunSummary) -> Html:
-    has_gold = any(problem.record.gold is not None for problem in summary.problems)
+def render_table(summary: RunSummary, link: Link = in_page) -> Html:
+    """The table of problems, one row each."""
+    has_gold = knows_golds(summary)
     columns = [
         ("", "number"),
         ("Problem", "words"),
@@ -154,7 +160,7 @@ def _table(run: RunRecord, summary: RunSummary) -> Html:
             for name, kind in columns
         ),
     )
-    rows = [_row(problem, has_gold) for problem in summary.problems]
+    rows = [render_row(problem, has_gold, link) for problem in summary.problems]
     table = tag(
         "table", tag("caption", "Problems of this run", class_="hidden"), tag("thead", head), tag("tbody", *rows)
     )
@@ -177,9 +183,15 @@ def _filters(problems: Sequence[ProblemSummary]) -> Html:
     return tag("div", *buttons, class_="filters js", role="group", aria_label="Show problems", hidden=True)
 
 
-def _row(problem: ProblemSummary, has_gold: bool) -> Html:
+def knows_golds(summary: RunSummary) -> bool:
+    """Whether the table of problems has a column for the right answers."""
+    return any(problem.record.gold is not None for problem in summary.problems)
+
+
+def render_row(problem: ProblemSummary, has_gold: bool, link: Link = in_page) -> Html:
+    """One problem's row of the table."""
     record, selection = problem.record, problem.record.selection
-    name = tag("a", tag("bdi", shorten(record.problem.id, 60)), href=f"#problem-{problem.number}")
+    name = tag("a", tag("bdi", shorten(record.problem.id, 60)), href=link(problem.number))
     excerpt = tag("span", render_excerpt(record.problem.statement, _MAX_EXCERPT_CHARS), class_="excerpt")
     num_for = 0 if selection is None or not problem.rests_on_votes else problem.votes.get(selection.answer, 0)
     pool_note = tag("span", "was in the pool", class_="quiet in-pool") if problem.lost_at_selection else ""
@@ -196,7 +208,7 @@ def _row(problem: ProblemSummary, has_gold: bool) -> Html:
         tag("td", "—" if problem.elapsed_s is None else format_s(problem.elapsed_s), class_="num wide"),
         tag("td", shorten(record.stop_reason or "—", 90), class_="ended wide"),
     ]
-    return tag("tr", *cells, data_state=problem.state)
+    return tag("tr", *cells, id=f"row-{problem.number}", data_state=problem.state)
 
 
 def _budget_s(run: RunRecord) -> float | None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -33,24 +34,44 @@ _ICON = (
 def render_report(run: RunRecord) -> str:
     """The report of a run, finished or not, as a complete HTML document. Pure; never raises on hostile text."""
     summary = summarise_run(run)
-    pools = _views(summary.problems)
+    pools = attempt_views(summary.problems)
     ceiling = shared_ceiling([view.curve for views in pools for view in views if view.curve is not None])
     num_plain = sum(not view.detail.typeset for views in pools for view in views)
     sections = [render_problem(problem, views, ceiling) for problem, views in zip(summary.problems, pools, strict=True)]
     return render_document(render_title(run), join([render_overview(run, summary, num_plain), tag("main", *sections)]))
 
 
-def render_document(title: str, body: Html) -> str:
-    """A complete document around `body`, with the report's style, script and content security policy."""
-    style, script = _asset("style.css"), _asset("script.js")
-    policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+def page_policy(live_script: Html | None = None) -> str:
+    """The content security policy of a document of `render_document`."""
+    scripts = [_asset("script.js"), *([] if live_script is None else [live_script])]
+    quoted = " ".join(f"'{_digest(script)}'" for script in scripts)
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"style-src '{_digest(_asset('style.css'))}'",
+            f"script-src {quoted}",
+            "img-src data:",
+            *([] if live_script is None else ["connect-src 'self'"]),
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
     )
+
+
+def render_document(title: str, body: Html, live_script: Html | None = None) -> str:
+    """A complete document around `body`, with the report's style, script and content security policy.
+
+    Args:
+        title: of the document.
+        body: what is in it.
+        live_script: of a page that is served and may ask its server for what is new; None for one that fetches nothing.
+    """
+    style, script = _asset("style.css"), _asset("script.js")
+    more = "" if live_script is None else tag("script", live_script)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", http_equiv="Content-Security-Policy", content=page_policy(live_script)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("meta", name="referrer", content="no-referrer"),
@@ -58,7 +79,7 @@ def render_document(title: str, body: Html) -> str:
         tag("link", rel="icon", href=Html(_ICON)),
         tag("style", style),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body, tag('script', script)), lang='en')}\n"
+    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', body, tag('script', script), more), lang='en')}\n"
 
 
 def write_report(run: RunRecord, path: Path | str) -> None:
@@ -87,7 +108,7 @@ def write_report(run: RunRecord, path: Path | str) -> None:
         ) from error
 
 
-def _views(problems: tuple[ProblemSummary, ...]) -> list[list[AttemptView]]:
+def attempt_views(problems: Sequence[ProblemSummary]) -> list[list[AttemptView]]:
     """What is shown of every attempt, finished ones first, each problem's in the order of launching."""
     pools = []
     for problem in problems:

@@ -29,8 +29,17 @@ STATE_WORDS: dict[State, str] = {
 }
 
 
-def render_problem(problem: ProblemSummary, views: Sequence[AttemptView], ceiling: float) -> Html:
-    """The section of one problem; `ceiling` is the entropy at the top of its curves, nats."""
+def render_problem(
+    problem: ProblemSummary, views: Sequence[AttemptView], ceiling: float, back: str = "#problems"
+) -> Html:
+    """The section of one problem.
+
+    Args:
+        problem: what came of it.
+        views: its attempts.
+        ceiling: the entropy at the top of its curves, nats.
+        back: where all problems are shown.
+    """
     record = problem.record
     heading = tag(
         "h2", tag("span", str(problem.number), class_="number"), " ", tag("bdi", shorten(record.problem.id, 120))
@@ -42,7 +51,7 @@ def render_problem(problem: ProblemSummary, views: Sequence[AttemptView], ceilin
         tag("div", render_statement(record.problem.statement), class_="statement"),
         tag("div", _answer(problem), tag("div", _vote(problem), render_findings(problem)), class_="outcome-grid"),
         _attempts(problem, views, ceiling),
-        tag("p", tag("a", "Back to all problems", href="#problems"), class_="back"),
+        tag("p", tag("a", "Back to all problems", href=back), class_="back"),
         id=f"problem-{problem.number}",
         class_=f"problem {problem.state}",
         data_state=problem.state,

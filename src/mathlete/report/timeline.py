@@ -5,12 +5,19 @@ Knows summaries of problems and the budget. Problems open at the same time stand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mathlete.report.markup import Html, join, tag
 from mathlete.report.summary import ProblemSummary
 
 _WIDTH, _AXIS, _MAX_HEIGHT = 1000, 22, 240
+
+Link = Callable[[int], str]  # from a problem's number to where it is shown
+
+
+def in_page(number: int) -> str:
+    """Where a problem is shown in a report of one page."""
+    return f"#problem-{number}"
 
 
 def assign_lanes(intervals: Sequence[tuple[float, float]]) -> tuple[int, ...]:
@@ -26,8 +33,10 @@ def assign_lanes(intervals: Sequence[tuple[float, float]]) -> tuple[int, ...]:
     return tuple(lanes)
 
 
-def draw_timeline(problems: Sequence[ProblemSummary], elapsed_s: float, budget_s: float | None) -> Html:
-    """One bar per opened problem, linked to its section; empty when none has been opened."""
+def draw_timeline(
+    problems: Sequence[ProblemSummary], elapsed_s: float, budget_s: float | None, link: Link = in_page
+) -> Html:
+    """One bar per opened problem, linked to where it is shown; empty when none has been opened."""
     opened = sorted(
         ((p.record.opened_at_s, p) for p in problems if p.record.opened_at_s is not None), key=lambda pair: pair[0]
     )
@@ -39,7 +48,7 @@ def draw_timeline(problems: Sequence[ProblemSummary], elapsed_s: float, budget_s
     bottom = lane_height * (max(lanes) + 1)
     scale = _WIDTH / span_s
     bars = [
-        _bar(p, start * scale, lane * lane_height, lane_height, scale)
+        _bar(p, start * scale, lane * lane_height, lane_height, scale, link)
         for (start, p), lane in zip(opened, lanes, strict=True)
     ]
     return tag(
@@ -65,7 +74,7 @@ def format_s(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale: float) -> Html:
+def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale: float, link: Link) -> Html:
     width = max(2.0, (problem.elapsed_s or 0.0) * scale - 1.5)
     height = lane_height - (4 if lane_height > 10 else 1)
     fits = width > 9 * len(str(problem.number)) and height >= 12
@@ -77,7 +86,7 @@ def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale
         tag("title", label),
         tag("rect", x=f"{left:.1f}", y=top, width=f"{width:.1f}", height=height, rx=2),
         tag("text", str(problem.number), x=f"{left + width / 2:.1f}", y=top + height / 2, class_="mid") if fits else "",
-        href=f"#problem-{problem.number}",
+        href=link(problem.number),
         class_=problem.state,
         aria_label=label,
     )

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mathlete.cli.live import standing_word
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.metrics import Metrics, evaluate_run
+from mathlete.session.live import standing_word
 from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
 from mathlete.verify.integers import answers_equal
 
@@ -50,7 +50,7 @@ def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
 def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
     """The answers as a table, what they are worth, how the run ended, and where everything is."""
     labelled = any(record.gold is not None for record in run.problems.values())
-    console.print(_answers(run, labelled))
+    console.print(answers_table(run))
     metrics = _figures(run)
     if metrics is not None:
         console.print()
@@ -109,7 +109,9 @@ def how_it_was_cut(run: RunRecord) -> str | None:
     return f"{who} cut short {num} of {len(run.problems)} problem{'' if len(run.problems) == 1 else 's'}"
 
 
-def _answers(run: RunRecord, labelled: bool) -> Table:
+def answers_table(run: RunRecord) -> Table:
+    """One row a problem: its answer, its label if one is known, its votes, and why it ended."""
+    labelled = any(record.gold is not None for record in run.problems.values())
     table = Table(box=None, pad_edge=False, header_style="bold")
     stands = any(record.selection and record.selection.accepted is not None for record in run.problems.values())
     names = ["problem", "answer", *(["label"] if labelled else []), *(["standing"] if stands else [])]

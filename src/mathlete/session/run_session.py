@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,9 +16,6 @@ from pathlib import Path
 from rich.console import Console
 
 from mathlete import __version__
-from mathlete.cli.interrupts import Interrupts
-from mathlete.cli.live import LiveDisplay
-from mathlete.cli.models import showing_progress
 from mathlete.compose import (
     LoadedGenerator,
     RunConfig,
@@ -44,12 +41,32 @@ from mathlete.lab.tasks import Task, load_tasks
 from mathlete.model_store.progress import Progress, Report
 from mathlete.model_store.store import ModelStore
 from mathlete.report.page import write_report
+from mathlete.session.fetching import showing_progress
+from mathlete.session.interrupts import Interrupts
+from mathlete.session.live import LiveDisplay
 from mathlete.triad.driver import COMPLETE, INTERRUPTED, RunOutcome, is_cut_short
 from mathlete.triad.progress import RunProgress
 
 # Kept of the budget for writing the results.
 RESERVE_S = 5.0
 _MAX_WARNINGS = 5  # told at the end; all are in the report
+
+
+Load = Callable[[RunConfig, Console], LoadedGenerator]
+"""Where a session gets its generator from; it closes it at its end."""
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """A person ended the run without waiting for its end in order.
+
+    Attributes:
+        folder: where the answers and whatever was recorded are.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Of the run in `folder`."""
+        super().__init__(f"stopped at once; what there is is in {folder.path}")
+        self.folder = folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +103,21 @@ class _Run:
         self.append(TraceEvent("warning", at_s, {"message": message}))
 
 
-def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console: Console) -> SessionResult:
+def start_run(
+    config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console: Console, load: Load | None = None
+) -> SessionResult:
     """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
+
+    Args:
+        config: what to do.
+        tasks: the problems.
+        runs_dir: where runs are kept.
+        console: for progress.
+        load: gives the generator; None for `load_generator`.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
+        StoppedAtOnce: a person interrupted it twice.
     """
     try:
         folder = RunFolder.create(runs_dir)
@@ -104,7 +131,7 @@ def start_run(config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console:
             store = cleanup.enter_context(RunStore.create(folder.store_path))
             sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
             prover = _open_prover(config, [task.problem for task in tasks], cleanup)
-            loaded = add_step_checks(config, load_generator(config, console))
+            loaded = add_step_checks(config, (load or load_generator)(config, console))
             cleanup.callback(loaded.close)
             isolation = sandbox.describe_isolation()
             recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
@@ -225,11 +252,11 @@ def _session(
         at_s = record.elapsed_s + outcome.stats["seconds"]
         run.append(*(TraceEvent("warning", at_s, {"message": message}) for message in loaded.take_warnings()))
         _finish(run, outcome, record, loaded.guesses())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         write_submission(fold_run(run.store.events()), run.folder)
         go_on = f"mathlete {run.config.command} --resume {run.folder.path}"
         run.console.print(f"stopped at once; to go on: {go_on}", highlight=False, soft_wrap=True)
-        raise
+        raise StoppedAtOnce(run.folder) from error
     except Exception as error:  # whatever it was: the answers that are there are handed in
         write_submission(fold_run(run.store.events()), run.folder)
         error.add_note(

@@ -6,6 +6,7 @@ Knows signals; does not know what a run is. Handlers only set things: a signal m
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
@@ -13,7 +14,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Handles the signals that ask for an end, as a context manager; main thread only.
+    """Handles the signals that ask for an end, as a context manager. In another thread than the main one: nothing.
 
     Attributes:
         stop: asks the work in hand to end soon. While it is None there is nothing to end in order, and a signal
@@ -30,6 +31,8 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         """Take over the signals, except those that whoever started us wants ignored (`nohup`)."""
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python lets only the main thread handle signals
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._on_signal)

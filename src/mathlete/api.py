@@ -1,0 +1,277 @@
+"""Mathlete for Python and notebooks: `mathlete.solve(...)`, and what it gives back.
+
+Knows how problems are handed over in Python; a run is the same session that `mathlete solve` is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from mathlete.cli.options import parse_duration
+from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.core.errors import InputError
+from mathlete.core.record import fold_run
+from mathlete.generators.borrowed import BorrowedGenerator
+from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_store import RunStore
+from mathlete.lab.task_files import Row
+from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
+from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.session.configuring import complete_config
+from mathlete.session.run_session import Load, StoppedAtOnce, load_generator, start_run
+from mathlete.session.solutions import Solutions
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    # A statement, a problem file, a list of statements, or rows as a problem file has them.
+    Problems = str | os.PathLike[str] | Sequence[str | Mapping[str, Any]] | DataFrame
+
+__all__ = ["Solutions", "Solver", "open_run", "solve"]
+
+# What `solve` has parameters for, or sets itself.
+_NAMED = frozenset({"command", "source", "budget_s", "attempts", "seed", "model", "policy", "code_timeout_s"})
+_OPTIONS = tuple(field.name for field in fields(RunConfig) if field.name not in _NAMED)
+# What a model is loaded with, so that a `Solver` has it for all its runs.
+_OF_ENGINE = frozenset(
+    {
+        *("precision", "kv_cache_dtype", "batch_invariant", "device", "max_in_flight", "max_tokens", "threads"),
+        *("tensor_parallel", "normalize_math"),
+    }
+)
+
+
+def solve(
+    problems: Problems,
+    budget: str | float = "2m",
+    attempts: int = 8,
+    policy: str = "triad",
+    model: str = DEFAULT_MODEL,
+    seed: int = 0,
+    *,
+    limit: int | None = None,
+    out: str | os.PathLike[str] = "runs",
+    progress: bool = True,
+    code_timeout: str | float = 10.0,
+    **options: Any,
+) -> Solutions:
+    """Solve problems within a budget of time, as `mathlete solve` does.
+
+    Ctrl-C, or a notebook's stop button, ends the run in order and gives back the answers that are there.
+
+    Args:
+        problems: one statement; a .csv, .jsonl or .parquet file; a list of statements, which get the ids "1", "2", ...;
+            or rows with `problem` and, if wanted, `id`, `answer`, `group`: mappings, or a pandas data frame. An answer
+            is a label, looked at only after its problem has ended.
+        budget: wall-clock time for all problems, from when the model is ready: "90s", "10m", or seconds.
+        attempts: attempts a problem at most.
+        policy: "triad", "vote" (until the vote is settled), "fixed" (all attempts) or "prometheus".
+        model: a name of `mathlete models list`, a .gguf file, or a safetensors folder.
+        seed: all sampling noise is derived from it.
+        limit: only the first so many problems.
+        out: folder for runs; this one goes into a folder of its own.
+        progress: tell on stderr how the run is going: a table on a terminal, else a line a problem.
+        code_timeout: time a program may run.
+        options: any other option of `mathlete solve`, spelled with underscores; `pillars` and `checks` are lists of
+            names.
+
+    Raises:
+        InputError: a problem or an option cannot be used.
+        MathleteError: of whichever part failed; the message says what was kept.
+        KeyboardInterrupt: it was interrupted before the run had begun.
+    """
+    given = {"attempts": attempts, "policy": policy, "model": model, "seed": seed, **options}
+    try:
+        return _solve(problems, budget, code_timeout, given, limit, Path(out), progress)
+    except StoppedAtOnce as stopped:
+        return _what_there_is(stopped)
+
+
+def open_run(run: str | os.PathLike[str], out: str | os.PathLike[str] = "runs") -> Solutions:
+    """What a run left on disk, or has so far while it goes on.
+
+    Args:
+        run: a run's folder, its id, the start of it, or "latest".
+        out: where runs are kept, to look for an id in.
+
+    Raises:
+        InputError: there is no such run.
+        StorageError: its store is damaged.
+    """
+    folder = RunFolder.open(os.fspath(run), Path(out))
+    with RunStore.read(folder.store_path) as store:
+        record = fold_run(store.events())
+    return Solutions(record, folder.path, record.finished == "interrupted")
+
+
+class Solver:
+    """Keeps a model loaded between runs. Use it as a context manager, or `close` it.
+
+    with mathlete.Solver(model="1.5b") as solver:
+        first = solver.solve("What is $6 \\cdot 7$?")
+        second = solver.solve(problems, budget="10m", policy="vote")
+    """
+
+    def __init__(
+        self, model: str = DEFAULT_MODEL, *, out: str | os.PathLike[str] = "runs", progress: bool = True, **engine: Any
+    ) -> None:
+        """Load nothing yet: the first run does.
+
+        Args:
+            model: as for `solve`.
+            out: folder for runs.
+            progress: tell on stderr how runs are going.
+            engine: options that the model is loaded with (`precision`, `max_in_flight`, `max_tokens`, `device`, ...).
+
+        Raises:
+            InputError: an option that is of a run, not of the engine.
+        """
+        if unknown := sorted(set(engine) - _OF_ENGINE):
+            raise InputError(
+                f"{', '.join(unknown)}: not what a model is loaded with; give it to solve(). Solver takes "
+                f"{', '.join(sorted(_OF_ENGINE))}"
+            )
+        self._model = model
+        self._engine = engine
+        self._out = Path(out)
+        self._progress = progress
+        self._loaded: LoadedGenerator | None = None
+
+    def solve(
+        self,
+        problems: Problems,
+        budget: str | float = "2m",
+        attempts: int = 8,
+        policy: str = "triad",
+        seed: int = 0,
+        *,
+        limit: int | None = None,
+        code_timeout: str | float = 10.0,
+        **options: Any,
+    ) -> Solutions:
+        """As `mathlete.solve`, with this solver's model and engine; raises what it raises.
+
+        Raises:
+            InputError: an option of the engine, which is the solver's.
+        """
+        if fixed := sorted(set(options) & _OF_ENGINE):
+            raise InputError(f"{', '.join(fixed)}: the model is loaded with it; give it to Solver()")
+        options = {
+            **self._engine,
+            "attempts": attempts,
+            "policy": policy,
+            "model": self._model,
+            "seed": seed,
+            **options,
+        }
+        try:
+            return _solve(problems, budget, code_timeout, options, limit, self._out, self._progress, self._load)
+        except BaseException:
+            self.close()  # requests of a run that did not end in order may still be in it
+            raise
+
+    def close(self) -> None:
+        """Give the model's memory back; the next run would load it again. Safe to call twice."""
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def __enter__(self) -> Solver:
+        """The solver itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _load(self, config: RunConfig, console: Console) -> LoadedGenerator:
+        if self._loaded is None:
+            self._loaded = load_generator(config, console)
+        return replace(self._loaded, generator=BorrowedGenerator(self._loaded.generator))
+
+
+def _solve(
+    problems: Any,
+    budget: str | float,
+    code_timeout: str | float,
+    options: dict[str, Any],
+    limit: int | None,
+    out: Path,
+    progress: bool,
+    load: Load | None = None,
+) -> Solutions:
+    tasks, source = _tasks(problems, limit)
+    config = _config(options, _seconds("budget", budget), _seconds("code_timeout", code_timeout), source)
+    console = Console(file=sys.stderr, quiet=not progress, force_jupyter=False)
+    for note in tasks.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    result = start_run(config, tasks.tasks, out, console, load)
+    return Solutions(result.record, result.folder.path, result.interrupted)
+
+
+def _what_there_is(stopped: StoppedAtOnce) -> Solutions:
+    return replace(open_run(stopped.folder.path), interrupted=True)
+
+
+def _config(options: dict[str, Any], budget_s: float, code_timeout_s: float, source: str | None) -> RunConfig:
+    for name in options:
+        if name not in _NAMED and name not in _OPTIONS:
+            near = difflib.get_close_matches(name, _OPTIONS, n=1)
+            meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_OPTIONS)}"
+            raise InputError(f"there is no option {name!r}{meant}")
+    complete = {"precision": "auto", **options, "code_timeout_s": code_timeout_s}
+    for name in ("pillars", "checks", "cured"):
+        if isinstance(complete.get(name), str):
+            raise InputError(f"{name} must be a list of names, such as [{complete[name]!r}]")
+        if complete.get(name) is not None:
+            complete[name] = tuple(complete[name])
+    try:
+        return complete_config(
+            complete,
+            command="solve",
+            source=source,
+            budget_s=budget_s,
+            precision_is_given="precision" in options,
+        )
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+
+
+def _seconds(name: str, given: str | float) -> float:
+    try:
+        return parse_duration(given if isinstance(given, str) else format(given, "f"))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def _tasks(problems: Any, limit: int | None) -> tuple[TaskSet, str | None]:
+    """The tasks, and the file they are from, if they are from one."""
+    if isinstance(problems, str | os.PathLike):
+        is_file = os.path.isfile(problems)
+        return load_tasks(problems, limit=limit), os.path.abspath(problems) if is_file else None
+    if hasattr(problems, "columns") and hasattr(problems, "to_dict"):  # a data frame, without asking for pandas
+        problems = problems.astype(object).where(problems.notna(), None).to_dict("records")
+    if not isinstance(problems, Sequence):
+        raise InputError(f"problems must be text, a path, a list or a data frame, not {type(problems).__name__}")
+    return tasks_of_rows(_rows(problems), limit=limit), None
+
+
+def _rows(problems: Sequence[Any]) -> Iterable[Row]:
+    for number, item in enumerate(problems, 1):
+        place = f"item {number}"
+        if isinstance(item, str):
+            item = {"problem": item}
+        if not isinstance(item, Mapping):
+            raise InputError(f"problems, {place}: must be text or a mapping, not {type(item).__name__}")
+        yield Row({"id": str(number), **item}, Path("problems"), place)

@@ -1,0 +1,131 @@
+"""The figures of a replay as tables that a person wants to look at. Knows rich; does not know where figures come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from mathlete.lab.bootstrap import Estimate
+from mathlete.lab.in_sample import Trained
+from mathlete.lab.replay_figures import SelectorFigures
+
+_BAR_WIDTH = 24
+_SLACK = 0.02  # of accuracy, left free at both ends of the axis
+
+
+def show_figures(
+    console: Console, file: str, figures: Sequence[SelectorFigures], trained: Mapping[str, Trained]
+) -> None:
+    """One table for each k of a file, best accuracy first, and the curve over k when there is one.
+
+    Args:
+        console: to print on.
+        file: name of the recording.
+        figures: of it, all k.
+        trained: selectors that were trained on this recording.
+    """
+    ks = list(dict.fromkeys(item.k for item in figures))
+    for k in ks:
+        _show_one_k(console, file, [item for item in figures if item.k == k], trained)
+    if len(ks) > 1:
+        _show_curves(console, figures, ks)
+
+
+def _show_one_k(
+    console: Console, file: str, figures: Sequence[SelectorFigures], trained: Mapping[str, Trained]
+) -> None:
+    first = figures[0]
+    attempts = "all attempts" if first.k is None else f"{first.k} attempts"
+    low, high = _axis([item.accuracy for item in figures])
+    title = f"[bold]{escape(file)}[/]: {first.num_problems} problems, {attempts} of each"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("selector", no_wrap=True)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column(f"{low:.2f}{f'{high:.2f}':>{_BAR_WIDTH - 4}}", no_wrap=True)
+    table.add_column("to majority", justify="right", no_wrap=True)
+    table.add_column("gap closed", justify="right", no_wrap=True)
+    for item in sorted(figures, key=lambda item: -item.accuracy.value):
+        name = Text(item.selector + ("*" if item.selector in trained else ""), "bold" if _is_told_apart(item) else "")
+        table.add_row(
+            name,
+            f"{item.accuracy.value:.3f}",
+            interval_bar(item.accuracy, low, high, first.majority.value),
+            _signed(item.difference, _colour(item.difference)),
+            Text("-", "dim") if item.gap_closed is None else _signed(item.gap_closed, ""),
+        )
+    console.print(table)
+    notes = [
+        f'majority {first.majority}, with "no answer" as a party {first.majority_null}, oracle {first.oracle}; '
+        "95 % bootstraps over groups; | in a bar is majority"
+    ]
+    if first.num_left_out:
+        notes.append(f"left out: {first.num_left_out} problems with too few attempts")
+    for item in figures:
+        if item.selector in trained:
+            held_out = trained[item.selector].held_out.get(item.k)
+            told = "" if held_out is None else f"; on problems that its weights did not see it reached {held_out:.3f}"
+            notes.append(f"* {item.selector} was trained on this recording, so its figure here is too kind{told}")
+    for note in notes:
+        console.print(Text(note, "dim"))
+    console.print()
+
+
+def _show_curves(console: Console, figures: Sequence[SelectorFigures], ks: Sequence[int | None]) -> None:
+    by_rule: dict[str, dict[int | None, float]] = {}
+    for item in figures:
+        by_rule.setdefault(item.selector, {})[item.k] = item.accuracy.value
+        by_rule.setdefault("oracle", {})[item.k] = item.oracle.value
+    table = Table(title="[bold]accuracy over k[/]", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table.add_column("selector", no_wrap=True)
+    for k in ks:
+        table.add_column("all" if k is None else str(k), justify="right")
+    for name, values in sorted(by_rule.items(), key=lambda pair: -max(pair[1].values())):
+        table.add_row(name, *(f"{values[k]:.3f}" if k in values else "" for k in ks), style="dim" * (name == "oracle"))
+    console.print(table)
+    problems = [str(next(item.num_problems for item in figures if item.k == k)) for k in ks]
+    if len(set(problems)) > 1:
+        console.print(Text(f"not the same problems at every k: {', '.join(problems)}", "dim"))
+    console.print()
+
+
+def interval_bar(estimate: Estimate, low: float, high: float, mark: float, width: int = _BAR_WIDTH) -> Text:
+    """An interval as a line with its value on it, and a mark to compare with, such as "  |--o---  "."""
+    cells = [" "] * width
+    for place in range(_place(estimate.low, low, high, width), _place(estimate.high, low, high, width) + 1):
+        cells[place] = "─"
+    cells[_place(mark, low, high, width)] = "│"
+    cells[_place(estimate.value, low, high, width)] = "●"
+    return Text("".join(cells), _colour_of_value(estimate, mark))
+
+
+def _axis(estimates: Sequence[Estimate]) -> tuple[float, float]:
+    """Ends of the axis in full 0.05."""
+    low = min(item.low for item in estimates) - _SLACK
+    high = max(item.high for item in estimates) + _SLACK
+    return max(0.0, math.floor(low * 20) / 20), min(1.0, math.ceil(high * 20) / 20)
+
+
+def _place(value: float, low: float, high: float, width: int) -> int:
+    share = (value - low) / (high - low) if high > low else 0.5
+    return min(width - 1, max(0, round(share * (width - 1))))
+
+
+def _is_told_apart(item: SelectorFigures) -> bool:
+    return item.difference.low > 0 or item.difference.high < 0
+
+
+def _colour(difference: Estimate) -> str:
+    return "green" if difference.low > 0 else "red" if difference.high < 0 else ""
+
+
+def _colour_of_value(estimate: Estimate, mark: float) -> str:
+    return "cyan" if estimate.value >= mark else "magenta"
+
+
+def _signed(estimate: Estimate, style: str) -> Text:
+    return Text(f"{estimate.value:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}]", style)

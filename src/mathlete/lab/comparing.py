@@ -1,0 +1,301 @@
+"""Two runs of the same problems, side by side: what changed, whether luck explains it, and what each cost.
+
+Knows runs folded from their traces and recorded attempts. Does not know where they are kept or how they are shown.
+Pure. The *first* is what one compares with (the old way), the *second* what is compared (the new way); differences are
+second minus first, ratios second over first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from mathlete.cic.majority import Majority
+from mathlete.core.record import RunRecord
+from mathlete.core.selection import FALLBACK
+from mathlete.lab.bootstrap import Estimate, bootstrap_estimates, ratio_estimate, wilson_interval
+from mathlete.lab.mcnemar import McNemar, mcnemar_test
+from mathlete.lab.power import LEVEL, detectable_difference
+from mathlete.lab.recorded import RecordedProblem
+from mathlete.verify.integers import answers_equal
+
+Change = Literal["gained", "lost", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run came to on one problem.
+
+    Attributes:
+        problem_id: of the problem.
+        statement: of the problem; the same id with another text is another problem.
+        group: unit of resampling.
+        gold: the right answer, None when it is not known.
+        answer: that was handed in; None when there was none, which counts as wrong.
+        right: whether it is right; None when that is not known.
+        num_tokens: of all attempts and checks.
+        seconds: of all attempts and checks, added up although they may have run at the same time.
+    """
+
+    problem_id: str
+    statement: str
+    group: str
+    gold: str | None
+    answer: str | None
+    right: bool | None
+    num_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A problem on which the two runs gave different answers.
+
+    Attributes:
+        problem_id: of the problem.
+        change: "gained" when only the second is right, "lost" when only the first is, else "other".
+        gold: the right answer, when known.
+        first: the first run's answer, None for none.
+        second: the second run's.
+    """
+
+    problem_id: str
+    change: Change
+    gold: str | None
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A problem that could not be compared, and why."""
+
+    problem_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How often each run was right on the problems whose answers are known.
+
+    Attributes:
+        num_problems: labelled problems that both runs have.
+        num_groups: of them, groups that are resampled.
+        first: accuracy of the first run.
+        second: accuracy of the second run.
+        difference: second minus first, paired, with its interval by group.
+        mcnemar: the exact test on the problems that only one got right.
+        detectable: the smallest true difference that so many problems would have shown with 80 % power at 5 %, given
+            how often these two runs differ; None when they never do.
+    """
+
+    num_problems: int
+    num_groups: int
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    mcnemar: McNemar
+    detectable: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What both runs spent on the problems they share.
+
+    Attributes:
+        first: total of the first run.
+        second: total of the second run.
+        ratio: second over first, paired, with its interval by group; None when the first has none on record.
+    """
+
+    first: float
+    second: float
+    ratio: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs on the problems that both have.
+
+    Attributes:
+        num_problems: problems that both have, labelled or not.
+        scores: how often each was right; None when no shared problem has a known answer.
+        tokens: of attempts and checks.
+        seconds: of attempts and checks, added up.
+        flips: problems with different answers: lost ones first, then gained, then the others.
+        left_out: problems of either run that are not compared.
+    """
+
+    num_problems: int
+    scores: Scores | None
+    tokens: Cost
+    seconds: Cost
+    flips: tuple[Flip, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What may be said, in a sentence or two."""
+        return _verdict(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as JSON-able data."""
+        return {**asdict(self), "verdict": self.verdict}
+
+
+def compare_runs(first: RunRecord, second: RunRecord, *, seed: int = 0) -> Comparison:
+    """Two runs on the problems that both have; see `compare_outcomes`."""
+    return compare_outcomes(outcomes_of_run(first), outcomes_of_run(second), seed=seed)
+
+
+def compare_outcomes(first: Iterable[Outcome], second: Iterable[Outcome], *, seed: int = 0) -> Comparison:
+    """Two runs, each given as one outcome a problem.
+
+    A problem counts when both have it under the same id with the same text, and for the scores when its answer is known
+    and the same in both. Nothing is dropped in silence: see `Comparison.left_out`.
+    """
+    ones, twos = ({item.problem_id: item for item in outcomes} for outcomes in (first, second))
+    shared, left_out = _paired(ones, twos)
+    labelled = [pair for pair in shared if pair[0].right is not None and pair[1].right is not None]
+    groups = [one.group for one, _ in shared]
+    return Comparison(
+        num_problems=len(shared),
+        scores=_scores(labelled, seed) if labelled else None,
+        tokens=_cost([(one.num_tokens, two.num_tokens) for one, two in shared], groups, seed),
+        seconds=_cost([(one.seconds, two.seconds) for one, two in shared], groups, seed),
+        flips=_flips(shared),
+        left_out=tuple(left_out),
+    )
+
+
+def outcomes_of_run(run: RunRecord) -> list[Outcome]:
+    """What a run came to on each problem; one that has no answer yet counts as wrong where the right one is known."""
+    outcomes = []
+    for key, record in run.problems.items():
+        chosen = record.selection
+        known = record.gold is not None
+        outcomes.append(
+            Outcome(
+                problem_id=key,
+                statement=record.problem.statement,
+                group=record.group or key,
+                gold=record.gold,
+                answer=None if chosen is None or chosen.rule == FALLBACK else chosen.answer,
+                right=(chosen is not None and answers_equal(chosen.answer, record.gold or "")) if known else None,
+                num_tokens=sum(attempt.num_tokens for attempt in record.attempts),
+                seconds=math.fsum(attempt.elapsed_s for attempt in record.attempts),
+            )
+        )
+    return outcomes
+
+
+def outcomes_of_recorded(problems: Iterable[RecordedProblem]) -> list[Outcome]:
+    """What a plain vote makes of recorded attempts, whose files do not tell what was handed in.
+
+    Ties go as `cic.majority` breaks them: to lower entropy, then to the answer that came first.
+    """
+    outcomes = []
+    for item in problems:
+        chosen = Majority().select(item.problem, item.attempts)
+        answer = None if chosen.rule == FALLBACK else chosen.answer
+        attempts = (*item.attempts, *item.checks)
+        outcomes.append(
+            Outcome(
+                problem_id=item.problem.id,
+                statement=item.problem.statement,
+                group=item.group,
+                gold=item.gold,
+                answer=answer,
+                right=answer is not None
+                and any(ok and a.answer == answer for a, ok in zip(item.attempts, item.correct, strict=True)),
+                num_tokens=sum(attempt.num_tokens for attempt in attempts),
+                seconds=math.fsum(attempt.elapsed_s for attempt in attempts),
+            )
+        )
+    return outcomes
+
+
+_Pair = tuple[Outcome, Outcome]
+
+
+def _paired(ones: Mapping[str, Outcome], twos: Mapping[str, Outcome]) -> tuple[list[_Pair], list[LeftOut]]:
+    shared, left_out = [], []
+    for key, one in ones.items():
+        two = twos.get(key)
+        if two is None:
+            left_out.append(LeftOut(key, "the second does not have it"))
+        elif one.statement.split() != two.statement.split():
+            left_out.append(LeftOut(key, "its text is another one in the second"))
+        elif one.gold is not None and two.gold is not None and not _same_gold(one.gold, two.gold):
+            left_out.append(LeftOut(key, f"its right answer is {one.gold} in the first and {two.gold} in the second"))
+        else:
+            shared.append((one, two))
+    left_out += [LeftOut(key, "the first does not have it") for key in twos if key not in ones]
+    return shared, left_out
+
+
+def _same_gold(one: str, two: str) -> bool:
+    return one == two or answers_equal(one, two)
+
+
+def _scores(pairs: Sequence[_Pair], seed: int) -> Scores:
+    first, second = ([bool(pair[side].right) for pair in pairs] for side in (0, 1))
+    groups = [one.group for one, _ in pairs]
+    differences = [float(two) - float(one) for one, two in zip(first, second, strict=True)]
+    columns = {"first": list(map(float, first)), "second": list(map(float, second)), "difference": differences}
+    found = bootstrap_estimates(columns, groups, seed=seed)
+    num_groups = len(set(groups))
+    alone = num_groups == len(pairs)
+    return Scores(
+        num_problems=len(pairs),
+        num_groups=num_groups,
+        first=wilson_interval(sum(first), len(pairs)) if alone else found["first"],
+        second=wilson_interval(sum(second), len(pairs)) if alone else found["second"],
+        difference=found["difference"],
+        mcnemar=mcnemar_test(first, second),
+        detectable=detectable_difference(differences, groups),
+    )
+
+
+def _cost(pairs: Sequence[tuple[float, float]], groups: Sequence[str], seed: int) -> Cost:
+    first, second = ([float(pair[side]) for pair in pairs] for side in (0, 1))
+    ratio = ratio_estimate(second, first, groups, seed=seed) if pairs else None
+    return Cost(math.fsum(first), math.fsum(second), ratio)
+
+
+def _flips(pairs: Sequence[_Pair]) -> tuple[Flip, ...]:
+    order = ("lost", "gained", "other")
+    flips = [
+        Flip(one.problem_id, _change(one, two), one.gold or two.gold, one.answer, two.answer)
+        for one, two in pairs
+        if one.right != two.right or one.answer != two.answer
+    ]
+    return tuple(sorted(flips, key=lambda flip: order.index(flip.change)))
+
+
+def _change(one: Outcome, two: Outcome) -> Change:
+    if one.right is None or two.right is None or one.right == two.right:
+        return "other"
+    return "gained" if two.right else "lost"
+
+
+def _verdict(comparison: Comparison) -> str:
+    scores = comparison.scores
+    if comparison.num_problems == 0:
+        return "The two have no problem in common."
+    if scores is None:
+        return f"No right answer is known; {len(comparison.flips)} of {comparison.num_problems} answers differ."
+    test = scores.mcnemar
+    told = f"{test.only_second} gained, {test.only_first} lost of {scores.num_problems}: {scores.difference.value:+.3f}"
+    if test.p_value <= LEVEL and (scores.difference.low > 0 or scores.difference.high < 0):
+        # the interval knows groups, the test knows that four gained and none lost is what a coin does too
+        better = "second" if scores.difference.value > 0 else "first"
+        return f"The {better} is better ({told}, exact p {test.p_value:.2g})."
+    if scores.detectable is None:
+        return "Both were right on the same problems."
+    return (
+        f"No difference that luck would not explain ({told}, exact p {test.p_value:.2g}). So many problems show a "
+        f"difference of {scores.detectable:.3f} or more in four of five such comparisons."
+    )

@@ -1,0 +1,295 @@
+"""Replays whole files of recorded attempts, in several processes, in bounded memory.
+
+Knows how a file is cut into pieces that processes decode, replay and forget, and how what they found is put together
+again. Does not know what a selector chooses (`lab.selector_replay` does) nor what the scores are worth
+(`lab.replay_figures` does). The result does not depend on the number of processes: pieces are put together in the order
+of the file, and no piece knows another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mathlete.core.errors import InputError
+from mathlete.core.problem import AnswerKind
+from mathlete.core.protocols import Selector
+from mathlete.lab.answer_judging import AnswerJudge
+from mathlete.lab.bad_rows import BadRow, BadRows
+from mathlete.lab.json_lines import Line, decode_object, read_lines
+from mathlete.lab.recorded import SUFFIXES, MalformedError, RecordedProblem, problem_from
+from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, make_selectors, replay_problem
+
+_MAX_PIECE_BYTES = 1 << 20
+_MAX_PIECE_PROBLEMS = 16  # rules that compress texts take up to a second a problem, and a piece is not interrupted
+_PIECES_AHEAD = 3  # a process, so that none waits while the file is read
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_KEPT_BYTES = 32 << 20  # the most that glibc takes for either
+
+
+class Progress(NamedTuple):
+    """How far a replay is.
+
+    Attributes:
+        num_problems: replayed so far.
+        num_bytes: of the file, unpacked; 0 where pieces are no lines.
+    """
+
+    num_problems: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a recording: lines of a file, still to be decoded, or problems that another reader has read.
+
+    Attributes:
+        file: the file, for messages and as the problems' source.
+        lines: of it.
+        problems: read already.
+    """
+
+    file: Path
+    lines: tuple[Line, ...] = ()
+    problems: tuple[RecordedProblem, ...] = ()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its lines."""
+        return sum(len(line.content) for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a process makes of a piece: scores with the place of each problem, and rows that cannot be used."""
+
+    scored: list[tuple[str, ScoredProblem]]
+    bad: list[BadRow]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """A replayed recording.
+
+    Attributes:
+        file: it was read from.
+        plan: what was replayed.
+        scored: of each problem, in the order of the file.
+        bad: rows that could not be used.
+    """
+
+    file: Path
+    plan: ReplayPlan
+    scored: list[ScoredProblem] = field(default_factory=list)
+    bad: BadRows = field(default_factory=BadRows)
+
+
+def replay_file(
+    path: Path,
+    plan: ReplayPlan,
+    *,
+    num_processes: int = 1,
+    tell: Callable[[Progress], None] | None = None,
+) -> Replayed:
+    """Replay a .jsonl or .jsonl.gz file in the interchange format.
+
+    Args:
+        path: the file.
+        plan: what to replay.
+        num_processes: that decode and replay; with 1 all is done in this one.
+        tell: is told how far it is.
+
+    Raises:
+        InputError: the file as a whole cannot be read, or two rows have the same problem id.
+        KeyboardInterrupt: passed on, once the processes have ended.
+    """
+    if not path.is_file() or not path.name.lower().endswith(SUFFIXES):
+        raise InputError(f"{path}: not a file of recorded attempts ({' or '.join(SUFFIXES)})")
+    return replay_pieces(path, line_pieces(path), plan, num_processes=num_processes, tell=tell)
+
+
+def replay_problems(
+    source: Path,
+    problems: Iterable[RecordedProblem],
+    plan: ReplayPlan,
+    *,
+    num_processes: int = 1,
+    tell: Callable[[Progress], None] | None = None,
+) -> Replayed:
+    """Replay problems that another reader hands out one by one; see `replay_file`."""
+    return replay_pieces(source, _problem_pieces(source, problems), plan, num_processes=num_processes, tell=tell)
+
+
+def replay_pieces(
+    source: Path,
+    pieces: Iterable[Piece],
+    plan: ReplayPlan,
+    *,
+    num_processes: int,
+    tell: Callable[[Progress], None] | None,
+) -> Replayed:
+    """Replay a recording piece by piece; see `replay_file`."""
+    result = Replayed(source, plan)
+    places: dict[str, str] = {}
+    num_bytes = 0
+    for piece, found in _in_processes(pieces, plan, num_processes):
+        for row in found.bad:
+            result.bad.add(row)
+        for where, scored in found.scored:
+            if scored.id in places:
+                reason = f"problem {scored.id!r} was in {places[scored.id]} already; ids must differ"
+                result.bad.add(BadRow(where, reason))
+                continue
+            places[scored.id] = where.rpartition(", ")[2]
+            result.scored.append(scored)
+        num_bytes += piece.num_bytes
+        if tell is not None:
+            tell(Progress(len(result.scored), num_bytes))
+    return result
+
+
+def line_pieces(path: Path) -> Iterator[Piece]:
+    """A file cut into pieces of whole lines."""
+    lines: list[Line] = []
+    size = 0
+    for line in read_lines(path):
+        lines.append(line)
+        size += len(line.content)
+        if size >= _MAX_PIECE_BYTES or len(lines) >= _MAX_PIECE_PROBLEMS:
+            yield Piece(path, tuple(lines))
+            lines, size = [], 0
+    if lines:
+        yield Piece(path, tuple(lines))
+
+
+def unpacked_size(path: Path) -> int:
+    """Bytes of a file's content. Of a .gz what its end says, which is right for one stream of less than 4 GiB.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        if not path.name.lower().endswith(".gz"):
+            return path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(-min(4, path.stat().st_size), os.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _problem_pieces(source: Path, problems: Iterable[RecordedProblem]) -> Iterator[Piece]:
+    waiting: list[RecordedProblem] = []
+    for item in problems:
+        waiting.append(item)
+        if len(waiting) >= _MAX_PIECE_PROBLEMS:
+            yield Piece(source, problems=tuple(waiting))
+            waiting = []
+    if waiting:
+        yield Piece(source, problems=tuple(waiting))
+
+
+class _Worker:
+    """Replays pieces; one a process."""
+
+    def __init__(self, plan: ReplayPlan) -> None:
+        self._plan = plan
+        self._selectors: dict[str, Selector] = make_selectors(plan)
+        self._judge = AnswerJudge()
+
+    def replay(self, piece: Piece) -> _Found:
+        found = _Found([], [])
+        for item in piece.problems:
+            found.scored.append((f"{piece.file}", replay_problem(item, self._plan, self._selectors)))
+        source = piece.file.name.split(".jsonl")[0]
+        for number, content in piece.lines:
+            where = f"{piece.file}, line {number}"
+            try:
+                item = problem_from(decode_object(content), source, AnswerKind(), self._judge.is_right)
+            except MalformedError as error:
+                found.bad.append(BadRow(where + error.inside, str(error)))
+                continue
+            except ValueError as error:
+                found.bad.append(BadRow(where, str(error)))
+                continue
+            found.scored.append((where, replay_problem(item, self._plan, self._selectors)))
+        return found
+
+    def close(self) -> None:
+        self._judge.__exit__(None, None, None)
+
+
+_worker: _Worker | None = None  # of a process that was started for it; never of the main one
+
+
+def _start_worker(plan: ReplayPlan) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others
+    _keep_memory()
+    _worker = _Worker(plan)
+
+
+def _replay_piece(piece: Piece) -> _Found:
+    assert _worker is not None
+    return _worker.replay(piece)
+
+
+def _keep_memory() -> None:
+    """Have malloc keep what is freed, instead of giving it back to the system at once.
+
+    A compressor takes and frees a MiB for each pair of texts; where glibc maps and unmaps it every time, the system's
+    zeroing of pages takes 40 times as long as the compression of a short text. Where there is no such setting, no harm.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _in_processes(pieces: Iterable[Piece], plan: ReplayPlan, num_processes: int) -> Iterator[tuple[Piece, _Found]]:
+    """What is found in each piece, in order."""
+    if num_processes <= 1:
+        worker = _Worker(plan)
+        try:
+            for piece in pieces:
+                yield piece, worker.replay(piece)
+        finally:
+            worker.close()
+        return
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may lock up
+    executor = ProcessPoolExecutor(num_processes, context, _start_worker, (plan,))
+    try:
+        yield from _windowed(executor, pieces, num_processes * _PIECES_AHEAD)
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process of the replay was killed, most likely for want of memory; replay with fewer processes (-j 1)"
+        ) from error
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _windowed(executor: ProcessPoolExecutor, pieces: Iterable[Piece], num_ahead: int) -> Iterator[tuple[Piece, _Found]]:
+    """Results in order, so many pieces submitted ahead of the one that is waited for."""
+    waiting: deque[tuple[Piece, Future[_Found]]] = deque()
+    for piece in pieces:
+        waiting.append((piece, executor.submit(_replay_piece, piece)))
+        if len(waiting) >= num_ahead:
+            piece_done, future = waiting.popleft()
+            yield piece_done, future.result()
+    while waiting:
+        piece_done, future = waiting.popleft()
+        yield piece_done, future.result()

@@ -1,0 +1,1 @@
+"""One session of a run, for whoever starts it: the command line, a notebook, another harness."""

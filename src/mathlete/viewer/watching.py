@@ -1,0 +1,130 @@
+"""Following a run by reading its store again and again, only what is new each time.
+
+Knows stores, and what may become of them while somebody watches: a run that has not begun, is over, was cut off, goes on
+again, or whose store is another one all of a sudden. Does not know pages. Texts of attempts are never kept: what is held
+in memory is an outline, which grows with the number of attempts and not with their length.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from mathlete.core.errors import InputError, StorageError
+from mathlete.core.record import ProblemRecord, RunRecord, fold_run
+from mathlete.core.trace import EventKind
+from mathlete.lab.run_lock import is_held
+from mathlete.lab.run_store import RunStore
+
+Status = Literal["waiting", "running", "cut_off", "over", "unreadable"]
+
+# All but what is said within attempts and what the policy thought.
+_OUTLINE: tuple[EventKind, ...] = (
+    "run_started",
+    "run_resumed",
+    "problem_opened",
+    "attempt_started",
+    "attempt_finished",
+    "problem_finished",
+    "gold_revealed",
+    "run_finished",
+    "warning",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run as it was when somebody looked.
+
+    Attributes:
+        status: "waiting" before there is anything to read, "running" while a process works on it, "cut_off" when none
+            does and it is not over, "unreadable" when its store cannot be read any more.
+        message: what is wrong, when it is waiting or unreadable.
+        epoch: counts the stores that were found under the run's name; places of different epochs have nothing in common.
+        place: of the last event seen; 0 before the first.
+        run: an outline; None before the first event.
+        changed: of each problem that changed since it was watched, the place of the last event about it.
+    """
+
+    status: Status = "waiting"
+    message: str = ""
+    epoch: int = 0
+    place: int = 0
+    run: RunRecord | None = None
+    changed: Mapping[str, int] = field(default_factory=dict)
+
+
+class WatchedRun:
+    """One run of a store, which need not exist yet. May be used by several threads, one at a time gets in."""
+
+    def __init__(self, path: Path, run_id: str | None = None) -> None:
+        """Watch the run `run_id` of the store at `path`; None for the only one there is."""
+        self.path = path
+        self.run_id = run_id
+        self._identity: tuple[int, int] | None = None
+        self._folded = 0  # place of the last event of the outline
+        self._snapshot = Snapshot()
+        self._lock = threading.Lock()
+
+    def look(self) -> Snapshot:
+        """Read what is new, and tell how the run stands."""
+        with self._lock:
+            try:
+                self._read()
+            except InputError as error:
+                self._snapshot = replace(self._snapshot, status="waiting", message=str(error))
+            except StorageError as error:
+                self._snapshot = replace(self._snapshot, status="unreadable", message=str(error))
+            return self._snapshot
+
+    def read_problem(self, problem_id: str) -> ProblemRecord | None:
+        """One problem with all that was written on it; None when the run does not have it.
+
+        Raises:
+            InputError: there is no such run.
+            StorageError: its store cannot be read.
+        """
+        outline = self.look().run
+        if outline is None or problem_id not in outline.problems:
+            return None
+        start = replace(outline, problems={problem_id: ProblemRecord(outline.problems[problem_id].problem)})
+        with RunStore.read(self.path, self.run_id) as store:
+            return fold_run(store.events(problem_id=problem_id), start).problems[problem_id]
+
+    def _read(self) -> None:
+        with RunStore.read(self.path, self.run_id) as store:
+            self._start_afresh_if_replaced()
+            seen = self._snapshot
+            changes = store.changes(seen.place)
+            if changes:
+                run = seen.run
+                new = list(store.stored_events(kinds=_OUTLINE, after=self._folded))
+                if new:
+                    self._folded = new[-1].seq
+                    run = fold_run((stored.event for stored in new), run)
+                is_first = seen.place == 0
+                changed = {} if is_first else {**seen.changed, **_about_problems(changes)}
+                place = max(self._folded, *changes.values())
+                seen = replace(seen, run=run, place=place, changed=changed)
+        self._snapshot = replace(seen, status=self._status(seen.run), message="")
+
+    def _start_afresh_if_replaced(self) -> None:
+        found = self.path.stat()
+        identity = (found.st_dev, found.st_ino)
+        if identity != self._identity:
+            self._identity, self._folded = identity, 0
+            self._snapshot = Snapshot(epoch=self._snapshot.epoch + 1)
+
+    def _status(self, run: RunRecord | None) -> Status:
+        if run is None:
+            return "waiting"
+        if run.finished is not None:
+            return "over"
+        return "running" if is_held(self.path.with_suffix(".lock")) else "cut_off"
+
+
+def _about_problems(changes: Mapping[str | None, int]) -> dict[str, int]:
+    return {problem_id: place for problem_id, place in changes.items() if problem_id is not None}

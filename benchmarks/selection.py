@@ -27,7 +27,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calibration import calibration
 from choice_training import TrainingPool, cross_fitted, drawn, fold_of, read_file, training_pools, unit_of, whole_pools
 from train_selector import MIN_JUDGED, MIN_TRAINED, predictions
 
@@ -40,7 +39,8 @@ from mathlete.contest.stop_rules import STOP_RULES
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import PoolState
 from mathlete.core.protocols import Selector
-from mathlete.lab.metrics import LEVEL, NUM_RESAMPLES, Estimate, bootstrap_estimates, majority_score
+from mathlete.lab.calibration import calibration
+from mathlete.lab.metrics import Estimate, bootstrap_estimates, majority_score, ratio_estimate
 from mathlete.lab.recorded import RecordedProblem
 
 CONFIDENT = 0.9
@@ -224,27 +224,6 @@ def rule_figures(name: str, make: SelectorFor, shuffled: Sequence[Sequence[Recor
     closed = ratio_estimate(gained, gap, groups)
     each = elapsed / len(shuffled) / len(problems) * 1e6
     return RuleFigures(name, estimates["accuracy"], estimates["difference"], closed, each)
-
-
-def ratio_estimate(above: Sequence[float], below: Sequence[float], groups: Sequence[str]) -> Estimate | None:
-    """sum(above) / sum(below) with a percentile interval; whole groups are drawn. None when below is 0."""
-    index = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    tops, bottoms = [0.0] * len(index), [0.0] * len(index)
-    for group, top, bottom in zip(groups, above, below, strict=True):
-        tops[index[group]] += top
-        bottoms[index[group]] += bottom
-    if not math.fsum(bottoms) > 0:
-        return None
-    rng = random.Random(0)
-    ratios = []
-    for _ in range(NUM_RESAMPLES):
-        places = rng.choices(range(len(index)), k=len(index))
-        bottom = math.fsum(bottoms[place] for place in places)
-        if bottom > 0:
-            ratios.append(math.fsum(tops[place] for place in places) / bottom)
-    ratios.sort()
-    tail = round(len(ratios) * (1 - LEVEL) / 2)
-    return Estimate(math.fsum(tops) / math.fsum(bottoms), ratios[tail], ratios[-1 - tail])
 
 
 def stop_figures(shuffled: Sequence[Sequence[RecordedProblem]], triad: SelectorFor) -> list[StopFigures]:

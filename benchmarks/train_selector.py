@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calibration import calibration
 from choice_training import (
     FILE_WEIGHT,
     L2,
@@ -42,6 +41,7 @@ from choice_training import (
 
 from mathlete.cic.choice_model import ChoiceModel
 from mathlete.cic.pool_features import member_name, pool_features
+from mathlete.lab.calibration import calibration
 from mathlete.lab.metrics import majority_score
 from mathlete.lab.recorded import RecordedProblem
 

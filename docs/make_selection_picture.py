@@ -1,6 +1,7 @@
 """Prints docs/selection-calibration.svg: how often answers were right that `triad` gave some chance. For `make docs`.
 
-The figures are those of the shipped weights' file, of problems that the fit did not see. Plain SVG, no script.
+The figures are those of the shipped weights' file, of problems that the fit did not see; the bars are Wilson's 95 %
+intervals. Plain SVG, no script.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from make_engine_picture import STYLE, text
 
 from mathlete.cic.choice_model import shipped_model
+from mathlete.lab.calibration import Bin
 
 WIDTH, HEIGHT = 560, 470
 LEFT, TOP, SIDE = 64, 54, 360  # of the square in which both axes go from 0 to 1
@@ -18,6 +20,7 @@ LARGEST, SMALLEST = 15, 3  # radius of a bin's mark
 
 MARKS = """
   .mark { fill: var(--shared); stroke: var(--ink); stroke-width: 1 } .grid { stroke: var(--line); stroke-width: .5 }
+  .bar { stroke: var(--ink); stroke-width: 1.2 }
   .ideal { stroke: var(--soft); stroke-width: 1.4; stroke-dasharray: 5 4 }
 """
 
@@ -48,13 +51,18 @@ def axes() -> str:
 
 
 def marks(bins: list[Mapping[str, Any]]) -> str:
-    """A disc for each bin, its area the number of problems."""
+    """A disc for each bin, its area the number of problems, on a bar from end to end of its interval."""
     most = max(item["count"] for item in bins)
     parts = []
     for item in bins:
         x, y = place(item["stated"], item["right"])
         radius = max(SMALLEST, LARGEST * (item["count"] / most) ** 0.5)
-        told = f"{item['count']} problems: chance {item['stated']:.2f}, right {item['right']:.2f}"
+        interval = Bin(**item).interval
+        told = (
+            f"{item['count']} problems: chance {item['stated']:.2f}, right {item['right']:.2f}, "
+            f"interval {interval.low:.2f} to {interval.high:.2f}"
+        )
+        parts.append(line(place(item["stated"], interval.low), place(item["stated"], interval.high), "bar"))
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" class="mark"><title>{told}</title></circle>')
         parts.append(text(x + radius + 4, y + 4, str(item["count"]), "small"))
     return "\n".join(parts)

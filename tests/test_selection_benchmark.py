@@ -1,4 +1,4 @@
-"""What benchmarks/train_selector.py and selection.py reckon: the fit, its folds, calibration, gaps and stops."""
+"""What benchmarks/train_selector.py and selection.py reckon: the fit, its folds, gaps and stops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mathlete.lab.recorded import RecordedProblem
 
 pytest.importorskip("numpy")
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("calibration", "choice_training", "train_selector", "selection")
+NAMES = ("choice_training", "train_selector", "selection")
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +121,6 @@ def test_problems_without_a_right_answer_teach_nothing_where_golds_were_inferred
     assert sum(pool.weight for pool in whole) == pytest.approx(2), "a problem counts once, however many pools it gives"
     constant = training.fit(ranking).outside["constant"].weight
     assert constant == 0 < training.fit(whole).outside["constant"].weight
-
-
-def test_calibration(programs: dict[str, ModuleType]) -> None:
-    figures = programs["calibration"].calibration([0.85, 0.85, 0.25, 1.0], [1, 0, 0, 1])
-    assert figures.ece == pytest.approx((2 * 0.35 + 0.25 + 0) / 4)
-    assert figures.brier == pytest.approx((0.0225 + 0.7225 + 0.0625) / 4)
-    assert [(item.low, item.count) for item in figures.bins] == [(0.2, 1), (0.8, 2), (0.9, 1)]
-    with pytest.raises(ValueError, match="at least one"):
-        programs["calibration"].calibration([], [])
 
 
 def test_the_share_of_a_gap(programs: dict[str, ModuleType]) -> None:

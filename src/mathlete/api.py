@@ -1,6 +1,6 @@
 """Mathlete for Python and notebooks: `mathlete.solve(...)`, and what it gives back.
 
-Knows how problems are handed over in Python; a run is the same session that `mathlete solve` is.
+Knows how problems and options are handed over in Python; a run is the same session that `mathlete solve` is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 
@@ -27,6 +27,7 @@ from mathlete.lab.task_files import Row
 from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.session.configuring import complete_config
+from mathlete.session.interrupts import Interrupts
 from mathlete.session.run_session import Load, StoppedAtOnce, load_generator, start_run
 from mathlete.session.solutions import Solutions
 
@@ -34,18 +35,25 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     # A statement, a problem file, a list of statements, or rows as a problem file has them.
-    Problems = str | os.PathLike[str] | Sequence[str | Mapping[str, Any]] | DataFrame
+    Problems: TypeAlias = str | os.PathLike[str] | Sequence[str | Mapping[str, Any]] | DataFrame
 
 __all__ = ["Solutions", "Solver", "open_run", "solve"]
 
-# What `solve` has parameters for, or sets itself.
-_NAMED = frozenset({"command", "source", "budget_s", "attempts", "seed", "model", "policy", "code_timeout_s"})
-_OPTIONS = tuple(field.name for field in fields(RunConfig) if field.name not in _NAMED)
-# What a model is loaded with, so that a `Solver` has it for all its runs.
+# Options are the fields of `RunConfig`, except those that are made of something else, and the program's timeout,
+# which may be written as "10s".
+_OPTIONS = frozenset(field.name for field in fields(RunConfig)) - {
+    "command",
+    "source",
+    "budget_s",
+    "code_timeout_s",
+} | {"code_timeout"}
+_DEFAULTS: Mapping[str, Any] = {"policy": "triad", "precision": "auto", "model": DEFAULT_MODEL, "code_timeout": "10s"}
+# What a model is loaded with: a `Solver` has it for all its runs.
 _OF_ENGINE = frozenset(
     {
-        *("precision", "kv_cache_dtype", "batch_invariant", "device", "max_in_flight", "max_tokens", "threads"),
-        *("tensor_parallel", "normalize_math"),
+        *("model", "device", "precision", "kv_cache_dtype", "batch_invariant", "tensor_parallel", "threads"),
+        *("max_in_flight", "max_tokens", "normalize_math"),
+        *("speculative_method", "num_speculative_tokens", "draft_width", "draft_model"),
     }
 )
 
@@ -61,7 +69,6 @@ def solve(
     limit: int | None = None,
     out: str | os.PathLike[str] = "runs",
     progress: bool = True,
-    code_timeout: str | float = 10.0,
     **options: Any,
 ) -> Solutions:
     """Solve problems within a budget of time, as `mathlete solve` does.
@@ -80,7 +87,6 @@ def solve(
         limit: only the first so many problems.
         out: folder for runs; this one goes into a folder of its own.
         progress: tell on stderr how the run is going: a table on a terminal, else a line a problem.
-        code_timeout: time a program may run.
         options: any other option of `mathlete solve`, spelled with underscores; `pillars` and `checks` are lists of
             names.
 
@@ -91,7 +97,7 @@ def solve(
     """
     given = {"attempts": attempts, "policy": policy, "model": model, "seed": seed, **options}
     try:
-        return _solve(problems, budget, code_timeout, given, limit, Path(out), progress)
+        return _run(problems, budget, given, limit, Path(out), _console(progress))
     except StoppedAtOnce as stopped:
         return _what_there_is(stopped)
 
@@ -116,13 +122,11 @@ def open_run(run: str | os.PathLike[str], out: str | os.PathLike[str] = "runs") 
 class Solver:
     """Keeps a model loaded between runs. Use it as a context manager, or `close` it.
 
-    with mathlete.Solver(model="1.5b") as solver:
-        first = solver.solve("What is $6 \\cdot 7$?")
-        second = solver.solve(problems, budget="10m", policy="vote")
+    One run at a time, from one thread at a time.
     """
 
     def __init__(
-        self, model: str = DEFAULT_MODEL, *, out: str | os.PathLike[str] = "runs", progress: bool = True, **engine: Any
+        self, model: str = DEFAULT_MODEL, *, out: str | os.PathLike[str] = "runs", progress: bool = True, **options: Any
     ) -> None:
         """Load nothing yet: the first run does.
 
@@ -130,54 +134,45 @@ class Solver:
             model: as for `solve`.
             out: folder for runs.
             progress: tell on stderr how runs are going.
-            engine: options that the model is loaded with (`precision`, `max_in_flight`, `max_tokens`, `device`, ...).
+            options: of `solve`, for all runs. What the model is loaded with (`precision`, `max_in_flight`,
+                `max_tokens`, `device`, ...) can be given only here.
 
         Raises:
-            InputError: an option that is of a run, not of the engine.
+            InputError: there is no such option, or it guesses tokens, which is counted for one run only.
         """
-        if unknown := sorted(set(engine) - _OF_ENGINE):
-            raise InputError(
-                f"{', '.join(unknown)}: not what a model is loaded with; give it to solve(). Solver takes "
-                f"{', '.join(sorted(_OF_ENGINE))}"
-            )
-        self._model = model
-        self._engine = engine
+        _check_names(options)
+        if options.get("speculative_method", "off") != "off":
+            raise InputError("a Solver does not guess tokens ahead: leave speculative_method out, or use solve()")
+        self._options = {"model": model, **options}
         self._out = Path(out)
         self._progress = progress
         self._loaded: LoadedGenerator | None = None
+        self._interrupts = Interrupts()
 
     def solve(
-        self,
-        problems: Problems,
-        budget: str | float = "2m",
-        attempts: int = 8,
-        policy: str = "triad",
-        seed: int = 0,
-        *,
-        limit: int | None = None,
-        code_timeout: str | float = 10.0,
-        **options: Any,
+        self, problems: Problems, budget: str | float = "2m", *, limit: int | None = None, **options: Any
     ) -> Solutions:
-        """As `mathlete.solve`, with this solver's model and engine; raises what it raises.
+        """As `mathlete.solve`, with this solver's model; `options` go before the solver's. Raises what it raises.
 
         Raises:
-            InputError: an option of the engine, which is the solver's.
+            InputError: an option that the model was loaded with.
         """
         if fixed := sorted(set(options) & _OF_ENGINE):
             raise InputError(f"{', '.join(fixed)}: the model is loaded with it; give it to Solver()")
-        options = {
-            **self._engine,
-            "attempts": attempts,
-            "policy": policy,
-            "model": self._model,
-            "seed": seed,
-            **options,
-        }
+        self._interrupts = Interrupts()
+        given = {**self._options, **options}
+        keeping = (self._load, self._interrupts)
         try:
-            return _solve(problems, budget, code_timeout, options, limit, self._out, self._progress, self._load)
-        except BaseException:
-            self.close()  # requests of a run that did not end in order may still be in it
+            return _run(problems, budget, given, limit, self._out, _console(self._progress), *keeping)
+        except BaseException as error:
+            self.close()  # the run did not end in order: there may still be something of it in the engine
+            if isinstance(error, StoppedAtOnce):
+                return _what_there_is(error)
             raise
+
+    def stop(self) -> None:
+        """End the run that is going on, in order; for another thread than the one in `solve`."""
+        self._interrupts.request()
 
     def close(self) -> None:
         """Give the model's memory back; the next run would load it again. Safe to call twice."""
@@ -201,22 +196,21 @@ class Solver:
         return replace(self._loaded, generator=BorrowedGenerator(self._loaded.generator))
 
 
-def _solve(
+def _run(
     problems: Any,
     budget: str | float,
-    code_timeout: str | float,
     options: dict[str, Any],
     limit: int | None,
     out: Path,
-    progress: bool,
+    console: Console,
     load: Load | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Solutions:
     tasks, source = _tasks(problems, limit)
-    config = _config(options, _seconds("budget", budget), _seconds("code_timeout", code_timeout), source)
-    console = Console(file=sys.stderr, quiet=not progress, force_jupyter=False)
+    config = _config(options, budget, source)
     for note in tasks.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
-    result = start_run(config, tasks.tasks, out, console, load)
+    result = start_run(config, tasks.tasks, out, console, load, interrupts)
     return Solutions(result.record, result.folder.path, result.interrupted)
 
 
@@ -224,13 +218,15 @@ def _what_there_is(stopped: StoppedAtOnce) -> Solutions:
     return replace(open_run(stopped.folder.path), interrupted=True)
 
 
-def _config(options: dict[str, Any], budget_s: float, code_timeout_s: float, source: str | None) -> RunConfig:
-    for name in options:
-        if name not in _NAMED and name not in _OPTIONS:
-            near = difflib.get_close_matches(name, _OPTIONS, n=1)
-            meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_OPTIONS)}"
-            raise InputError(f"there is no option {name!r}{meant}")
-    complete = {"precision": "auto", **options, "code_timeout_s": code_timeout_s}
+def _console(progress: bool) -> Console:
+    """Standard error. In a notebook it is plain text, which takes a line a problem and no widgets."""
+    return Console(file=sys.stderr, quiet=not progress, force_jupyter=False)
+
+
+def _config(options: Mapping[str, Any], budget: str | float, source: str | None) -> RunConfig:
+    _check_names(options)
+    complete = {**_DEFAULTS, **options}
+    code_timeout_s = _seconds("code_timeout", complete.pop("code_timeout"))
     for name in ("pillars", "checks", "cured"):
         if isinstance(complete.get(name), str):
             raise InputError(f"{name} must be a list of names, such as [{complete[name]!r}]")
@@ -238,14 +234,24 @@ def _config(options: dict[str, Any], budget_s: float, code_timeout_s: float, sou
             complete[name] = tuple(complete[name])
     try:
         return complete_config(
-            complete,
+            {**complete, "code_timeout_s": code_timeout_s},
             command="solve",
             source=source,
-            budget_s=budget_s,
+            budget_s=_seconds("budget", budget),
             precision_is_given="precision" in options,
         )
-    except (ValueError, TypeError) as error:
+    except (TypeError, ValueError) as error:  # a value of another type cannot be compared with its limits
         raise InputError(str(error)) from error
+
+
+def _check_names(options: Iterable[str]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            near = difflib.get_close_matches(name, _OPTIONS, n=1)
+            raise InputError(
+                f"there is no option {name!r}; "
+                + (f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(_OPTIONS))}")
+            )
 
 
 def _seconds(name: str, given: str | float) -> float:

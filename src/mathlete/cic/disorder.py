@@ -23,7 +23,7 @@ def published_entropy(answers: Sequence[str]) -> float:
     numbers have no variance: 0. Numbers that are not all equal but have mean 0 are infinitely far apart: 1.
     """
     values = [value for value in map(answer_value, answers) if value is not None]
-    if len(values) < 2 or len(set(values)) == 1:
+    if len(values) < 2 or all(value == values[0] for value in values):
         return 0.0
     variation = squared_variation(values)
     return 1.0 if variation is None or variation >= 1 else float(variation)
@@ -31,11 +31,13 @@ def published_entropy(answers: Sequence[str]) -> float:
 
 def squared_variation(values: Sequence[Fraction]) -> Fraction | None:
     """Var(a) / mean(a)^2 with n - 1, exactly; None when the mean is 0. For at least two values."""
-    n, total = len(values), sum(values, Fraction(0))
+    whole = math.lcm(*(value.denominator for value in values))  # the ratio does not change with the unit
+    counts = Counter(value.numerator * (whole // value.denominator) for value in values)
+    n, total = len(values), sum(value * count for value, count in counts.items())
     if total == 0:
         return None
-    deviations = sum((value * n - total) ** 2 for value in values)  # n^2 times the squared deviations
-    return Fraction(deviations) / ((n - 1) * total**2)
+    deviations = sum(count * (value * n - total) ** 2 for value, count in counts.items())  # times n^2
+    return Fraction(deviations, (n - 1) * total**2)
 
 
 def shannon_entropy(answers: Sequence[str]) -> float:

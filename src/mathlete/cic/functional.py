@@ -16,7 +16,7 @@ from typing import Literal
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.disorder import posterior_entropy, published_entropy, shannon_entropy
 from mathlete.cic.majority import Vote
-from mathlete.cic.ncd import cohesion, trace_of
+from mathlete.cic.ncd import estimated_cohesion, trace_of
 from mathlete.cic.value_clusters import PROXIMITY, is_close
 
 EntropyKind = Literal["published", "shannon", "posterior"]
@@ -85,7 +85,7 @@ class CicTerms:
 def cic_terms(votes: Sequence[Vote], parameters: CicParameters = STRATEGY) -> CicTerms:
     """The terms of some votes. A single vote has no pair of traces: its Phi is None, so it does not win by itself."""
     answers = [vote.answer for vote in votes]
-    phi = cohesion([trace_of(vote.attempt) for vote in votes])
+    phi = estimated_cohesion([trace_of(vote.attempt) for vote in votes])
     entropy = entropy_of(votes, parameters.entropy)
     coherence = coherence_of(answers, parameters)
     f = (phi or 0.0) - parameters.entropy_weight * entropy + parameters.coherence_weight * coherence
@@ -127,9 +127,13 @@ def close_pairs(counts: Counter[str], proximity: Fraction = PROXIMITY) -> float:
     if num_votes < 2:
         return 0.0
     close = sum(n * (n - 1) // 2 for n in counts.values())
-    numbers = [(value, n) for answer, n in counts.items() if (value := answer_value(answer)) is not None]
+    numbers = sorted((value, n) for answer, n in counts.items() if (value := answer_value(answer)) is not None)
+    # Of ascending numbers of one sign those close to one of them are its neighbours; of two signs none are close.
     for index, (a, n) in enumerate(numbers):
-        close += sum(n * m for b, m in numbers[:index] if is_close(a, b, proximity))
+        for b, m in reversed(numbers[:index]):
+            if not is_close(a, b, proximity):
+                break
+            close += n * m
     return close / (num_votes * (num_votes - 1) // 2)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mathlete.cic.remembering import remember_last
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.selection import FALLBACK, AnswerCluster, Selection
@@ -42,6 +43,7 @@ class Vote(NamedTuple):
     attempt: Attempt
 
 
+@remember_last
 def votes_of(attempts: Sequence[Attempt]) -> tuple[Vote, ...]:
     """The votes of a pool in its order; attempts without an answer and checks have none."""
     return tuple(Vote(a.answer, a) for a in attempts if a.answer is not None and not a.is_check)
@@ -55,6 +57,7 @@ def certainty(attempt: Attempt) -> float:
     return math.exp(-max(0.0, entropy))
 
 
+@remember_last
 def tally(attempts: Sequence[Attempt]) -> tuple[Tally, ...]:
     """The votes of a pool, winner first; attempts without an answer and checks do not vote.
 

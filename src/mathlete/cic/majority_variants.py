@@ -12,6 +12,7 @@ from fractions import Fraction
 
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.majority import Tally, fallback_selection, tally
+from mathlete.cic.remembering import remember_last
 from mathlete.cic.scored import plain_scores, select_best
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
@@ -19,6 +20,7 @@ from mathlete.core.seeds import derive_seed
 from mathlete.core.selection import Selection
 
 
+@remember_last
 def value_ranks(tallies: Sequence[Tally]) -> dict[str, int]:
     """Places of the answers by value, the larger the higher; texts that are no numbers share the lowest, 0."""
     known = {t.answer: answer_value(t.answer) for t in tallies}

@@ -20,7 +20,8 @@ problems. So Phi is a weak signal on short traces.
 
 Cost: one call takes about 0.3 ms for two texts of 4 kB, the 2,016 pairs of 64 traces about 0.7 s. Both are remembered,
 so one more trace costs its own 64 pairs (20 ms). zlib would take a third of that; that was not worth a second
-definition.
+definition. Rules that choose from a large pool therefore take `estimated_cohesion`, the mean over 66 of the pairs: up to
+12 texts it is Phi itself, of more its standard error is that of 66 distances (0.006 where they scatter by 0.05).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import lzma
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 from mathlete.core.attempt import Attempt
 
@@ -36,6 +38,7 @@ MAX_TRACE_BYTES = 4096  # the end of a longer trace counts: that is where the an
 
 # A dictionary for two traces, and a fast match finder: 4 times faster than the default preset, and as good here.
 _FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 1, "dict_size": 4 * MAX_TRACE_BYTES}]
+MAX_PAIRS = 66  # of `estimated_cohesion`: all pairs of 12 texts
 _REMEMBERED_TRACES = 1 << 11
 _REMEMBERED_PAIRS = 1 << 15
 
@@ -63,6 +66,19 @@ def cohesion(traces: Sequence[bytes]) -> float | None:
     if len(texts) < 2:
         return None
     distances = [ncd(x, y) for index, x in enumerate(texts) for y in texts[:index]]
+    return 1 - math.fsum(distances) / len(distances)
+
+
+def estimated_cohesion(traces: Sequence[bytes]) -> float | None:
+    """Phi over at most `MAX_PAIRS` pairs: first each text with the one before it, then with the one before that, ...
+
+    For up to 12 texts the same as `cohesion`. So each text counts alike, and the pairs are the same every time.
+    """
+    texts = [trace for trace in traces if trace]
+    if len(texts) < 2:
+        return None
+    pairs = ((texts[i], texts[i - back]) for back in range(1, len(texts)) for i in range(back, len(texts)))
+    distances = [ncd(x, y) for x, y in islice(pairs, MAX_PAIRS)]
     return 1 - math.fsum(distances) / len(distances)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.majority import Vote, votes_of
-from mathlete.cic.ncd import cohesion, trace_of
+from mathlete.cic.ncd import estimated_cohesion, trace_of
 from mathlete.cic.scored import select_best
 from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
@@ -35,20 +35,26 @@ class NcdVote:
     def select(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
         """See the class. With no answer in the pool, a `Selection` with rule "fallback"."""
         votes = votes_of(attempts)
+        places: dict[str, list[int]] = {}
+        for index, vote in enumerate(votes):
+            places.setdefault(vote.answer, []).append(index)
         scores = {}
-        for answer in {vote.answer: None for vote in votes}:
-            near = [vote for vote in votes if self._counts_for(vote.answer, answer)]
-            scores[answer] = len(near) * (1 + _phi(near))
+        for answer in places:
+            near = sorted(index for other in self._near(answer, places) for index in places[other])
+            scores[answer] = len(near) * (1 + _phi([votes[index] for index in near]))
         reasons = ("Scores are n (1 + Phi) over the votes within 1 % of an answer, Phi of their traces.",)
         return select_best(self.name, problem, attempts, scores, reasons=reasons)
 
-    def _counts_for(self, other: str, answer: str) -> bool:
-        if other == answer:
-            return True
-        a, b = answer_value(answer), answer_value(other)
-        return a is not None and b is not None and abs(b - a) < self.proximity * max(abs(a), Fraction(1))
+    def _near(self, answer: str, answers: Iterable[str]) -> list[str]:
+        """Those of some answers that count for one of them, itself included."""
+        a = answer_value(answer)
+        if a is None:
+            return [answer]
+        reach = self.proximity * max(abs(a), Fraction(1))
+        low, high = a - reach, a + reach
+        return [b for b in answers if b == answer or ((value := answer_value(b)) is not None and low < value < high)]
 
 
 def _phi(votes: Sequence[Vote]) -> float:
     traces = [trace for vote in votes if (trace := trace_of(vote.attempt))]
-    return _PHI_OF_ONE if len(traces) == 1 else cohesion(traces) or 0.0
+    return _PHI_OF_ONE if len(traces) == 1 else estimated_cohesion(traces) or 0.0

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from mathlete.cic.answer_values import answer_value
 from mathlete.cic.disorder import squared_variation
@@ -50,12 +51,19 @@ def value_clusters(answers: Sequence[str], proximity: Fraction = PROXIMITY) -> t
         answers: texts; equal ones are separate members.
         proximity: two numbers are linked when their distance is less than this; in (0, 1).
     """
-    clusters = [_cluster(members) for members in _number_groups(answers, proximity)]
-    texts: dict[str, list[int]] = {}
+    return _clusters_of(tuple(answers), proximity)
+
+
+@lru_cache(maxsize=4)  # several rules ask for the clusters of one pool
+def _clusters_of(answers: tuple[str, ...], proximity: Fraction) -> tuple[ValueCluster, ...]:
+    places: dict[str, list[int]] = {}
     for index, answer in enumerate(answers):
-        if answer_value(answer) is None:
-            texts.setdefault(answer, []).append(index)
-    clusters += [ValueCluster(tuple(indices), (), 1.0) for indices in texts.values()]
+        places.setdefault(answer, []).append(index)
+    numbers = [(value, found) for answer, found in places.items() if (value := answer_value(answer)) is not None]
+    clusters = [_cluster(members) for members in _number_groups(numbers, proximity)]
+    clusters += [
+        ValueCluster(tuple(found), (), 1.0) for answer, found in places.items() if answer_value(answer) is None
+    ]
     return tuple(sorted(clusters, key=lambda c: (-c.score, -c.size, c.indices)))
 
 
@@ -64,25 +72,26 @@ def is_close(a: Fraction, b: Fraction, proximity: Fraction = PROXIMITY) -> bool:
     return a == b or abs(a - b) < proximity * max(abs(a), abs(b))
 
 
-def _number_groups(answers: Sequence[str], proximity: Fraction) -> Iterator[list[tuple[Fraction, int]]]:
-    """Members of each cluster, ascending by value.
+def _number_groups(
+    numbers: Sequence[tuple[Fraction, list[int]]], proximity: Fraction
+) -> Iterator[list[tuple[Fraction, list[int]]]]:
+    """Values of each cluster, ascending, each with the places where it stands.
 
     In ascending order neighbours are the closest of any two, so a cluster ends where neighbours are not close.
     """
-    read = ((answer_value(answer), index) for index, answer in enumerate(answers))
-    members: list[tuple[Fraction, int]] = []
-    for value, index in sorted((value, index) for value, index in read if value is not None):
+    members: list[tuple[Fraction, list[int]]] = []
+    for value, places in sorted(numbers):
         if members and not is_close(members[-1][0], value, proximity):
             yield members
             members = []
-        members.append((value, index))
+        members.append((value, places))
     if members:
         yield members
 
 
-def _cluster(members: Sequence[tuple[Fraction, int]]) -> ValueCluster:
-    values = tuple(value for value, _ in members)
-    return ValueCluster(tuple(sorted(index for _, index in members)), values, _tightness(values))
+def _cluster(members: Sequence[tuple[Fraction, list[int]]]) -> ValueCluster:
+    values = tuple(value for value, places in members for _ in places)
+    return ValueCluster(tuple(sorted(index for _, places in members for index in places)), values, _tightness(values))
 
 
 def _tightness(values: Sequence[Fraction]) -> float:

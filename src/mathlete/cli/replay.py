@@ -8,17 +8,22 @@ from typing import Annotated
 import typer
 
 Traces = Annotated[
-    list[Path], typer.Argument(metavar="TRACES...", help="Recorded attempts: .jsonl or .jsonl.gz files.")
+    list[Path],
+    typer.Argument(
+        metavar="TRACES...",
+        help="Recorded attempts: interchange files (.jsonl, .jsonl.gz), run folders, or what --mapping reads.",
+    ),
 ]
 SelectorNames = Annotated[
-    list[str], typer.Option("--selector", metavar="NAME", help="A rule that chooses, or 'all'; may be repeated.")
+    list[str],
+    typer.Option("--selector", metavar="NAME", help="A rule that chooses the answer, or 'all'; may be repeated."),
 ]
 Ks = Annotated[
     list[str],
     typer.Option(
         "--k",
         metavar="K",
-        help="Attempts drawn of each problem; 'all', or 'curve' for 1, 2, 4, ... and all. Repeatable.",
+        help="Attempts drawn of each problem: a number, 'all', or 'curve' for 1, 2, 4, ... and all. May be repeated.",
     ),
 ]
 Orders = Annotated[
@@ -31,34 +36,72 @@ Orders = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of the orders and of the intervals.")]
 MinAttempts = Annotated[int, typer.Option(min=1, help="Problems with fewer attempts are left out.")]
-Processes = Annotated[int | None, typer.Option("--processes", "-j", min=1, help="By default one a core, 8 at most.")]
+Mapping = Annotated[
+    str | None, typer.Option(help="What the columns of foreign files mean: a preset's name, or a .toml file.")
+]
+PolicyName = Annotated[
+    str | None,
+    typer.Option(
+        help="fixed, vote or triad: replay the whole decision, when to stop included, with the real driver on a "
+        "simulated clock. 'vote' when --stop is given, 'triad' when only a budget is."
+    ),
+]
+StopName = Annotated[
+    str | None, typer.Option("--stop", metavar="NAME", help="The rule that says when a vote is settled.")
+]
+Budget = Annotated[str | None, typer.Option(help="Time for all problems of a file together: 90s, 10m, 5h.")]
+TokenBudget = Annotated[int | None, typer.Option(min=1, help="Tokens for all problems of a file together.")]
+Slots = Annotated[int, typer.Option(min=1, help="Attempts generating at once on the simulated clock.")]
+TokensPerS = Annotated[
+    float | None,
+    typer.Option(help="Tokens a second of one attempt on the simulated clock; by default attempts take their seconds."),
+]
+Processes = Annotated[
+    int | None, typer.Option("--processes", "-j", min=1, help="For selectors alone. By default one a core, 8 at most.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: an object, or a list when there are several.")]
 
 
 def replay(
     traces: Traces,
-    selector: SelectorNames,
-    k: Ks = ["all"],  # noqa: B006 - typer wants a list, and nobody changes it
+    selector: SelectorNames = ["all"],  # noqa: B006 - typer wants a list, and nobody changes it
+    k: Ks = ["all"],  # noqa: B006
     orders: Orders = None,
     seed: Seed = 0,
     min_attempts: MinAttempts = 4,
+    mapping: Mapping = None,
+    policy: PolicyName = None,
+    stop: StopName = None,
+    budget: Budget = None,
+    token_budget: TokenBudget = None,
+    slots: Slots = 32,
+    tokens_per_s: TokensPerS = None,
     processes: Processes = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay recorded attempts under other rules.
+    """Replay recorded attempts under other rules, without a model.
 
-    The rules are the very objects that choose in a live run. Intervals are 95 % bootstraps over groups of problems;
-    every rule is compared with the plain vote on the same attempts.
+    The rules are the very objects that decide in a live run. Intervals are 95 % bootstraps over groups of problems;
+    whatever is replayed is compared with the plain vote on the same attempts. With --policy, --stop or a budget the
+    whole decision is replayed, attempt by attempt; otherwise only the choice of an answer.
     """
-    from mathlete.cli.replay_running import replay_selectors
+    from mathlete.cli.replay_running import Asked, replay_policies, replay_selectors
 
-    replay_selectors(
-        traces,
-        selectors=selector,
-        ks=k,
+    asked = Asked(
+        traces=tuple(traces),
+        selectors=tuple(selector),
+        ks=tuple(k),
         num_orders=orders,
         seed=seed,
         min_attempts=min_attempts,
+        mapping=mapping,
+        policy=policy,
+        stop=stop,
+        budget=budget,
+        token_budget=token_budget,
+        slots=slots,
+        tokens_per_s=tokens_per_s,
         num_processes=processes,
         as_json=as_json,
     )
+    (replay_policies if asked.is_policy else replay_selectors)(asked)

@@ -1,10 +1,12 @@
-"""What `mathlete replay --selector` does: files in, tables or JSON out. Knows files, the terminal and their errors."""
+"""What `mathlete replay` does: recordings in, tables or JSON out. Knows flags, files, the terminal and their errors."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +16,90 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mathlete.cic.registry import SELECTORS
-from mathlete.cli.options import parse_names
-from mathlete.cli.replay_table import show_figures
+from mathlete.cli.options import parse_duration, parse_names
+from mathlete.cli.replay_table import show_figures, show_policies
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE
 from mathlete.core.errors import InputError
 from mathlete.lab.file_replay import Replayed, replay_file, unpacked_size
 from mathlete.lab.in_sample import Trained, trained_on
-from mathlete.lab.replay_figures import SelectorFigures, selector_figures
-from mathlete.lab.selector_replay import ReplayPlan
+from mathlete.lab.policy_replay import PolicyReplay, replay_policy
+from mathlete.lab.recorded import RecordedProblem
+from mathlete.lab.recordings import ImportReport, read_recordings
+from mathlete.lab.replay_figures import PolicyOutcome, SelectorFigures, policy_outcome, selector_figures
+from mathlete.lab.selector_replay import ORDERS_OF_DRAWS, ReplayPlan
 from mathlete.session.interrupts import Interrupts
+from mathlete.triad.recorded_source import Speed
 
 _CURVE = tuple(2**power for power in range(11))
 _MAX_PROCESSES = 8
 _WORTH_PROCESSES_BYTES = 4 << 20  # below, they take longer to start than to work
 
 
-def replay_selectors(
-    traces: Sequence[Path],
-    *,
-    selectors: Sequence[str],
-    ks: Sequence[str],
-    num_orders: int | None,
-    seed: int,
-    min_attempts: int,
-    num_processes: int | None,
-    as_json: bool,
-) -> None:
-    """Replay files under selectors and print what came of it; the arguments are the flags, as they were typed.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The flags of `mathlete replay`, as they were typed; see there."""
+
+    traces: tuple[Path, ...]
+    selectors: tuple[str, ...]
+    ks: tuple[str, ...]
+    num_orders: int | None
+    seed: int
+    min_attempts: int
+    mapping: str | None
+    policy: str | None
+    stop: str | None
+    budget: str | None
+    token_budget: int | None
+    slots: int
+    tokens_per_s: float | None
+    num_processes: int | None
+    as_json: bool
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether more is replayed than the choice of an answer."""
+        return any(flag is not None for flag in (self.policy, self.stop, self.budget, self.token_budget))
+
+
+def replay_selectors(asked: Asked) -> None:
+    """Replay recordings under selectors and print what came of it.
 
     Raises:
-        InputError: a flag or a file cannot be used.
+        InputError: a flag or a recording cannot be used.
     """
-    plan = ReplayPlan(_names(selectors), _ks(ks), num_orders, seed, min_attempts)
+    plan = ReplayPlan(_names(asked.selectors), _ks(asked.ks), asked.num_orders, asked.seed, asked.min_attempts)
     console = Console(stderr=True)
     found: list[dict[str, Any]] = []
-    try:
-        for path in traces:
-            replayed = _replay_file(path, plan, num_processes, console)
+    with _ending_in_order(console):
+        for path in asked.traces:
+            replayed = _replay_file(path, plan, asked, console)
             figures = _judged(replayed)
             trained = trained_on(path, plan.selectors)
             found += [_as_dict(item, replayed, trained) for item in figures]
-            if not as_json:
-                show_figures(Console(), path.name, figures, trained)
-    except KeyboardInterrupt as error:
-        console.print("interrupted; a replay writes nothing, so nothing is left behind")
-        raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
-    if as_json:
-        typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2))
+            if not asked.as_json:
+                show_figures(_wide(), path.name, figures, trained)
+    _print_json(found, asked)
+
+
+def replay_policies(asked: Asked) -> None:
+    """Replay recordings under policies, each with each selector and k, and print what came of it.
+
+    Raises:
+        InputError: a flag or a recording cannot be used.
+    """
+    console = Console(stderr=True)
+    found: list[dict[str, Any]] = []
+    with _ending_in_order(console):
+        for path in asked.traces:
+            problems = _read(path, asked, console)
+            outcomes = []
+            for config in _configs(asked, max(len(item.attempts) for item in problems)):
+                with _progress(path, console, len(problems) * max(1, config.orders)) as tell:
+                    outcomes.append(policy_outcome(problems, replay_policy(problems, config, lambda n, _: tell(n, n))))
+            found += [item.as_dict(path.name) for item in outcomes]
+            if not asked.as_json:
+                show_policies(_wide(), path.name, outcomes)
+    _print_json(found, asked)
 
 
 def _names(told: Sequence[str]) -> tuple[str, ...]:
@@ -75,39 +114,100 @@ def _ks(told: Sequence[str]) -> tuple[int | None, ...]:
             ks.append(None)
         elif text == "curve":
             ks += [*_CURVE, None]
-        elif text.isascii() and text.isdigit() and 1 <= int(text[:9]) and len(text) < 9:
+        elif text.isascii() and text.isdigit() and len(text) < 9 and int(text):
             ks.append(int(text))
         else:
             raise InputError(f"--k takes a number of attempts from 1 up, 'all' or 'curve', not {text[:40]!r}")
     return tuple(dict.fromkeys(ks))
 
 
-def _replay_file(path: Path, plan: ReplayPlan, processes: int | None, console: Console) -> Replayed:
-    num_bytes = unpacked_size(path)
+def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
+    """What is replayed of a file whose problems have at most so many attempts."""
+    for k in _ks(asked.ks):
+        if k is not None and k > most:
+            continue
+        for selector in _names(asked.selectors):
+            try:
+                yield PolicyReplay(
+                    policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
+                    selector=selector,
+                    stop=asked.stop or "settled",
+                    attempts=k or most,
+                    budget_s=None if asked.budget is None else parse_duration(asked.budget),
+                    token_budget=asked.token_budget,
+                    slots=asked.slots,
+                    speed=None if asked.tokens_per_s is None else Speed(asked.tokens_per_s),
+                    orders=asked.num_orders or (0 if k is None else ORDERS_OF_DRAWS),
+                    seed=asked.seed,
+                )
+            except ValueError as error:
+                raise InputError(f"cannot replay that: {error}") from error
+
+
+@contextmanager
+def _ending_in_order(console: Console) -> Iterator[None]:
+    """Ctrl-C ends it with one line and its own exit code."""
+    try:
+        with Interrupts():
+            yield
+    except KeyboardInterrupt as error:
+        console.print("interrupted; a replay writes nothing, so nothing is left behind")
+        raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
+
+
+@contextmanager
+def _progress(path: Path, console: Console, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; told what is done, in the unit of `total`, and how many problems that is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[problems]} problems"))
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(escape(path.name), total=total, problems=0)
+        yield lambda done, problems: progress.update(task, completed=done, problems=problems)
+
+
+def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -> Replayed:
+    num_bytes = unpacked_size(path) if path.is_file() else 0
+    processes = asked.num_processes
     if processes is None:
         cores = len(os.sched_getaffinity(0))
         processes = min(_MAX_PROCESSES, cores) if num_bytes >= _WORTH_PROCESSES_BYTES else 1
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[problems]} problems"))
-    progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
-    with Interrupts(), progress:
-        task = progress.add_task(escape(path.name), total=num_bytes or None, problems=0)
+    with _progress(path, console, num_bytes or None) as tell:
         replayed = replay_file(
             path,
             plan,
+            mapping=asked.mapping,
             num_processes=processes,
-            tell=lambda now: progress.update(task, completed=now.num_bytes, problems=now.num_problems),
+            tell=lambda now: tell(now.num_bytes, now.num_problems),
         )
-    if replayed.bad.num:
-        console.print(
-            f"not used: {replayed.bad.message}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+    if replayed.num_unknown and not replayed.notes:
+        _warn(console, f"{replayed.num_unknown} answers could be shown neither right nor wrong, and count as wrong")
+    for note in (*replayed.notes, *([f"not used: {replayed.bad.message}"] if replayed.bad.num else [])):
+        _warn(console, f"{path.name}: {note}")
     return replayed
+
+
+def _read(path: Path, asked: Asked, console: Console) -> list[RecordedProblem]:
+    report = ImportReport()
+    reading = read_recordings(path, asked.mapping, min_attempts=asked.min_attempts, skip_bad=True, report=report)
+    with _progress(path, console, None) as tell:
+        problems = []
+        for item in reading:
+            problems.append(item)
+            tell(0, len(problems))
+    for note in (*report.notes, *([f"not used: {report.bad.message}"] if report.bad.num else [])):
+        _warn(console, f"{path.name}: {note}")
+    if not problems:
+        raise InputError(f"{path}: there is no problem with {asked.min_attempts} attempts to replay")
+    return problems
+
+
+def _warn(console: Console, message: str) -> None:
+    console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _judged(replayed: Replayed) -> list[SelectorFigures]:
     """The figures, or an error that says why there are none."""
     if not replayed.scored:
-        raise InputError(f"{replayed.file}: no row can be used; see the messages above")
+        raise InputError(f"{replayed.file}: there is no problem that can be used; {replayed.bad.message}")
     figures = selector_figures(replayed.scored, replayed.plan, seed=replayed.plan.seed)
     if not figures:
         most, plan = max(item.num_attempts for item in replayed.scored), replayed.plan
@@ -123,3 +223,14 @@ def _as_dict(item: SelectorFigures, replayed: Replayed, trained: Mapping[str, Tr
     if item.selector in trained and item.k in trained[item.selector].held_out:
         told["held_out_accuracy"] = trained[item.selector].held_out[item.k]
     return told
+
+
+def _print_json(found: Sequence[dict[str, Any]], asked: Asked) -> None:
+    if asked.as_json:
+        typer.echo(json.dumps(found[0] if len(found) == 1 else list(found), indent=2))
+
+
+def _wide() -> Console:
+    """Standard output; a file or a pipe has no width of its own, and gets one in which nothing is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)

@@ -1,8 +1,9 @@
-"""The figures of a replay as tables that a person wants to look at. Knows rich; does not know where figures come from."""
+"""The figures of a replay as tables for a person. Knows rich; does not know where figures come from."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -12,9 +13,12 @@ from rich.text import Text
 
 from mathlete.lab.bootstrap import Estimate
 from mathlete.lab.in_sample import Trained
-from mathlete.lab.replay_figures import SelectorFigures
+from mathlete.lab.replay_figures import PolicyOutcome, SelectorFigures
 
 _BAR_WIDTH = 24
+_NARROW_BAR_WIDTH = 14
+_WIDE_COLUMNS = 108  # a terminal from so wide on shows everything
+_MAX_REASONS = 4
 _SLACK = 0.02  # of accuracy, left free at both ends of the axis
 
 
@@ -42,11 +46,13 @@ def _show_one_k(
     first = figures[0]
     attempts = "all attempts" if first.k is None else f"{first.k} attempts"
     low, high = _axis([item.accuracy for item in figures])
+    is_wide = console.width >= _WIDE_COLUMNS
+    width = _BAR_WIDTH if is_wide else _NARROW_BAR_WIDTH
     title = f"[bold]{escape(file)}[/]: {first.num_problems} problems, {attempts} of each"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("selector", no_wrap=True)
     table.add_column("accuracy", justify="right", no_wrap=True)
-    table.add_column(f"{low:.2f}{f'{high:.2f}':>{_BAR_WIDTH - 4}}", no_wrap=True)
+    table.add_column(f"{low:.2f}{f'{high:.2f}':>{width - 4}}", no_wrap=True)
     table.add_column("to majority", justify="right", no_wrap=True)
     table.add_column("gap closed", justify="right", no_wrap=True)
     for item in sorted(figures, key=lambda item: -item.accuracy.value):
@@ -54,9 +60,9 @@ def _show_one_k(
         table.add_row(
             name,
             f"{item.accuracy.value:.3f}",
-            interval_bar(item.accuracy, low, high, first.majority.value),
+            interval_bar(item.accuracy, low, high, first.majority.value, width),
             _signed(item.difference, _colour(item.difference)),
-            Text("-", "dim") if item.gap_closed is None else _signed(item.gap_closed, ""),
+            _gap(item, is_wide),
         )
     console.print(table)
     notes = [
@@ -93,7 +99,7 @@ def _show_curves(console: Console, figures: Sequence[SelectorFigures], ks: Seque
     console.print()
 
 
-def interval_bar(estimate: Estimate, low: float, high: float, mark: float, width: int = _BAR_WIDTH) -> Text:
+def interval_bar(estimate: Estimate, low: float, high: float, mark: float, width: int) -> Text:
     """An interval as a line with its value on it, and a mark to compare with, such as "  |--o---  "."""
     cells = [" "] * width
     for place in range(_place(estimate.low, low, high, width), _place(estimate.high, low, high, width) + 1):
@@ -101,6 +107,37 @@ def interval_bar(estimate: Estimate, low: float, high: float, mark: float, width
     cells[_place(mark, low, high, width)] = "│"
     cells[_place(estimate.value, low, high, width)] = "●"
     return Text("".join(cells), _colour_of_value(estimate, mark))
+
+
+def show_policies(console: Console, file: str, outcomes: Sequence[PolicyOutcome]) -> None:
+    """A table of policies on one recording, in the order given, and why their problems ended."""
+    first = outcomes[0].figures
+    title = f"[bold]{escape(file)}[/]: {first.num_problems} problems, policy {first.replay.policy}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("selector", "stop"):
+        table.add_column(name, no_wrap=True)
+    for name in ("k", "accuracy", "to majority of k", "tokens", "of all", "attempts", "seconds in all"):
+        table.add_column(name, justify="right")
+    for item in outcomes:
+        told = item.figures
+        table.add_row(
+            told.replay.selector,
+            "-" if told.replay.policy == "fixed" else told.replay.stop,
+            str(told.replay.attempts),
+            str(told.accuracy),
+            _signed(told.vs_majority, _colour(told.vs_majority)),
+            "-" if told.tokens is None else f"{told.tokens:.0f}",
+            "-" if told.token_share is None else f"{told.token_share:.0%}",
+            f"{told.attempts:.2f}",
+            "-" if told.seconds is None else f"{told.seconds:.0f}",
+        )
+    console.print(table)
+    ends = Counter[str]()
+    for item in outcomes:
+        ends.update(item.figures.stop_reasons)
+    shown = "; ".join(f"{count} {reason}" for reason, count in ends.most_common(_MAX_REASONS))
+    console.print(Text(f"tokens and attempts are a problem's mean. Problems ended: {shown}", "dim"))
+    console.print()
 
 
 def _axis(estimates: Sequence[Estimate]) -> tuple[float, float]:
@@ -113,6 +150,12 @@ def _axis(estimates: Sequence[Estimate]) -> tuple[float, float]:
 def _place(value: float, low: float, high: float, width: int) -> int:
     share = (value - low) / (high - low) if high > low else 0.5
     return min(width - 1, max(0, round(share * (width - 1))))
+
+
+def _gap(item: SelectorFigures, is_wide: bool) -> Text:
+    if item.gap_closed is None:
+        return Text("-", "dim")
+    return _signed(item.gap_closed, "") if is_wide else Text(f"{item.gap_closed.value:+.2f}")
 
 
 def _is_told_apart(item: SelectorFigures) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mathlete.cli.run_logging import LogTo
 from mathlete.model_store.registry import DEFAULT_MODEL
 
 INTERRUPTED_EXIT_CODE = 130
@@ -189,6 +190,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "threads": (Threads, None),
     "code_timeout": (CodeTimeout, "10s"),
     "limit": (Limit, None),
+    "log_to": (LogTo, None),
     "as_json": (AsJson, False),
 }
 

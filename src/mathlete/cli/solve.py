@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from mathlete.cli.options import parse_duration, parse_names
+from mathlete.cli.run_logging import log_quietly
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
 from mathlete.compose import RunConfig
 from mathlete.core.errors import InputError
 from mathlete.session.configuring import complete_config
 from mathlete.session.live import ProgressConsole
 
-_MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "as_json"})  # with --resume
+if TYPE_CHECKING:
+    from mathlete.adapters.tracking import Tracker
+
+_MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "log_to", "as_json"})  # with --resume
 
 
 @run_options("problems")
@@ -38,6 +43,7 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
     if (problems is None) == (resume is None):
         raise InputError("give either PROBLEMS (a file, or one problem as text) or --resume RUN")
     budget_s = None if params["budget"] is None else _duration("--budget", params["budget"])
+    trackers = _trackers(params["log_to"])
     console = ProgressConsole()
     try:
         if resume is not None:
@@ -57,6 +63,7 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
             result = start_run(config, tasks.tasks, out, console)
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
+    log_quietly(result.folder, trackers, console)
     from mathlete.session.summary import show_summary, summary
 
     if params["as_json"]:
@@ -67,6 +74,17 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
         go_on = f"mathlete {ctx.command.name} --resume {result.folder.path}"
         console.print(f"interrupted; to go on: {go_on}", highlight=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED_EXIT_CODE)
+
+
+def _trackers(names: str | None) -> tuple[Tracker, ...]:
+    if names is None:
+        return ()
+    from mathlete.adapters.tracking import parse_trackers
+
+    try:
+        return parse_trackers(names)
+    except InputError as error:
+        raise InputError(f"--log-to: {error}") from error
 
 
 def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:

@@ -12,7 +12,8 @@ Kinds and their `data`:
     attempt_finished  {"attempt": {...}}         without its turns, which are recorded already
     rewound           {"rewinding": {...}}       an attempt went back, within a turn or in its beam
     beam_level        {"level": {...}}           an attempt's beam chose among the candidates of a level
-    decision          {"action": "launch" | "stop", ...}
+    decision          {"action": "launch" | "wait" | "stop", "seen": {...}, ...}   see `core.decision`; waiting, and a
+                      launch for which there is no slot ("n": 0), once for each pool
     problem_finished  {"selection": {...}, "reason": str}
     gold_revealed     {"gold": str, "group": str}   written after the problem is finished; with "correct": [attempt id]
                       where others judged the attempts
@@ -33,8 +34,9 @@ from mathlete.core.selection import AnswerCluster, Evidence, Selection
 
 # Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there are "rewound" and
 # "beam_level"; since 4 turns have top5_bits, attempts round, about and evidence, selections accepted, results of
-# programs waited_s and session_restarted. What was written before is read without them.
-SCHEMA_VERSION = 4
+# programs waited_s and session_restarted; since 5 decisions tell what they saw, and waiting is one. What was written
+# before is read without them.
+SCHEMA_VERSION = 5
 
 EventKind = Literal[
     "run_started",

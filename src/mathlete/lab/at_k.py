@@ -83,14 +83,15 @@ def _weighted_ways(others: Counter[int], num_silent: int, votes: int, num_left: 
     most_ties = num_left // votes
     nodes, weights = np.polynomial.legendre.leggauss(most_ties // 2 + 1)
     ties = (nodes + 1) / 2  # y, moved from [-1, 1] to [0, 1]
-    ways = np.zeros((len(ties), num_left + 1))
-    ways[:] = _binomials(num_silent, num_left)
+    num_free = num_silent + sum(size * number for size, number in others.items() if size < votes)
+    ways = np.tile(_binomials(num_free, num_left), (len(ties), 1))  # of answers too rare to reach `votes`, and silence
     for size, number in others.items():
-        one = np.tile(_binomials(size, min(votes, num_left)), (len(ties), 1))
-        if votes <= num_left:
-            one[:, votes] *= ties
-        for _ in range(number):
-            ways = _product(ways, one)
+        if size >= votes:
+            one = np.tile(_binomials(size, min(votes, num_left)), (len(ties), 1))
+            if votes <= num_left:
+                one[:, votes] *= ties
+            for _ in range(number):
+                ways = _product(ways, one)
     return float(ways[:, num_left] @ weights) / 2
 
 

@@ -64,9 +64,7 @@ def bootstrap_estimates(
         ValueError: no problems, a column of another length than `groups`, or a value that is not finite.
     """
     drawn = resampled_means(columns, groups, seed=seed, resamples=resamples)
-    return {
-        name: percentile_estimate(math.fsum(values) / len(values), drawn[name]) for name, values in columns.items()
-    }
+    return {name: percentile_estimate(math.fsum(values) / len(values), drawn[name]) for name, values in columns.items()}
 
 
 def ratio_estimate(

@@ -99,6 +99,17 @@ class Scores:
     mcnemar: McNemar
     detectable: float | None
 
+    @property
+    def better(self) -> Literal["first", "second"] | None:
+        """Which of the two luck does not explain; None for neither.
+
+        The interval knows groups; the test knows that four gained and none lost is what a coin does too. Both must say
+        so.
+        """
+        if self.mcnemar.p_value > LEVEL or self.difference.low <= 0 <= self.difference.high:
+            return None
+        return "second" if self.difference.value > 0 else "first"
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -289,10 +300,8 @@ def _verdict(comparison: Comparison) -> str:
         return f"No right answer is known; {len(comparison.flips)} of {comparison.num_problems} answers differ."
     test = scores.mcnemar
     told = f"{test.only_second} gained, {test.only_first} lost of {scores.num_problems}: {scores.difference.value:+.3f}"
-    if test.p_value <= LEVEL and (scores.difference.low > 0 or scores.difference.high < 0):
-        # the interval knows groups, the test knows that four gained and none lost is what a coin does too
-        better = "second" if scores.difference.value > 0 else "first"
-        return f"The {better} is better ({told}, exact p {test.p_value:.2g})."
+    if scores.better is not None:
+        return f"The {scores.better} is better ({told}, exact p {test.p_value:.2g})."
     if scores.detectable is None:
         return "Both were right on the same problems."
     return (

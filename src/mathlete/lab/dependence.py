@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mathlete.lab.bootstrap import Estimate, percentile_estimate, resampled_means
+from mathlete.lab.pools import AnswerPool
 
 MAX_RHO = 1 - 1e-6
 _DROP_95 = 3.841458820694124 / 2  # half the 0.95 quantile of chi-square with one degree of freedom
@@ -192,7 +193,9 @@ class _Profile:
         low, high = 0.0, 1.0
         for _ in range(60):
             middle = (low + high) / 2
-            slope = _weighted_inverses(self._more_right, middle, t) - _weighted_inverses(self._more_wrong, 1 - middle, t)
+            slope = _weighted_inverses(self._more_right, middle, t) - _weighted_inverses(
+                self._more_wrong, 1 - middle, t
+            )
             low, high = (middle, high) if slope > 0 else (low, middle)
         return (low + high) / 2
 
@@ -233,27 +236,25 @@ def _edge(value: Callable[[float], float], inside: float, outside: float, height
     return inside
 
 
-def answer_agreement(
-    pool: Iterable[tuple[str, Sequence[str | None], Sequence[bool]]], *, seed: int = 0
-) -> Agreement:
+def answer_agreement(pools: Iterable[AnswerPool], *, seed: int = 0) -> Agreement:
     """How often attempts at one problem give the same answer; attempts without an answer have no say.
 
     Args:
-        pool: of each problem its group, the answers of its attempts, and which of them are right.
+        pools: one for each problem.
         seed: of the bootstrap over groups.
     """
     groups, within, wrong = [], [], []
     everywhere: Counter[str] = Counter()
     same_problem = 0.0  # ordered pairs at one problem that agree, of all its pairs
     num_pairs_within = 0
-    for group, answers, correct in pool:
-        votes = Counter(answer for answer in answers if answer is not None)
-        missed = Counter(a for a, ok in zip(answers, correct, strict=True) if a is not None and not ok)
+    for pool in pools:
+        votes = Counter(answer for answer in pool.answers if answer is not None)
+        missed = Counter(a for a, ok in zip(pool.answers, pool.correct, strict=True) if a is not None and not ok)
         everywhere += votes
         same_problem += sum(count * count for count in votes.values())
         num_pairs_within += votes.total() ** 2
         if votes.total() > 1:
-            groups.append(group)
+            groups.append(pool.group)
             within.append(_pairs_agreeing(votes))
         if missed.total() > 1:
             wrong.append(_pairs_agreeing(missed))

@@ -16,7 +16,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,8 +28,11 @@ from mathlete.core.protocols import Selector
 from mathlete.lab.answer_judging import AnswerJudge
 from mathlete.lab.bad_rows import BadRow, BadRows
 from mathlete.lab.json_lines import Line, decode_object, read_lines
+from mathlete.lab.mapping import RecordingMapping
 from mathlete.lab.recorded import SUFFIXES, MalformedError, RecordedProblem, problem_from
+from mathlete.lab.recordings import ImportReport, is_interchange, read_recordings
 from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, make_selectors, replay_problem
+from mathlete.lab.task_files import stem_of
 
 _MAX_PIECE_BYTES = 1 << 20
 _MAX_PIECE_PROBLEMS = 16  # rules that compress texts take up to a second a problem, and a piece is not interrupted
@@ -74,6 +79,7 @@ class _Found:
 
     scored: list[tuple[str, ScoredProblem]]
     bad: list[BadRow]
+    num_unknown: int
 
 
 @dataclass(slots=True)
@@ -85,55 +91,52 @@ class Replayed:
         plan: what was replayed.
         scored: of each problem, in the order of the file.
         bad: rows that could not be used.
+        num_unknown: answers of which nobody says whether they are right, and it could not be shown; they count as wrong.
+        notes: what else was left out, for a person.
     """
 
     file: Path
     plan: ReplayPlan
     scored: list[ScoredProblem] = field(default_factory=list)
     bad: BadRows = field(default_factory=BadRows)
+    num_unknown: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def replay_file(
     path: Path,
     plan: ReplayPlan,
     *,
+    mapping: RecordingMapping | str | None = None,
     num_processes: int = 1,
     tell: Callable[[Progress], None] | None = None,
 ) -> Replayed:
-    """Replay a .jsonl or .jsonl.gz file in the interchange format.
+    """Replay a recording: a file in the interchange format, or whatever else `lab.recordings` reads.
 
     Args:
-        path: the file.
+        path: the recording.
         plan: what to replay.
-        num_processes: that decode and replay; with 1 all is done in this one.
+        mapping: what columns or keys mean, where the recording is of another format; see `read_recordings`.
+        num_processes: that replay, and decode the lines of interchange files; with 1 all is done in this one.
         tell: is told how far it is.
 
     Raises:
-        InputError: the file as a whole cannot be read, or two rows have the same problem id.
+        InputError: the recording as a whole cannot be read.
         KeyboardInterrupt: passed on, once the processes have ended.
     """
-    if not path.is_file() or not path.name.lower().endswith(SUFFIXES):
-        raise InputError(f"{path}: not a file of recorded attempts ({' or '.join(SUFFIXES)})")
-    return replay_pieces(path, line_pieces(path), plan, num_processes=num_processes, tell=tell)
+    if mapping is None and path.name.lower().endswith(SUFFIXES) and path.is_file() and is_interchange(path):
+        return _replay_pieces(path, line_pieces(path), plan, num_processes, tell)
+    report = ImportReport()
+    problems = read_recordings(path, mapping, skip_bad=True, report=report)
+    result = _replay_pieces(path, _problem_pieces(path, problems), plan, num_processes, tell)
+    result.bad, result.num_unknown, result.notes = report.bad, report.num_judged_unknown, tuple(report.notes)
+    return result
 
 
-def replay_problems(
-    source: Path,
-    problems: Iterable[RecordedProblem],
-    plan: ReplayPlan,
-    *,
-    num_processes: int = 1,
-    tell: Callable[[Progress], None] | None = None,
-) -> Replayed:
-    """Replay problems that another reader hands out one by one; see `replay_file`."""
-    return replay_pieces(source, _problem_pieces(source, problems), plan, num_processes=num_processes, tell=tell)
-
-
-def replay_pieces(
+def _replay_pieces(
     source: Path,
     pieces: Iterable[Piece],
     plan: ReplayPlan,
-    *,
     num_processes: int,
     tell: Callable[[Progress], None] | None,
 ) -> Replayed:
@@ -151,6 +154,7 @@ def replay_pieces(
                 continue
             places[scored.id] = where.rpartition(", ")[2]
             result.scored.append(scored)
+        result.num_unknown += found.num_unknown
         num_bytes += piece.num_bytes
         if tell is not None:
             tell(Progress(len(result.scored), num_bytes))
@@ -204,28 +208,29 @@ class _Worker:
     def __init__(self, plan: ReplayPlan) -> None:
         self._plan = plan
         self._selectors: dict[str, Selector] = make_selectors(plan)
-        self._judge = AnswerJudge()
+        self._open = ExitStack()
+        self._judge = self._open.enter_context(AnswerJudge())
 
     def replay(self, piece: Piece) -> _Found:
-        found = _Found([], [])
+        scored: list[tuple[str, ScoredProblem]] = []
+        bad: list[BadRow] = []
+        unknown_before = self._judge.num_unknown
         for item in piece.problems:
-            found.scored.append((f"{piece.file}", replay_problem(item, self._plan, self._selectors)))
-        source = piece.file.name.split(".jsonl")[0]
+            scored.append((str(piece.file), replay_problem(item, self._plan, self._selectors)))
+        source = stem_of(piece.file)
         for number, content in piece.lines:
             where = f"{piece.file}, line {number}"
             try:
                 item = problem_from(decode_object(content), source, AnswerKind(), self._judge.is_right)
-            except MalformedError as error:
-                found.bad.append(BadRow(where + error.inside, str(error)))
-                continue
             except ValueError as error:
-                found.bad.append(BadRow(where, str(error)))
+                inside = error.inside if isinstance(error, MalformedError) else ""
+                bad.append(BadRow(where + inside, str(error)))
                 continue
-            found.scored.append((where, replay_problem(item, self._plan, self._selectors)))
-        return found
+            scored.append((where, replay_problem(item, self._plan, self._selectors)))
+        return _Found(scored, bad, self._judge.num_unknown - unknown_before)
 
     def close(self) -> None:
-        self._judge.__exit__(None, None, None)
+        self._open.close()
 
 
 _worker: _Worker | None = None  # of a process that was started for it; never of the main one
@@ -236,6 +241,7 @@ def _start_worker(plan: ReplayPlan) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the others
     _keep_memory()
     _worker = _Worker(plan)
+    Finalize(None, _worker.close, exitpriority=1)  # a process of a pool does not run `atexit`
 
 
 def _replay_piece(piece: Piece) -> _Found:

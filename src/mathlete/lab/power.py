@@ -9,7 +9,6 @@ vote, or what a difference is worth. Glossary: a *run* answers each problem once
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from mathlete.core.errors import InputError
 from mathlete.lab.at_k import majority_at_k
+from mathlete.lab.pools import AnswerPool
 
 LEVEL = 0.05
 POWER = 0.80
@@ -95,10 +95,11 @@ class Luck:
 
 
 @dataclass(frozen=True, slots=True)
-class TwoRunScore:
-    """The score of a contest that runs a program twice: 1 a problem when both runs are right, 0.5 for one, else 0.
+class TwoRunSpread:
+    """The score of a contest that runs a program twice (`lab.two_runs`), over identical pairs of runs.
 
-    That is the mean of two runs' scores, so its spread is theirs over the root of two.
+    A problem gives 1 when both runs are right, 0.5 for one, else 0: the mean of two runs' scores, so its spread is
+    theirs over the root of two.
 
     Attributes:
         expected: of `num_problems`.
@@ -134,23 +135,20 @@ class EffectSize:
     by_luck: float
 
 
-def luck_of_pool(
-    pool: Iterable[tuple[str, Sequence[str | None], Sequence[bool]]], attempts: int, *, seed: int = 0
-) -> Luck:
+def luck_of_pool(pools: Sequence[AnswerPool], attempts: int, *, seed: int = 0) -> Luck:
     """How identical runs by a plain vote of `attempts` differ, from recorded attempts.
 
     Args:
-        pool: of each problem its id, the answers of its attempts (None for none), and which of them are right.
+        pools: one for each problem.
         attempts: k of each run.
         seed: of the draws of pairs of runs; a problem's draws depend on its place in the pool only.
 
     Raises:
         InputError: no problem has so many attempts.
     """
-    whole = list(pool)
-    fitting = [item for item in whole if len(item[1]) >= attempts]
+    fitting = [pool for pool in pools if len(pool.answers) >= attempts]
     if attempts < 1 or not fitting:
-        most = max((len(answers) for _, answers, _ in whole), default=0)
+        most = max((len(pool.answers) for pool in pools), default=0)
         raise InputError(
             f"no problem has {attempts} attempts for a run (the most is {most}); ask for 1 to {most} attempts"
             if most
@@ -158,48 +156,37 @@ def luck_of_pool(
         )
     num_pairs = min(_MOST_PAIRS, max(_FEWEST_PAIRS, _NUM_PAIRS // len(fitting)))
     problems = tuple(
-        problem_luck(key, answers, correct, attempts, np.random.default_rng([seed, place]), num_pairs)
-        for place, (key, answers, correct) in enumerate(fitting)
+        problem_luck(pool, attempts, np.random.default_rng([seed, place]), num_pairs)
+        for place, pool in enumerate(fitting)
     )
-    return Luck(attempts, problems, len(whole) - len(fitting))
+    return Luck(attempts, problems, len(pools) - len(fitting))
 
 
-def problem_luck(
-    problem_id: str,
-    answers: Sequence[str | None],
-    correct: Sequence[bool],
-    attempts: int,
-    rng: np.random.Generator,
-    num_pairs: int,
-) -> ProblemLuck:
+def problem_luck(pool: AnswerPool, attempts: int, rng: np.random.Generator, num_pairs: int) -> ProblemLuck:
     """One problem of `luck_of_pool`, from `num_pairs` drawn pairs of runs."""
-    size = len(answers)
+    size = len(pool.answers)
     apart = 2 * attempts <= size
     if apart:
         places = rng.random((num_pairs, size)).argsort(axis=1)[:, : 2 * attempts]
     else:
         places = rng.integers(size, size=(num_pairs, 2 * attempts))
-    votes = _vote_scores(answers, correct, places.reshape(2 * num_pairs, attempts))
+    votes = _vote_scores(pool, places.reshape(2 * num_pairs, attempts))
     one, two = votes[0::2], votes[1::2]
     return ProblemLuck(
-        problem_id=problem_id,
-        chance=majority_at_k(answers, correct, attempts),
+        problem_id=pool.problem_id,
+        chance=majority_at_k(pool.answers, pool.correct, attempts),
         both=float(np.mean(one * two)),
         one=float(np.mean(one * (1 - two) + two * (1 - one))),
         method="apart" if apart else "with replacement",
     )
 
 
-def _vote_scores(
-    answers: Sequence[str | None],
-    correct: Sequence[bool],
-    places: NDArray[np.int64],  # [draws, k]
-) -> NDArray[np.float64]:  # [draws]
+def _vote_scores(pool: AnswerPool, places: NDArray[np.int64]) -> NDArray[np.float64]:  # [draws, k] -> [draws]
     """`at_k.majority_score` of each draw of attempts."""
-    names = [answer for answer in Counter(answers) if answer is not None]
-    right = {answer for answer, is_right in zip(answers, correct, strict=True) if is_right}
+    names = [answer for answer in dict.fromkeys(pool.answers) if answer is not None]
+    right = {answer for answer, is_right in zip(pool.answers, pool.correct, strict=True) if is_right}
     number = {answer: place for place, answer in enumerate(names)}
-    codes = np.array([len(names) if answer is None else number[answer] for answer in answers])
+    codes = np.array([len(names) if answer is None else number[answer] for answer in pool.answers])
     width = len(names) + 1  # the last is silence
     cells = codes[places] + np.arange(len(places))[:, None] * width
     counts = np.bincount(cells.ravel(), minlength=len(places) * width).reshape(len(places), width)[:, :-1]
@@ -212,10 +199,10 @@ def _vote_scores(
     return scores
 
 
-def two_run_score(luck: Luck, num_problems: int) -> TwoRunScore:
+def two_run_spread(luck: Luck, num_problems: int) -> TwoRunSpread:
     """What a contest of `num_problems` such problems gives when the program runs twice."""
     both, one = (num_problems * _mean(getattr(item, name) for item in luck.problems) for name in ("both", "one"))
-    return TwoRunScore(
+    return TwoRunSpread(
         expected=num_problems * luck.accuracy,
         spread=luck.spread(num_problems) / math.sqrt(2),
         both=both,
@@ -239,9 +226,8 @@ def effect_size(luck: Luck, effect: float, num_problems: int) -> EffectSize:
         runs=max(1, math.ceil(each)),
         problems=max(1, math.ceil(each * num_problems)),
         power_of_one=power_of(effect, spread * math.sqrt(2)),
-        by_luck=_chance_beyond(effect - 0.5, spread * math.sqrt(2)) if effect == round(effect)
-        else _chance_beyond(effect, spread * math.sqrt(2)),
-    )  # fmt: skip
+        by_luck=_chance_beyond(math.ceil(effect) - 0.5, spread * math.sqrt(2)),  # scores are whole numbers
+    )
 
 
 def runs_needed(

@@ -1,6 +1,6 @@
 """What a replay is worth: accuracy of each selector with intervals, paired with the plain vote, and the gap closed.
 
-Knows scores of problems and their groups. Does not know files, attempts or selectors. Pure: the same scores give the
+Knows scores of problems and their groups, and what a policy reached. Does not know files, or how anything is chosen. Pure: the same scores give the
 same figures. All figures of one k come from the same draws of groups, so whatever is compared is paired.
 """
 
@@ -13,8 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mathlete.lab.at_k import pass_at_k
 from mathlete.lab.bootstrap import Estimate, Floats, percentile_estimate, resampled_means
+from mathlete.lab.policy_replay import PolicyFigures
+from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, Scores
+
+_ROUNDING = 1e-9  # scores are means of a few orders; what differs by less is the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,66 @@ class SelectorFigures:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyOutcome:
+    """A policy's figures beside what the same pools hold.
+
+    Attributes:
+        figures: of the policy.
+        oracle: share of problems with a right answer among k attempts, over all ways to draw them.
+    """
+
+    figures: PolicyFigures
+    oracle: float
+
+    @property
+    def gap_closed(self) -> float | None:
+        """Accuracy less majority over oracle less majority; None where there is no gap."""
+        gap = self.oracle - self.figures.majority.value
+        return self.figures.vs_majority.value / gap if gap > _ROUNDING else None
+
+    def as_dict(self, file: str) -> dict[str, Any]:
+        """The figures as JSON-able data, in the form of a selector's and more."""
+        told = self.figures
+        config = told.replay
+        return {
+            "selector": config.selector,
+            "file": file,
+            "n": told.num_problems,
+            "k": config.attempts,
+            "accuracy": told.accuracy.value,
+            "ci": _interval(told.accuracy),
+            "majority": told.majority.value,
+            "oracle": self.oracle,
+            "gap_closed": self.gap_closed,
+            "vs_majority": {"diff": told.vs_majority.value, "ci": _interval(told.vs_majority)},
+            "policy": config.policy,
+            "stop": config.stop,
+            "budget_s": config.budget_s,
+            "token_budget": config.token_budget,
+            "slots": config.slots,
+            "tokens": told.tokens,
+            "token_share": told.token_share,
+            "seconds": told.seconds,
+            "attempts": told.attempts,
+            "no_answer": told.no_answer,
+            "stop_reasons": dict(told.stop_reasons),
+            "num_short": told.num_short,
+        }
+
+
+def policy_outcome(problems: Sequence[RecordedProblem], figures: PolicyFigures) -> PolicyOutcome:
+    """A policy's figures on some problems, with the oracle of the attempts it could have had."""
+    chances = []
+    for item in problems:
+        right = [ok for attempt, ok in zip(item.attempts, item.correct, strict=True) if not attempt.is_check]
+        k = min(figures.replay.attempts, len(right))
+        chances.append(pass_at_k(len(right), sum(right), k) if k else 0.0)
+    return PolicyOutcome(figures, math.fsum(chances) / len(chances))
+
+
 def selector_figures(scored: Sequence[ScoredProblem], plan: ReplayPlan, *, seed: int = 0) -> list[SelectorFigures]:
-    """The figures of every k and selector of a plan, in its order; a k for which no problem has the attempts is left out.
+    """The figures of every k and selector of a plan, in its order; a k that no problem has is left out.
 
     Args:
         scored: the problems.
@@ -124,9 +187,6 @@ def _of_one_k(
             )
         )
     return figures
-
-
-_ROUNDING = 1e-9  # scores are means of a few orders; what differs by less is the same
 
 
 def _ratio(above: float, below: float, drawn_above: Floats, drawn_below: Floats) -> Estimate | None:

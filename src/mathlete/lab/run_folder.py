@@ -17,7 +17,7 @@ from mathlete.core.errors import InputError, StorageError
 
 LATEST = "latest"
 
-_STORE_NAME = "run.sqlite"
+STORE_NAME = "run.sqlite"
 _RESERVE_NAME = "reserve"
 _RESERVE_BYTES = 64 << 10  # holds a submission of a thousand problems in both forms
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -42,7 +42,7 @@ class RunFolder:
     @property
     def store_path(self) -> Path:
         """The run store (SQLite)."""
-        return self.path / _STORE_NAME
+        return self.path / STORE_NAME
 
     @property
     def submission_csv(self) -> Path:
@@ -106,18 +106,18 @@ class RunFolder:
             InputError: no such run, or more than one. The message lists the newest runs.
         """
         text = str(run_or_path)
-        runs = _runs_in(runs_dir)
+        runs = runs_in(runs_dir)
         named = [run for run in runs if run.id == text]
         if text == LATEST:
             named = runs[:1]
         if named:
             return named[0]
         path = Path(run_or_path)
-        given = cls(path.parent if path.name == _STORE_NAME else path)
+        given = cls(path.parent if path.name == STORE_NAME else path)
         if given.store_path.is_file():
             return given
         if path.exists():
-            raise InputError(f"{path} is not a run: there is no {_STORE_NAME} in it. {_newest(runs, runs_dir)}")
+            raise InputError(f"{path} is not a run: there is no {STORE_NAME} in it. {_newest(runs, runs_dir)}")
         begun = [run for run in runs if text and run.id.startswith(text)]
         if len(begun) == 1:
             return begun[0]
@@ -180,16 +180,16 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _runs_in(runs_dir: Path) -> list[RunFolder]:
-    """The runs in a folder, the one last written to first."""
+def runs_in(runs_dir: Path) -> list[RunFolder]:
+    """The runs in a folder of runs, the one last written to first."""
     if not runs_dir.is_dir():
         return []
-    runs = [RunFolder(path) for path in runs_dir.iterdir() if (path / _STORE_NAME).is_file()]
+    runs = [RunFolder(path) for path in runs_dir.iterdir() if (path / STORE_NAME).is_file()]
     return sorted(runs, key=lambda run: (_last_written_s(run), run.id), reverse=True)
 
 
 def _last_written_s(run: RunFolder) -> float:
-    log = run.path / f"{_STORE_NAME}-wal"  # newer than the store while a run is going on, or after a crash
+    log = run.path / f"{STORE_NAME}-wal"  # newer than the store while a run is going on, or after a crash
     return max(path.stat().st_mtime for path in (run.store_path, log) if path.exists())
 
 

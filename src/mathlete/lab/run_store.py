@@ -16,10 +16,11 @@ is, of whatever version, and what is checked is what is read.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +42,13 @@ from mathlete.lab.store_connection import (
 )
 from mathlete.lab.store_schema import STORE_VERSION, add_run, check_version, make_tables, migrate
 
-__all__ = ["STORE_VERSION", "EventRow", "RunStore", "StoredEvent", "StoredRun", "list_runs"]
+__all__ = ["STORE_VERSION", "EventRow", "RunStore", "StoredEvent", "StoredRun", "encode_row", "list_runs"]
 
 _COMPRESS_FROM_BYTES = 1024  # below, a payload stays readable text; above, it is mostly arrays of logprobs
 _NUM_LISTED = 10
 
 _COLUMNS = "kind, at_s, wall_time, problem_id, attempt_id, version, data"
-_INSERT = f"INSERT INTO events (run, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT INTO events (seq, run, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class EventRow(NamedTuple):
@@ -207,10 +208,14 @@ class RunStore:
         Raises:
             StorageError: as for `append`.
         """
-        self.append_rows([_encode_row(event) for event in events])
+        self.append_rows([encode_row(event) for event in events])
 
-    def append_rows(self, rows: Iterable[EventRow]) -> None:
-        """Keep events as another store holds them, all of them or none (one transaction); they are taken one by one.
+    def append_rows(self, rows: Iterable[EventRow], head: Callable[[], EventRow] | None = None) -> None:
+        """Keep events as the table holds them, all of them or none (one transaction); they are taken one by one.
+
+        Args:
+            rows: in order.
+            head: makes an event that stands before these and is known only after them.
 
         Raises:
             StorageError: as for `append`.
@@ -218,7 +223,13 @@ class RunStore:
         with reporting(self.path, "write", "every event before this one is safe"):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(_INSERT, ((self.run.number, *row) for row in rows))
+                if head is None:
+                    self._connection.executemany(_INSERT, ((None, self.run.number, *row) for row in rows))
+                else:
+                    (first,) = self._connection.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events").fetchone()
+                    places = itertools.count(first + 1)
+                    self._connection.executemany(_INSERT, ((next(places), self.run.number, *row) for row in rows))
+                    self._connection.execute(_INSERT, (first, self.run.number, *head()))
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:  # a full disk may have ended it already
@@ -258,17 +269,20 @@ class RunStore:
 
     def changes(self, after: int) -> dict[str | None, int]:
         """The problems that events after a place are about (None: the run), each with the place of the last of them."""
-        where = "run = ? AND seq > ?" if self._has_runs else "1 = ? AND seq > ?"
+        conditions, values = self._of_run()
+        where = " AND ".join([*conditions, "seq > ?"])
         query = f"SELECT problem_id, MAX(seq) FROM events WHERE {where} GROUP BY problem_id"
         with reporting(self.path, "read", ALL_SAFE):
-            return dict(self._connection.execute(query, (self.run.number, after)).fetchall())
+            return dict(self._connection.execute(query, (*values, after)).fetchall())
 
-    def num_events(self) -> int:
-        """How many events the run has."""
-        where = "run = ?" if self._has_runs else "1 = ?"
+    def num_events(self, kind: EventKind | None = None) -> int:
+        """How many events the run has, of one kind or of all."""
+        conditions, values = self._of_run()
+        if kind is not None:
+            conditions, values = [*conditions, "kind = ?"], [*values, kind]
+        query = f"SELECT COUNT(*) FROM events WHERE {' AND '.join(conditions) or '1'}"
         with reporting(self.path, "read", ALL_SAFE):
-            query = f"SELECT COUNT(*) FROM events WHERE {where}"
-            (num,) = self._connection.execute(query, (self.run.number,)).fetchone()
+            (num,) = self._connection.execute(query, values).fetchone()
         return int(num)
 
     def close(self) -> None:
@@ -287,13 +301,14 @@ class RunStore:
         """Close it."""
         self.close()
 
+    def _of_run(self) -> tuple[list[str], list[object]]:
+        """The condition that leaves this run's events, with its value; none where a store knows of one run only."""
+        return (["run = ?"], [self.run.number]) if self._has_runs else ([], [])
+
     def _select(
         self, problem_id: str | None, kinds: Collection[EventKind] | None, after: int, num_skipped: int = 0
     ) -> sqlite3.Cursor:
-        conditions: list[str] = []
-        values: list[object] = []
-        if self._has_runs:
-            conditions, values = ["run = ?"], [self.run.number]
+        conditions, values = self._of_run()
         if problem_id is not None:
             conditions, values = [*conditions, "problem_id = ?"], [*values, problem_id]
         if kinds is not None:
@@ -320,7 +335,8 @@ class RunStore:
         )
 
 
-def _encode_row(event: TraceEvent) -> EventRow:
+def encode_row(event: TraceEvent) -> EventRow:
+    """An event as the table holds it."""
     text = json.dumps(dict(event.data), separators=(",", ":"))
     payload = text if len(text) < _COMPRESS_FROM_BYTES else zlib.compress(text.encode("ascii"))
     return EventRow(event.kind, event.at_s, event.wall_time, event.problem_id, event.attempt_id, event.version, payload)

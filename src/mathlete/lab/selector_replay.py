@@ -3,8 +3,8 @@
 Knows the very selectors that choose in a live run, and which recorded answers are right. Does not know files, processes
 or intervals. Pure: the same problem and plan give the same scores.
 
-Glossary: an *order* is one arrangement of a problem's attempts; k of N attempts are the first k of an order, so the pools
-of one order are nested. A *score* is the share of the orders in which what was chosen is right.
+Glossary: an *order* is one arrangement of a problem's attempts; k of N attempts are the first k of an order, so the
+pools of one order are nested. A *score* is the share of the orders in which what was chosen is right.
 """
 
 from __future__ import annotations
@@ -180,5 +180,5 @@ def _pools(item: RecordedProblem, voters: Sequence[int], k: int | None, plan: Re
 
 
 def _with_checks(item: RecordedProblem, drawn: Sequence[int]) -> tuple[Attempt, ...]:
-    """The pool that a selector is given. Always a tuple, so that what is reckoned of it is remembered (`cic.pools`)."""
+    """The pool that a selector is given. Always a tuple, so that what is reckoned of it is remembered (`cic.remembering`)."""
     return (*(item.attempts[i] for i in drawn), *(a for a in item.attempts if a.is_check), *item.checks)

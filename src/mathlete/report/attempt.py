@@ -20,6 +20,7 @@ from mathlete.report.summary import FAILURE_WORDS, same_answer
 from mathlete.report.timeline import format_s
 
 _ABOUT = {True: "asked about", False: "was shown"}
+_NOT_LOADED = "What it wrote is not loaded here: the run's store has it."
 _SOURCES = {"boxed": "boxed", "stdout": "printed"}
 
 
@@ -60,7 +61,7 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
         body.append(_turn(turn, place + 1, view.detail))
         body.extend(_rewinding(item, view.detail) for item in view.rewindings if _place(item, view) == place)
     if not view.turns:
-        body.append(tag("p", "Nothing was written.", class_="quiet"))
+        body.append(tag("p", _NOT_LOADED if _is_outline(view.attempt) else "Nothing was written.", class_="quiet"))
         body.extend(_rewinding(item, view.detail) for item in view.rewindings)
     return tag(
         "details",
@@ -68,6 +69,11 @@ def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
         tag("div", *body, class_="body"),
         class_=f"attempt {kind}",
     )
+
+
+def _is_outline(attempt: Attempt | None) -> bool:
+    """Whether what it wrote is left where it is kept: tokens were sampled, and no turn is here."""
+    return attempt is not None and not attempt.turns and attempt.num_tokens > 0
 
 
 def _kind(attempt: Attempt | None, gold: str | None) -> str:

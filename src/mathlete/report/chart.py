@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from mathlete.report.markup import Html, join, tag
 
 # In units of the view box: its size, and what is around the plotted area.
-_WIDTH, _HEIGHT = 480, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 112, 12, 30
+_WIDTH, _HEIGHT = 350, 220
+_LEFT, _RIGHT, _TOP, _BOTTOM = 36, 96, 10, 26
 _NAME_HEIGHT = 14
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 _STEPS_S = (
@@ -50,14 +50,16 @@ class Axis:
     """What is below the picture.
 
     Attributes:
-        ticks: rising; the first and last are the ends of the axis.
+        first: its left end.
+        last: its right end.
+        ticks: what is marked, between them.
         show: a tick in words.
-        name: what is counted.
     """
 
+    first: float
+    last: float
     ticks: tuple[float, ...]
     show: Callable[[float], str]
-    name: str
 
 
 def draw_lines(lines: Sequence[Line], axis: Axis, label: str) -> Html:
@@ -73,10 +75,9 @@ def draw_lines(lines: Sequence[Line], axis: Axis, label: str) -> Html:
         return Html()
     highest = max(share for line in lines for _, share in (*line.points, *line.band))
     top = min(1.0, max(0.1, math.ceil(highest * 10 - 1e-9) / 10))
-    first, last = axis.ticks[0], axis.ticks[-1]
 
     def at(point: Point) -> Point:
-        across = (point[0] - first) / (last - first or 1.0)
+        across = (point[0] - axis.first) / (axis.last - axis.first or 1.0)
         return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - point[1] / top * (
             _HEIGHT - _BOTTOM - _TOP
         )
@@ -84,7 +85,7 @@ def draw_lines(lines: Sequence[Line], axis: Axis, label: str) -> Html:
     spoken = "; ".join(f"{line.name} {line.points[-1][1]:.0%}" for line in lines)
     return tag(
         "svg",
-        _axes(axis, top, at),
+        draw_axes(axis, top, at),
         join(_band(line, at) for line in lines if line.band),
         join(_line(line, at) for line in reversed(lines)),
         _names(lines, at),
@@ -96,7 +97,7 @@ def draw_lines(lines: Sequence[Line], axis: Axis, label: str) -> Html:
 
 
 def round_ticks(most: float) -> tuple[float, ...]:
-    """0 and up to five round numbers, the last not below `most`."""
+    """0 and up to four round numbers, the last not above `most`."""
     rough = max(most, 1e-9) / 4
     scale = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * scale for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * scale >= rough * (1 - 1e-9))
@@ -104,7 +105,7 @@ def round_ticks(most: float) -> tuple[float, ...]:
 
 
 def time_ticks(most_s: float) -> tuple[float, ...]:
-    """0 and up to five moments that are round on a clock, the last not before `most_s`, seconds."""
+    """0 and up to four moments that are round on a clock, the last not after `most_s`, seconds."""
     return _up_to(most_s, next((step for step in _STEPS_S if step * 4 >= most_s), most_s / 4))
 
 
@@ -123,21 +124,21 @@ def show_count(number: float) -> str:
 
 
 def _up_to(most: float, step: float) -> tuple[float, ...]:
-    return tuple(step * number for number in range(max(1, math.ceil(most / step - 1e-9)) + 1))
+    return tuple(step * number for number in range(math.floor(most / step + 1e-9) + 1))
 
 
-def _axes(axis: Axis, top: float, at: Callable[[Point], Point]) -> Html:
-    left, bottom = at((axis.ticks[0], 0.0))
-    right, _ = at((axis.ticks[-1], 0.0))
+def draw_axes(axis: Axis, top: float, at: Callable[[Point], Point]) -> Html:
+    """Both axes, shares from 0 to `top`; `at` says where in the view box a point is."""
+    left, bottom = at((axis.first, 0.0))
+    right, _ = at((axis.last, 0.0))
     step = 0.1 if top <= 0.5 else 0.2
     drawn = []
     for number in range(math.floor(top / step + 1e-9) + 1):
-        _, y = at((axis.ticks[0], number * step))
+        _, y = at((axis.first, number * step))
         drawn.append(tag("path", d=f"M{left} {y:.1f}H{right:.1f}", class_="grid"))
         drawn.append(tag("text", f"{number * step:.0%}", x=left - 6, y=f"{y + 4:.1f}", class_="last"))
     for tick in axis.ticks:
         drawn.append(tag("text", axis.show(tick), x=f"{at((tick, 0.0))[0]:.1f}", y=bottom + 17, class_="mid"))
-    drawn.append(tag("text", axis.name, x=f"{right + 24:.1f}", y=bottom + 17, class_="name"))
     return tag("g", *drawn, class_="axes")
 
 
@@ -149,20 +150,23 @@ def _band(line: Line, at: Callable[[Point], Point]) -> Html:
 
 
 def _line(line: Line, at: Callable[[Point], Point]) -> Html:
-    x, y = at(line.points[0])
+    return tag("path", d=path_through(line.points, at, line.steps), class_=f"line {line.kind}")
+
+
+def path_through(points: Sequence[Point], at: Callable[[Point], Point], steps: bool) -> str:
+    """A path of SVG through one or more points, in steps or straight from one to the next."""
+    x, y = at(points[0])
     path = [f"M{x:.1f} {y:.1f}"]
-    for point in line.points[1:]:
+    for point in points[1:]:
         x, y = at(point)
-        path.append(f"H{x:.1f}V{y:.1f}" if line.steps else f"L{x:.1f} {y:.1f}")
-    return tag("path", d="".join(path), class_=f"line {line.kind}")
+        path.append(f"H{x:.1f}V{y:.1f}" if steps else f"L{x:.1f} {y:.1f}")
+    return "".join(path)
 
 
 def _names(lines: Sequence[Line], at: Callable[[Point], Point]) -> Html:
     """The names at the ends of the lines, moved apart where they would lie on one another."""
-    ends = sorted((at(line.points[-1])[1], line) for line in lines) if len(lines) == 1 else None
-    placed = ends or sorted(((at(line.points[-1])[1], line) for line in lines), key=lambda pair: pair[0])
     drawn, free_from = [], 0.0
-    for y, line in placed:
+    for y, line in sorted(((at(line.points[-1])[1], line) for line in lines), key=lambda pair: pair[0]):
         y = max(y, free_from)
         free_from = y + _NAME_HEIGHT
         words = f"{line.name} {line.points[-1][1]:.0%}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mathlete.core.record import RunRecord
+from mathlete.report.chart import Axis, Point, round_ticks, show_count, show_time, time_ticks
 from mathlete.report.comparison_figures import (
     Cell,
     ComparedRun,
@@ -16,9 +17,8 @@ from mathlete.report.comparison_figures import (
     Row,
     Verdict,
     compare,
-    course_of_seconds,
-    course_of_tokens,
 )
+from mathlete.report.course import at_k, course_of, thin_out
 from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.page import render_document
 from mathlete.report.price_picture import PricedRun, colour_of, draw_prices
@@ -29,6 +29,7 @@ from mathlete.report.vote import draw_vote
 
 MAX_SHOWN = 200  # problems on which runs differ that are shown in full; all are in the table
 _MAX_EXCERPT_CHARS = 70
+_MAX_POINTS = 160  # of a line: its picture is not wider
 
 # From a run's place and a problem's number in it (None: the whole run) to where its own report shows it, if anywhere.
 RunLink = Callable[[int, int | None], str | None]
@@ -130,88 +131,96 @@ def _differences(comparison: Comparison) -> Html:
     if not comparison.differences:
         reason = "share no graded problem" if comparison.knows_golds else "have no gold answers"
         words = f"The runs {reason}, so nothing can be said on which is better."
-        return tag("section", tag("h2", "Differences"), tag("p", words, class_="quiet"))
+        return tag("section", tag("h2", "Differences"), tag("p", words, class_="quiet"), class_="compared")
     baseline = comparison.runs[0].letter
-    columns = ["", "Problems", "Difference in points, 95 %", "Gained", "Lost", "In words"]
-    rows = [
-        tag(
-            "tr",
-            tag("th", f"{item.letter} − {baseline}", scope="row"),
-            tag("td", str(item.num_common), class_="num"),
-            tag("td", _points(item), class_="num"),
-            tag("td", str(item.num_gained), class_="num"),
-            tag("td", str(item.num_lost), class_="num"),
-            tag("td", _in_words(item, baseline)),
-        )
-        for item in comparison.differences
-    ]
+    columns = ["", "Problems", "Difference in points, 95 %", "Gained", "Lost", "McNemar's p", "In words"]
+    rows = [_difference_row(item, baseline) for item in comparison.differences]
     note = (
-        "Paired: over the problems that both runs have. Intervals by bootstrap, in which problems of one group are "
-        "drawn together."
+        "Paired, over the problems that both runs have. Intervals by bootstrap, in which problems of one group are "
+        "drawn together; p of the exact test on the problems that only one of the two gets right."
     )
     table = _section_with_table("Differences", "Paired differences to the first run", columns, rows, "differences")
     return join([table, tag("p", note, class_="quiet note")])
 
 
-def _points(item: Difference) -> str:
-    estimate = item.estimate
-    return f"{100 * estimate.value:+.1f} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
-
-
-def _in_words(item: Difference, baseline: str) -> str:
-    if item.estimate.low > 0:
-        return f"{item.letter} is better than {baseline}"
-    if item.estimate.high < 0:
-        return f"{item.letter} is worse than {baseline}"
-    return "cannot be told from luck"
-
-
-def _prices(comparison: Comparison) -> Html:
-    graded = [(index, item) for index, item in enumerate(comparison.runs) if item.accuracy is not None]
-    if not graded:
-        return Html()
-    tokens, seconds = [], []
-    for index, item in enumerate(comparison.runs):
-        course_t = course_of_tokens(item, comparison.rows, index)
-        course_s = course_of_seconds(item, comparison.rows, index)
-        cells = [row.cells[index] for row in comparison.rows if row.cells[index].verdict in ("right", "wrong")]
-        spent = sum(cell.num_tokens for cell in cells) / max(1, len(cells))
-        tokens.append(_priced(item, course_t, spent))
-        seconds.append(_priced(item, course_s, course_s[-1][0]))
-    legend = [tag("li", _mark(item, index), " ", item.label) for index, item in enumerate(comparison.runs)]
+def _difference_row(item: Difference, baseline: str) -> Html:
+    scores = item.scores
+    change = scores.difference
+    interval = f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
     return tag(
-        "section",
-        tag("h2", "What accuracy costs"),
-        tag("ul", *legend, class_="legend"),
-        tag(
-            "div",
-            _figure(
-                draw_prices([item for item in tokens if item], "tokens a problem", _thousands),
-                "Accuracy against tokens a problem. Discs are the runs as they were, with 95 % intervals; lines are a "
-                "plain vote over the first 1, 2, 3, … attempts of each problem.",
-            ),
-            _figure(
-                draw_prices([item for item in seconds if item], "seconds since the start", format_s, steps=True),
-                "Share of the graded problems that was answered right by then, against the clock of the run.",
-            ),
-            class_="figures",
-        ),
-        class_="prices-section",
+        "tr",
+        tag("th", f"{item.letter} − {baseline}", scope="row"),
+        tag("td", str(scores.num_problems), class_="num"),
+        tag("td", interval, class_="num"),
+        tag("td", str(scores.mcnemar.only_second), class_="num"),
+        tag("td", str(scores.mcnemar.only_first), class_="num"),
+        tag("td", f"{scores.mcnemar.p_value:.3g}", class_="num"),
+        tag("td", _in_words(item, baseline)),
     )
 
 
-def _priced(item: ComparedRun, points: tuple[tuple[float, float], ...], price: float) -> PricedRun | None:
-    if item.accuracy is None:
-        return None
+def _in_words(item: Difference, baseline: str) -> str:
+    scores = item.scores
+    if scores.better is not None:
+        better, worse = (item.letter, baseline) if scores.better == "second" else (baseline, item.letter)
+        return f"{better} is better than {worse}."
+    if scores.detectable is None:
+        return "Both are right on the same problems."
+    return (
+        "No difference that luck would not explain. So many problems show one of "
+        f"{100 * scores.detectable:.1f} points or more in four of five comparisons."
+    )
+
+
+def _prices(comparison: Comparison) -> Html:
+    """Accuracy against tokens and against the clock; without golds there is no accuracy."""
+    tokens, seconds = [], []
+    for item in comparison.runs:
+        if item.accuracy is None:
+            continue
+        by_k = tuple((figure.num_tokens, figure.vote.value) for figure in at_k(item.run))
+        tokens.append(_priced(item, by_k, item.summary.num_tokens / len(item.summary.problems)))
+        course = course_of(item.run)
+        standings = () if course is None else thin_out(course.standings, _MAX_POINTS)
+        by_clock = tuple((standing.at_s, standing.right) for standing in standings)
+        seconds.append(_priced(item, by_clock, item.run.elapsed_s))
+    if not tokens:
+        return Html()
+    legend = [tag("li", _mark(item, index), " ", item.label) for index, item in enumerate(comparison.runs)]
+    most_tokens, most_s = _highest_price(tokens), _highest_price(seconds)
+    token_axis = Axis(0.0, most_tokens, round_ticks(most_tokens), show_count)
+    time_axis = Axis(0.0, most_s, time_ticks(most_s), show_time)
+    pictures = [
+        _figure(
+            draw_prices(tokens, token_axis, "Accuracy against tokens a problem."),
+            "Accuracy against tokens a problem. Discs are the runs as they were, checks and later rounds included, "
+            "with 95 % intervals; lines are what a plain vote of 1, 2, 3, … attempts is worth.",
+        ),
+        _figure(
+            draw_prices(seconds, time_axis, "Accuracy against the run's clock.", steps=True),
+            "Share of the graded problems whose right answer was handed in by then.",
+        ),
+    ]
+    return tag(
+        "section",
+        tag("h2", "Accuracy and its price"),
+        tag("ul", *legend, class_="legend"),
+        tag("div", *pictures, class_="pictures"),
+        class_="compared",
+    )
+
+
+def _priced(item: ComparedRun, points: tuple[Point, ...], price: float) -> PricedRun:
+    assert item.accuracy is not None, "asked for runs that can be graded"
     return PricedRun(item.letter, points, (price, item.accuracy.value), item.accuracy.low, item.accuracy.high)
+
+
+def _highest_price(runs: Sequence[PricedRun]) -> float:
+    return max(price for run in runs for price, _ in (*run.points, run.end)) or 1.0
 
 
 def _figure(picture: Html, caption: str) -> Html:
     return tag("figure", picture, tag("figcaption", caption))
-
-
-def _thousands(value: float) -> str:
-    return f"{value / 1000:,.10g}k" if value >= 1000 else f"{value:.10g}"
 
 
 def _problems_table(comparison: Comparison, anchors: dict[str, str], link: RunLink) -> Html:

@@ -8,11 +8,12 @@ runs get right and others wrong; a gold answer that one run knows is used for al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.core.record import RunRecord
 from mathlete.lab.bootstrap import Estimate, bootstrap_estimates, wilson_interval
+from mathlete.lab.comparing import Scores, compare_runs
 from mathlete.report.summary import ProblemSummary, RunSummary, same_answer, summarise_run
 
 Verdict = Literal["right", "wrong", "answered", "open", "absent"]
@@ -73,7 +74,7 @@ class ComparedRun:
     Attributes:
         letter: what it is called in pictures: "A", "B", ...
         label: what it is called by a person.
-        run: as far as its trace tells; turns may be missing.
+        run: as far as its trace tells, with the gold answers that other runs know; turns may be missing.
         summary: its figures.
         num_graded: rows whose gold is known and that this run has chosen an answer for.
         num_right: of those, how many are right.
@@ -91,21 +92,15 @@ class ComparedRun:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One run against the baseline, over the problems that both have and whose gold is known.
+    """One run against the baseline.
 
     Attributes:
         letter: of the run.
-        num_common: problems compared.
-        estimate: mean of right minus right of the baseline, with a paired bootstrap interval by group.
-        num_gained: problems that it gets right and the baseline does not.
-        num_lost: the other way round.
+        scores: the baseline first, the run second, on the problems that both have and whose gold is known.
     """
 
     letter: str
-    num_common: int
-    estimate: Estimate
-    num_gained: int
-    num_lost: int
+    scores: Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +144,10 @@ def compare(runs: Sequence[tuple[str, RunRecord]]) -> Comparison:
     rows = [_row(problem_id, problems) for problem_id, problems in found.items()]
     order: dict[Kind, int] = {"flip": 0, "differs": 1, "same": 2}
     compared = tuple(
-        _compared_run(index, label, run, summary, rows)
+        _compared_run(index, label, _with_golds(run, rows, index), summary, rows)
         for index, ((label, run), summary) in enumerate(zip(runs, summaries, strict=True))
     )
-    differences = (_difference(index, rows, compared[index].letter) for index in range(1, len(runs)))
+    differences = (_difference(index, compared) for index in range(1, len(runs)))
     return Comparison(
         runs=compared,
         rows=tuple(sorted(rows, key=lambda row: order[row.kind])),
@@ -227,77 +222,20 @@ def _accuracy(right: Sequence[bool], groups: Sequence[str]) -> Estimate:
     return bootstrap_estimates({"accuracy": [float(item) for item in right]}, groups)["accuracy"]
 
 
-def _difference(index: int, rows: Sequence[Row], letter: str) -> Difference | None:
-    pairs = [
-        (row.cells[index].verdict == "right", row.cells[0].verdict == "right", row.group)
-        for row in rows
-        if {row.cells[index].verdict, row.cells[0].verdict} <= {"right", "wrong"}
-    ]
-    if not pairs:
-        return None
-    gains = [float(ours) - float(theirs) for ours, theirs, _ in pairs]
-    estimate = bootstrap_estimates({"difference": gains}, [group for *_, group in pairs])["difference"]
-    return Difference(letter, len(pairs), estimate, gains.count(1.0), gains.count(-1.0))
+def _difference(index: int, runs: Sequence[ComparedRun]) -> Difference | None:
+    compared = compare_runs(runs[0].run, runs[index].run)
+    return None if compared.scores is None else Difference(runs[index].letter, compared.scores)
+
+
+def _with_golds(run: RunRecord, rows: Sequence[Row], index: int) -> RunRecord:
+    """The run as if it knew every gold answer that some run knows, of the problems that it has answered."""
+    problems = dict(run.problems)
+    for row in rows:
+        if row.cells[index].verdict in ("right", "wrong"):
+            record = problems[row.problem_id]
+            problems[row.problem_id] = replace(record, gold=row.gold, group=row.group)
+    return replace(run, problems=problems)
 
 
 def _statement(problem: ProblemSummary) -> str:
     return problem.record.problem.statement
-
-
-def course_of_tokens(run: ComparedRun, rows: Sequence[Row], index: int) -> tuple[tuple[float, float], ...]:
-    """What a plain vote over the first k attempts would be worth, for k = 1, 2, ...
-
-    Args:
-        run: whose attempts.
-        rows: all problems; those with a gold answer count.
-        index: of the run among the cells of a row.
-
-    Returns:
-        Of each k, the mean tokens of the first k attempts of a problem, and the share of problems that their vote
-        gets right. A problem with fewer attempts counts with all it has. Checks and later rounds are left out.
-    """
-    graded = [row for row in rows if row.cells[index].verdict in ("right", "wrong")]
-    pools = [_attempt_course(run.run.problems[row.problem_id], row.gold or "") for row in graded]
-    most = max((len(pool) for pool in pools), default=0)
-    points = []
-    for k in range(most):
-        reached = [pool[min(k, len(pool) - 1)] if pool else (0, 0.0) for pool in pools]
-        points.append((sum(tokens for tokens, _ in reached) / len(pools), sum(s for _, s in reached) / len(pools)))
-    return tuple(points)
-
-
-def _attempt_course(record: ProblemRecord, gold: str) -> list[tuple[int, float]]:
-    """After each attempt: tokens so far, and the chance that a plain vote so far is right."""
-    votes: dict[str, int] = {}
-    num_tokens = 0
-    course = []
-    for attempt in sorted(record.attempts, key=lambda attempt: attempt.index):
-        if not attempt.is_independent:
-            continue
-        num_tokens += attempt.num_tokens
-        if attempt.answer is not None:
-            votes[attempt.answer] = votes.get(attempt.answer, 0) + 1
-        most = max(votes.values(), default=0)
-        leaders = [answer for answer, count in votes.items() if count == most]
-        right = sum(same_answer(answer, gold) for answer in leaders)
-        course.append((num_tokens, right / len(leaders) if leaders else 0.0))
-    return course
-
-
-def course_of_seconds(run: ComparedRun, rows: Sequence[Row], index: int) -> tuple[tuple[float, float], ...]:
-    """What the run had handed in by when.
-
-    Returns:
-        After each answer of a graded problem, the seconds since the run's start and the share of all graded problems
-        that was right by then.
-    """
-    graded = [row for row in rows if row.cells[index].verdict in ("right", "wrong")]
-    ends = sorted(
-        (run.run.problems[row.problem_id].finished_at_s or run.run.elapsed_s, row.cells[index].verdict == "right")
-        for row in graded
-    )
-    num_right, points = 0, [(0.0, 0.0)]
-    for at_s, right in ends:
-        num_right += right
-        points.append((at_s, num_right / len(graded)))
-    return tuple(points)

@@ -39,22 +39,23 @@ def render_course(run: RunRecord) -> Html:
 
 
 def _over_tokens(course: Course, standings: Sequence[Standing]) -> Html:
-    axis = Axis(round_ticks(standings[-1].num_tokens), show_count, "tokens")
+    most = float(standings[-1].num_tokens)
+    axis = Axis(0.0, most, round_ticks(most), show_count)
     lines = _lines(course, [(float(item.num_tokens), item) for item in standings])
     return _figure(
         draw_lines(lines, axis, f"{_shares(course)} over the tokens that the run had spent."),
         "By tokens",
-        f"{_shares(course)}, as the run had spent so many tokens on finished attempts and checks.",
+        f"{_shares(course)}; by the tokens of the attempts and checks that had finished.",
     )
 
 
 def _over_seconds(course: Course, standings: Sequence[Standing]) -> Html:
-    axis = Axis(time_ticks(standings[-1].at_s), show_time, "")
+    axis = Axis(0.0, standings[-1].at_s, time_ticks(standings[-1].at_s), show_time)
     lines = _lines(course, [(item.at_s, item) for item in standings])
     return _figure(
         draw_lines(lines, axis, f"{_shares(course)} over the run's seconds."),
         "By time",
-        f"{_shares(course)}, by the run's clock.",
+        "The same by the run's clock.",
     )
 
 
@@ -77,12 +78,12 @@ def _shares(course: Course) -> str:
 
 def _over_attempts(figures: Sequence[AtK]) -> Html:
     step = -(-len(figures) // 8)
-    ticks = (1.0, *(float(k) for k in range(max(2, step), len(figures), step)), float(len(figures)))
+    ticks = (1.0, *(float(k) for k in range(max(2, step), len(figures) + 1, step)))
     lines = [
         _at_k_line("vote of k", "first", [(item.k, item.vote) for item in figures]),
         _at_k_line("any of k", "third", [(item.k, item.any_right) for item in figures]),
     ]
-    picture = draw_lines(lines, Axis(tuple(dict.fromkeys(ticks)), "{:g}".format, "attempts"), "Accuracy of k attempts.")
+    picture = draw_lines(lines, Axis(1.0, float(len(figures)), ticks, "{:g}".format), "Accuracy of k attempts.")
     return _figure(
         picture,
         "By attempts",

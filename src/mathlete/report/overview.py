@@ -29,16 +29,23 @@ _ENDINGS = {
 def render_title(run: RunRecord) -> str:
     """The document's title."""
     num = len(run.problems)
-    return f"Mathlete: {num} problem{'' if num == 1 else 's'}, {_date(run.started_wall_time)}"
+    return f"Mathlete: {num} problem{'' if num == 1 else 's'}, {format_date(run.started_wall_time)}"
 
 
-def render_overview(run: RunRecord, summary: RunSummary, num_plain: int) -> Html:
-    """Everything above the first problem; `num_plain` attempts are shown without typesetting."""
+def render_overview(run: RunRecord, summary: RunSummary, num_plain: int, findings: Html) -> Html:
+    """Everything above the first problem.
+
+    Args:
+        run: of the page.
+        summary: of the run.
+        num_plain: attempts that are shown without typesetting.
+        findings: what stands above the table of problems.
+    """
     note = ""
     if num_plain:
         words = f"To keep this page light, {num_plain:,} of its attempts are shown as plain text."
         note = tag("p", words, class_="quiet")
-    return join([*overview_parts(run, summary).values(), render_table(summary), note])
+    return join([*overview_parts(run, summary).values(), findings, render_table(summary), note])
 
 
 def overview_parts(run: RunRecord, summary: RunSummary, link: Link = in_page) -> dict[str, Html]:
@@ -60,7 +67,7 @@ def _header(run: RunRecord) -> Html:
     for name in ("seed", "version"):
         if name in config:
             facts.append((name.capitalize(), _plain(config.pop(name))))
-    facts.append(("Started", _date(run.started_wall_time)))
+    facts.append(("Started", format_date(run.started_wall_time)))
     if "isolation" in config:
         facts.append(("Programs isolated by", _layers(config.pop("isolation"))))
     command = config.pop("command", None)
@@ -218,7 +225,8 @@ def _budget_s(run: RunRecord) -> float | None:
     return float(value) if 0 < value < 1e9 else None
 
 
-def _date(wall_time: float) -> str:
+def format_date(wall_time: float) -> str:
+    """Seconds since the epoch for a person: "25 November 2026, 18:40 UTC"."""
     if not 0 < wall_time < 1e11:
         return "date unknown"
     return datetime.fromtimestamp(wall_time, UTC).strftime("%-d %B %Y, %H:%M UTC")

@@ -17,11 +17,14 @@ from pathlib import Path
 
 from mathlete.core.errors import StorageError
 from mathlete.core.record import RunRecord
+from mathlete.lab.post_mortem import post_mortem
 from mathlete.report.attempt import AttemptView
 from mathlete.report.confidence import curve_of, shared_ceiling
+from mathlete.report.course_section import render_course
 from mathlete.report.detail import plan_detail
 from mathlete.report.markup import Html, join, tag
 from mathlete.report.overview import render_overview, render_title
+from mathlete.report.post_mortem import render_post_mortem
 from mathlete.report.problem import render_problem
 from mathlete.report.summary import ProblemSummary, summarise_run
 
@@ -30,6 +33,9 @@ _ICON = (
     "%3Cpath d='M2 13V3l6 7 6-7v10' fill='none' stroke='%230b6e69' stroke-width='2.4'/%3E%3C/svg%3E"
 )
 
+SKIP_LINK = tag("a", "Skip to the problems", href="#problems", class_="skip")
+"""First on a page: whoever goes by keyboard need not pass all that is above the table."""
+
 
 def render_report(run: RunRecord) -> str:
     """The report of a run, finished or not, as a complete HTML document. Pure; never raises on hostile text."""
@@ -37,8 +43,14 @@ def render_report(run: RunRecord) -> str:
     pools = attempt_views(summary.problems)
     ceiling = shared_ceiling([view.curve for views in pools for view in views if view.curve is not None])
     num_plain = sum(not view.detail.typeset for views in pools for view in views)
-    sections = [render_problem(problem, views, ceiling) for problem, views in zip(summary.problems, pools, strict=True)]
-    return render_document(render_title(run), join([render_overview(run, summary, num_plain), tag("main", *sections)]))
+    dissected = post_mortem(run)
+    failed = {problem.number: problem for problem in dissected.problems}
+    sections = [
+        render_problem(problem, views, ceiling, failed=failed.get(problem.number))
+        for problem, views in zip(summary.problems, pools, strict=True)
+    ]
+    overview = render_overview(run, summary, num_plain, join([render_course(run), render_post_mortem(dissected)]))
+    return render_document(render_title(run), join([SKIP_LINK, tag("main", overview, *sections)]))
 
 
 def page_policy(live_script: Html | None = None) -> str:
@@ -88,13 +100,21 @@ def write_report(run: RunRecord, path: Path | str) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
+    write_document(render_report(run), path)
+
+
+def write_document(document: str, path: Path | str) -> None:
+    """Write a document to `path`, whole or not at all.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     target = Path(path)
-    document = render_report(run).encode()
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(document)
+            file.write(document.encode())
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

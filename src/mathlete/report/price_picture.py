@@ -1,6 +1,6 @@
 """Accuracy against its price, as a picture: a line and an end point for each of a few runs.
 
-Knows lines of points and how to draw them with axes. Does not know what the prices are, nor runs.
+Knows lines of points and how to draw them. Does not know what the prices are, nor runs.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mathlete.report.markup import Html, join, tag
+from mathlete.report.chart import Axis, Point, draw_axes, path_through
+from mathlete.report.markup import Html, tag
 
-_WIDTH, _HEIGHT = 460, 260  # of the plotted area and what is around it, in units of the view box
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 16, 14, 30
+# In units of the view box: its size, and what is around the plotted area.
+_WIDTH, _HEIGHT = 460, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 34, 14, 30
 _MARK = 8.5  # radius of the disc that carries a run's letter
-MAX_COLOURS = 6
-
-Point = tuple[float, float]
+NUM_COLOURS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class PricedRun:
 
     Attributes:
         letter: stands in its end point.
-        points: (price, accuracy) along its course, prices never falling.
+        points: (price, share) along its course, prices never falling.
         end: (price, accuracy) of the run as it was.
         low: lower end of the interval of the end's accuracy.
         high: upper end.
@@ -38,56 +38,43 @@ class PricedRun:
     high: float
 
 
-def draw_prices(runs: Sequence[PricedRun], name: str, show: Callable[[float], str], *, steps: bool = False) -> Html:
-    """The picture; empty without runs.
+def draw_prices(runs: Sequence[PricedRun], axis: Axis, label: str, *, steps: bool = False) -> Html:
+    """The picture of one or more runs.
 
     Args:
         runs: what is drawn, in the order of their colours.
-        name: of the price, for those who cannot see.
-        show: the price in words, for the axis.
-        steps: whether accuracy stays as it is until the next point, rather than going straight to it.
+        axis: below.
+        label: what the picture shows, for those who cannot see it; the end points are added.
+        steps: whether the share stays as it is until the next point, rather than going straight to it.
     """
-    if not runs:
-        return Html()
-    most = max([price for run in runs for price, _ in (*run.points, run.end)] + [0.0]) or 1.0
-    reached = max([run.high for run in runs] + [share for run in runs for _, share in run.points])
-    ticks, top = _ticks(most), min(1.0, math.ceil(reached * 10) / 10 or 0.1)
+    highest = max(max(run.high, *(share for _, share in run.points)) for run in runs)
+    top = min(1.0, max(0.1, math.ceil(highest * 10 - 1e-9) / 10))
 
     def at(point: Point) -> Point:
-        across, up = point[0] / ticks[-1], point[1] / top
-        return (
-            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
-            _HEIGHT - _BOTTOM - up * (_HEIGHT - _BOTTOM - _TOP),
-        )
+        across = _LEFT + point[0] / axis.last * (_WIDTH - _LEFT - _RIGHT)
+        return across, _HEIGHT - _BOTTOM - point[1] / top * (_HEIGHT - _BOTTOM - _TOP)
 
-    spoken = "; ".join(f"{run.letter}: {run.end[1]:.1%} at {show(run.end[0])}" for run in runs)
-    drawn = [_line(run, index, at, steps) for index, run in enumerate(runs)]
-    ends = [_end(run, index, at) for index, run in enumerate(runs)]
+    spoken = "; ".join(f"{run.letter} {run.end[1]:.1%} at {axis.show(round(run.end[0]))}" for run in runs)
+    lines = [
+        tag("path", d=path_through(run.points, at, steps), class_=f"line {colour_of(index)}")
+        for index, run in enumerate(runs)
+        if run.points
+    ]
     return tag(
         "svg",
-        _axes(ticks, top, at, show),
-        join([*drawn, *ends]),
-        class_="prices",
+        draw_axes(axis, top, at),
+        *lines,
+        *(_end(run, index, at) for index, run in enumerate(runs)),
+        class_="lines prices",
         viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
-        aria_label=f"Accuracy against {name}. {spoken}",
+        aria_label=f"{label} {spoken}.",
     )
 
 
 def colour_of(index: int) -> str:
     """The class that gives a run its colour; a seventh run shares one and is told apart by its letter."""
-    return f"run-{index % MAX_COLOURS + 1}"
-
-
-def _line(run: PricedRun, index: int, at: Callable[[Point], Point], steps: bool) -> Html:
-    if not run.points:
-        return Html()
-    x, y = at(run.points[0])
-    path = f"M{x:.1f} {y:.1f}"
-    for point in run.points[1:]:
-        x, y = at(point)
-        path += f"H{x:.1f}V{y:.1f}" if steps else f"L{x:.1f} {y:.1f}"
-    return tag("path", d=path, class_=f"line {colour_of(index)}")
+    return f"run-{index % NUM_COLOURS + 1}"
 
 
 def _end(run: PricedRun, index: int, at: Callable[[Point], Point]) -> Html:
@@ -101,28 +88,3 @@ def _end(run: PricedRun, index: int, at: Callable[[Point], Point]) -> Html:
         tag("text", run.letter, x=f"{x:.1f}", y=f"{y:.1f}", class_="letter"),
         class_=f"end {colour_of(index)}",
     )
-
-
-def _axes(ticks: Sequence[float], top: float, at: Callable[[Point], Point], show: Callable[[float], str]) -> Html:
-    left, bottom = at((0.0, 0.0))
-    right, _ = at((ticks[-1], 0.0))
-    step = 0.1 if top <= 0.5 else 0.2
-    shares = [step * number for number in range(round(top / step) + 1)]
-    across = []
-    for tick in ticks:
-        x, side = f"{at((tick, 0.0))[0]:.1f}", "last" if tick == ticks[-1] else "mid"
-        across.append(tag("text", show(tick), x=x, y=bottom + 18, class_=side))
-    up = []
-    for share in shares:
-        _, y = at((0.0, share))
-        up.append(tag("path", d=f"M{left} {y:.1f}H{right:.1f}", class_="grid"))
-        up.append(tag("text", f"{share:.0%}", x=left - 6, y=f"{y + 4:.1f}", class_="last"))
-    return tag("g", *up, *across, class_="axes")
-
-
-def _ticks(most: float) -> list[float]:
-    """0 and up to five round numbers, the last not below `most`."""
-    rough = most / 4
-    scale = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * scale for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * scale >= rough)
-    return [step * number for number in range(math.ceil(most / step - 1e-9) + 1)]

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mathlete.core.selection import Selection
+from mathlete.lab.post_mortem import FailedProblem
 from mathlete.report.attempt import AttemptView, render_attempt
 from mathlete.report.checks import render_findings
+from mathlete.report.decisions import render_decisions
 from mathlete.report.markup import Html, join, shorten, tag
+from mathlete.report.post_mortem import cause_sentence
 from mathlete.report.prose import render_statement
 from mathlete.report.summary import ProblemSummary, State
 from mathlete.report.timeline import format_s
 from mathlete.report.vote import describe_silent, draw_vote
+from mathlete.report.why import render_why
 
 MAX_ATTEMPTS_UNFOLDED = 16
 _ACCEPTED = "Independent attempts agree, and a check supports them"
@@ -30,7 +33,11 @@ STATE_WORDS: dict[State, str] = {
 
 
 def render_problem(
-    problem: ProblemSummary, views: Sequence[AttemptView], ceiling: float, back: str = "#problems"
+    problem: ProblemSummary,
+    views: Sequence[AttemptView],
+    ceiling: float,
+    back: str = "#problems",
+    failed: FailedProblem | None = None,
 ) -> Html:
     """The section of one problem.
 
@@ -39,6 +46,7 @@ def render_problem(
         views: its attempts.
         ceiling: the entropy at the top of its curves, nats.
         back: where all problems are shown.
+        failed: why it failed, when it did.
     """
     record = problem.record
     heading = tag(
@@ -49,7 +57,12 @@ def render_problem(
         tag("header", heading, badge(problem.state)),
         tag("p", record.problem.source, class_="source") if record.problem.source else "",
         tag("div", render_statement(record.problem.statement), class_="statement"),
-        tag("div", _answer(problem), tag("div", _vote(problem), render_findings(problem)), class_="outcome-grid"),
+        tag(
+            "div",
+            _answer(problem, failed, back),
+            tag("div", _vote(problem), render_findings(problem)),
+            class_="outcome-grid",
+        ),
         _attempts(problem, views, ceiling),
         tag("p", tag("a", "Back to all problems", href=back), class_="back"),
         id=f"problem-{problem.number}",
@@ -74,16 +87,19 @@ def standing(accepted: bool | None) -> Html:
     return tag("span", "offered", class_="badge offered", title="The best there is: no agreement that a check supports")
 
 
-def _answer(problem: ProblemSummary) -> Html:
+def _answer(problem: ProblemSummary, failed: FailedProblem | None, back: str) -> Html:
     record = problem.record
     if record.selection is None:
         words = "Not opened before the run ended." if problem.state == "waiting" else "No answer was chosen yet."
-        return tag("div", tag("h3", "Answer"), tag("p", words, class_="quiet"))
+        return tag("div", tag("h3", "Answer"), tag("p", words, class_="quiet"), render_decisions(record))
     answer = tag("p", shorten(record.selection.answer, 200), " ", standing(problem.accepted), class_="chosen-answer")
     parts = [tag("h3", "Answer"), answer]
     if record.gold is not None:
         parts.append(_against_gold(problem, record.gold))
-    parts.append(_why(record.selection, problem))
+    if failed is not None:
+        parts.append(cause_sentence(failed, back.partition("#")[0]))
+    parts.append(render_why(record.selection, record.stop_reason))
+    parts.append(render_decisions(record))
     return tag("div", *parts)
 
 
@@ -97,30 +113,6 @@ def _against_gold(problem: ProblemSummary, gold: str) -> Html:
     else:
         words = f"The right answer is {shorten(gold, 60)}; no attempt gave it."
     return tag("p", words, class_=f"against-gold {problem.state}")
-
-
-def _why(selection: Selection, problem: ProblemSummary) -> Html:
-    reasons = [tag("li", shorten(reason, 600)) for reason in selection.reasons]
-    facts = [("rule", selection.rule), ("confidence", f"{selection.confidence:.2f}")]
-    facts += [(name.removeprefix("num_").replace("_", " "), f"{value:.4g}") for name, value in selection.terms.items()]
-    facts += [
-        (f"weight of {shorten(cluster.answer, 20)}", f"{cluster.weight:.4g}")
-        for cluster in selection.clusters[:5]
-        if cluster.weight != len(cluster.attempt_ids)
-    ]
-    if problem.record.stop_reason:
-        facts.append(("ended", problem.record.stop_reason))
-    return join(
-        [
-            tag("h3", "Why"),
-            tag("ul", *reasons, class_="reasons") if reasons else tag("p", "No reason was recorded.", class_="quiet"),
-            tag(
-                "dl",
-                *(tag("div", tag("dt", name), tag("dd", shorten(value, 200))) for name, value in facts),
-                class_="facts",
-            ),
-        ]
-    )
 
 
 def _vote(problem: ProblemSummary) -> Html:

@@ -12,6 +12,8 @@ from mathlete.report.summary import ProblemSummary
 
 _WIDTH, _AXIS, _MAX_HEIGHT = 1000, 22, 240
 
+_MOST_EMPTY = 4  # times its length that the picture may be longer than the run
+
 Link = Callable[[int], str]  # from a problem's number to where it is shown
 
 
@@ -41,6 +43,8 @@ def draw_timeline(
         ((p.record.opened_at_s, p) for p in problems if p.record.opened_at_s is not None), key=lambda pair: pair[0]
     )
     span_s = max(elapsed_s, budget_s or 0.0)
+    if elapsed_s * _MOST_EMPTY < span_s:  # a run that was over long before: its bars would be too narrow to see
+        span_s = elapsed_s
     if not opened or span_s <= 0:
         return Html()
     lanes = assign_lanes([(start, start + (p.elapsed_s or 0.0)) for start, p in opened])
@@ -93,8 +97,8 @@ def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale
 
 
 def _end_of_time(elapsed_s: float, budget_s: float | None, span_s: float, bottom: int) -> Html:
-    """The mark at the budget's end, or the elapsed time when there is no budget."""
-    if budget_s is None:
+    """The mark at the budget's end, or the elapsed time when there is no budget or it lies far off."""
+    if budget_s is None or budget_s > span_s:
         return tag("text", format_s(elapsed_s), x=_WIDTH, y=bottom + _AXIS - 4, class_="end")
     x = _WIDTH * budget_s / span_s
     return join(

@@ -19,7 +19,7 @@ class Interrupts:
     Attributes:
         stop: asks the work in hand to end soon. While it is None there is nothing to end in order, and a signal
             raises `KeyboardInterrupt` at once.
-        requested: whether a signal has come.
+        requested: whether a signal, or a call of `request`, has come.
     """
 
     def __init__(self) -> None:
@@ -44,6 +44,12 @@ class Interrupts:
         """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def request(self) -> None:
+        """Ask for an end in order, from any thread; where there is nothing to end yet, once there is."""
+        self.requested = True
+        if self.stop is not None:
+            self.stop()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop is None or self.requested:

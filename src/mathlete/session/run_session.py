@@ -104,7 +104,12 @@ class _Run:
 
 
 def start_run(
-    config: RunConfig, tasks: Sequence[Task], runs_dir: Path, console: Console, load: Load | None = None
+    config: RunConfig,
+    tasks: Sequence[Task],
+    runs_dir: Path,
+    console: Console,
+    load: Load | None = None,
+    interrupts: Interrupts | None = None,
 ) -> SessionResult:
     """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
 
@@ -114,6 +119,7 @@ def start_run(
         runs_dir: where runs are kept.
         console: for progress.
         load: gives the generator; None for `load_generator`.
+        interrupts: not yet in force; given by who wants to end the run from another thread.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
@@ -127,7 +133,7 @@ def start_run(
     begun = False
     try:
         with ExitStack() as cleanup:
-            interrupts = cleanup.enter_context(Interrupts())
+            interrupts = cleanup.enter_context(interrupts or Interrupts())
             store = cleanup.enter_context(RunStore.create(folder.store_path))
             sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
             prover = _open_prover(config, [task.problem for task in tasks], cleanup)
@@ -247,6 +253,8 @@ def _session(
 
             driver = build_driver(run.config, loaded, sandbox, run.store, show, prover)
             interrupts.stop = driver.request_stop
+            if interrupts.requested:
+                driver.request_stop()
             problems = [task.problem for task in run.tasks]
             outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
         at_s = record.elapsed_s + outcome.stats["seconds"]

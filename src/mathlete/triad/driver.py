@@ -9,13 +9,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 from mathlete.contest.clock import deadline_s, longest_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
 from mathlete.contest.stop_rules import takes_place
 from mathlete.core.attempt import CUT_OFF, Attempt
-from mathlete.core.policy import Launch, Outlook, Policy, PoolState, Stop
+from mathlete.core.policy import Launch, Outlook, Policy, PoolState, Stop, Wait
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import Clock, TraceSink
 from mathlete.core.record import ProblemRecord
@@ -81,6 +81,7 @@ class _OpenProblem:
     indices: Iterator[int]  # of attempts to come
     affordable: int | None  # attempts that the clock has room for
     num_tokens: int = 0  # of finished attempts, those of earlier sessions included
+    waited_at: tuple[int, int] | None = None  # attempts finished and launched when waiting was last recorded
 
 
 def is_cut_short(record: ProblemRecord) -> bool:
@@ -92,6 +93,11 @@ def _free_indices(attempts: Sequence[Attempt]) -> Iterator[int]:
     """Numbers that no finished attempt has: one that was cut off by a crash is made again, with the same noise."""
     used = {attempt.index for attempt in attempts}
     return (index for index in itertools.count() if index not in used)
+
+
+def _last_pool(problem: Problem, attempts: Sequence[Attempt]) -> PoolState:
+    """What a policy is asked with at the very end of a session: nothing is in flight and no time remains."""
+    return PoolState(problem, tuple(attempts), 0, len(attempts), 0.0, 0.0)
 
 
 class Driver:
@@ -253,14 +259,25 @@ class Driver:
         """Do what the policy says until it waits, stops, or there is no slot."""
         while True:
             self._collect()
-            action = self._policy.decide(self._pool(state))
+            pool = self._pool(state)
+            action = self._policy.decide(pool)
             if isinstance(action, Stop):
+                self._trace.append_decision(action, pool)
                 self._close(state, action)
                 return
             num = min(action.n, self._room()) if isinstance(action, Launch) else 0
             if not isinstance(action, Launch) or num <= 0:
+                self._note_waiting(state, action, pool)
                 return
+            self._trace.append_decision(action, pool, num)
             self._launch(state, num, action)
+
+    def _note_waiting(self, state: _OpenProblem, action: Launch | Wait, pool: PoolState) -> None:
+        """Record that nothing is begun, once for each pool: a policy is asked many times a second."""
+        begun = (len(pool.attempts), pool.num_launched)
+        if state.waited_at != begun:
+            state.waited_at = begun
+            self._trace.append_decision(action, pool, 0)
 
     def _pool(self, state: _OpenProblem) -> PoolState:
         now = self._clock()
@@ -293,7 +310,6 @@ class Driver:
         )
 
     def _launch(self, state: _OpenProblem, num: int, action: Launch) -> None:
-        self._trace.append("decision", {"action": "launch", **asdict(replace(action, n=num))}, state.problem.id)
         for index in itertools.islice(state.indices, num):
             state.num_launched += 1
             self._source.start(state.problem, index, action, state.finished)
@@ -315,7 +331,6 @@ class Driver:
         """End a problem with the policy's selection; siblings in flight are ended without a vote."""
         self._source.end([state.problem.id], "stopped")
         self._collect()
-        self._trace.append("decision", {"action": "stop", "reason": stop.reason}, state.problem.id)
         del self._open[state.problem.id]
         self._finish_problem(state.problem, state.finished, stop.selection, stop.reason)
 
@@ -324,14 +339,16 @@ class Driver:
         self._source.end(list(self._open), "interrupted" if reason else "out_of_time")
         self._collect()
         for state in list(self._open.values()):
-            self._close(state, Stop(self._selection_now(state.problem, state.finished), reason or OUT_OF_TIME))
+            stop = Stop(self._selection_now(state.problem, state.finished), reason or OUT_OF_TIME)
+            self._trace.append_decision(stop, _last_pool(state.problem, state.finished))
+            self._close(state, stop)
         for problem in self._waiting:
             attempts = self._attempts_before(problem)
             self._finish_problem(problem, attempts, self._selection_now(problem, attempts), reason or NEVER_OPENED)
         self._waiting = []
 
     def _selection_now(self, problem: Problem, attempts: Sequence[Attempt]) -> Selection:
-        action = self._policy.decide(PoolState(problem, tuple(attempts), 0, len(attempts), 0.0, 0.0))
+        action = self._policy.decide(_last_pool(problem, attempts))
         assert isinstance(action, Stop), "a policy stops when no time remains"
         return action.selection
 

@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mathlete.core.attempt import Attempt, Failure
+from mathlete.core.attempt import Attempt, Failure, is_check_pillar
 from mathlete.core.policy import Launch, Launched
 from mathlete.core.problem import Problem
 from mathlete.core.trace import encode, encode_ending
@@ -108,12 +108,15 @@ class RecordedConfig:
         faults: what goes wrong.
         order_seed: attempts are given out in a random order drawn from it; in that of their index when None.
         max_step_s: how far a step moves the clock at most.
+        any_pillar: whether a launch at solving, of the first round, is served by the next attempt of that kind however
+            it worked, which stays as it was recorded; else only by one of the very pillar.
     """
 
     speed: Speed | None = None
     faults: Faults = field(default_factory=Faults)
     order_seed: int | None = None
     max_step_s: float = 0.05
+    any_pillar: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ValueError` when time would stand still."""
@@ -135,10 +138,10 @@ class _Running:
 class RecordedSource:
     """An `AttemptSource` over a recording.
 
-    A launch is served by the next attempt that was recorded of its pillar and round, and, where it is about certain
-    answers, about the same ones. Each recorded attempt is given out once. When there is none left the launch is
-    refused: it ends at once, without tokens, as one that the generator lost ("generator_error"), and the trace has
-    a warning, once a problem and kind.
+    A launch is served by the next attempt that was recorded of its pillar (see `RecordedConfig.any_pillar`) and round,
+    and, where it is about certain answers, about the same ones. Each recorded attempt is given out once. When there is
+    none left the launch is refused: it ends at once, without tokens, as one that the generator lost
+    ("generator_error"), and the trace has a warning, once a problem and kind.
     """
 
     def __init__(
@@ -193,14 +196,14 @@ class RecordedSource:
         attempt_id = f"{problem.id}#{index}"
         found = self._take(problem.id, launch)
         recorded = found or _refused(problem.id, launch)
-        launched = Launched(launch.pillar, launch.round, launch.about)
+        launched = Launched(recorded.pillar, launch.round, launch.about)
         recorded = replace(
             recorded, id=attempt_id, problem_id=problem.id, index=index, temperature=launch.temperature,
             round=launch.round, about=launch.about,
         )  # fmt: skip
         data = {
             "index": index,
-            "pillar": launch.pillar,
+            "pillar": recorded.pillar,
             "seed": recorded.seed,
             "temperature": launch.temperature,
             "round": launch.round,
@@ -265,9 +268,15 @@ class RecordedSource:
     def _take(self, problem_id: str, launch: Launch) -> Attempt | None:
         left = self._left.get(problem_id, [])
         for place, attempt in enumerate(left):
-            if (attempt.pillar, attempt.round, attempt.about) == (launch.pillar, launch.round, launch.about):
+            if self._serves(attempt, launch):
                 return left.pop(place)
         return None
+
+    def _serves(self, attempt: Attempt, launch: Launch) -> bool:
+        if (attempt.round, attempt.about) != (launch.round, launch.about):
+            return False
+        is_alike = self._config.any_pillar and attempt.is_independent and not is_check_pillar(launch.pillar)
+        return is_alike or attempt.pillar == launch.pillar
 
     def _end_those_done(self) -> None:
         """End what has done its work, first come, first served."""

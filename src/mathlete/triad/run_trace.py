@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from mathlete.core.decision import encode_decision
+from mathlete.core.policy import Action, PoolState
 from mathlete.core.protocols import Clock, TraceSink
 from mathlete.core.trace import EventKind, TraceEvent
 
@@ -31,3 +33,7 @@ class RunTrace:
     ) -> None:
         """Keep one event. Raises what the sink raises: what could not be kept has not happened."""
         self._sink.append(TraceEvent(kind, self.at_s(), data, problem_id, attempt_id, time.time()))
+
+    def append_decision(self, action: Action, state: PoolState, num_begun: int = 0) -> None:
+        """Keep what was decided, and what the policy saw; see `core.decision`."""
+        self.append("decision", encode_decision(action, state, num_begun), state.problem.id)

@@ -1,38 +1,26 @@
 """Following a run by reading its store again and again, only what is new each time.
 
-Knows stores, and what may become of them while somebody watches: a run that has not begun, is over, was cut off, goes on
-again, or whose store is another one all of a sudden. Does not know pages. Texts of attempts are never kept: what is held
-in memory is an outline, which grows with the number of attempts and not with their length.
+Knows stores, and what may become of them while somebody watches: a run that has not begun, is over, was cut off, goes
+on again, or whose store is another one all of a sudden. Does not know pages. Texts of attempts are never kept: what is
+held in memory is an outline, which grows with the number of attempts and not with their length.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from mathlete.core.errors import InputError, StorageError
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
-from mathlete.core.trace import EventKind
+from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_lock import is_held
+from mathlete.lab.run_reading import OUTLINE_KINDS, read_problem, without_turns
 from mathlete.lab.run_store import RunStore
 
 Status = Literal["waiting", "running", "cut_off", "over", "unreadable"]
-
-# All but what is said within attempts and what the policy thought.
-_OUTLINE: tuple[EventKind, ...] = (
-    "run_started",
-    "run_resumed",
-    "problem_opened",
-    "attempt_started",
-    "attempt_finished",
-    "problem_finished",
-    "gold_revealed",
-    "run_finished",
-    "warning",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +31,7 @@ class Snapshot:
         status: "waiting" before there is anything to read, "running" while a process works on it, "cut_off" when none
             does and it is not over, "unreadable" when its store cannot be read any more.
         message: what is wrong, when it is waiting or unreadable.
-        epoch: counts the stores that were found under the run's name; places of different epochs have nothing in common.
+        epoch: counts the stores that were found under the run's name; places of different ones cannot be compared.
         place: of the last event seen; 0 before the first.
         run: an outline; None before the first event.
         changed: of each problem that changed since it was watched, the place of the last event about it.
@@ -80,19 +68,15 @@ class WatchedRun:
                 self._snapshot = replace(self._snapshot, status="unreadable", message=str(error))
             return self._snapshot
 
-    def read_problem(self, problem_id: str) -> ProblemRecord | None:
-        """One problem with all that was written on it; None when the run does not have it.
+    def read_problem(self, problem_id: str) -> ProblemRecord:
+        """One problem with all that was written on it.
 
         Raises:
-            InputError: there is no such run.
+            InputError: there is no such run, or it has no such problem.
             StorageError: its store cannot be read.
         """
-        outline = self.look().run
-        if outline is None or problem_id not in outline.problems:
-            return None
-        start = replace(outline, problems={problem_id: ProblemRecord(outline.problems[problem_id].problem)})
         with RunStore.read(self.path, self.run_id) as store:
-            return fold_run(store.events(problem_id=problem_id), start).problems[problem_id]
+            return read_problem(store, problem_id)
 
     def _read(self) -> None:
         with RunStore.read(self.path, self.run_id) as store:
@@ -101,15 +85,17 @@ class WatchedRun:
             changes = store.changes(seen.place)
             if changes:
                 run = seen.run
-                new = list(store.stored_events(kinds=_OUTLINE, after=self._folded))
-                if new:
-                    self._folded = new[-1].seq
-                    run = fold_run((stored.event for stored in new), run)
+                run = fold_run(self._new_events(store), run)
                 is_first = seen.place == 0
                 changed = {} if is_first else {**seen.changed, **_about_problems(changes)}
                 place = max(self._folded, *changes.values())
                 seen = replace(seen, run=run, place=place, changed=changed)
         self._snapshot = replace(seen, status=self._status(seen.run), message="")
+
+    def _new_events(self, store: RunStore) -> Iterator[TraceEvent]:
+        for seq, event in store.stored_events(kinds=OUTLINE_KINDS, after=self._folded):
+            self._folded = seq
+            yield without_turns(event)
 
     def _start_afresh_if_replaced(self) -> None:
         found = self.path.stat()

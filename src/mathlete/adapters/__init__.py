@@ -1,0 +1,1 @@
+"""Mathlete in other people's tools: scored in inspect_ai, logged to MLflow and TensorBoard."""

@@ -1,0 +1,74 @@
+"""Which trackers there are, and telling them of a run that lies on disk. A tracker that fails harms nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mathlete.adapters import mlflow, tensorboard
+from mathlete.adapters.tracked_run import TrackedRun, track_run
+from mathlete.core.errors import InputError, MathleteError
+from mathlete.core.record import fold_run
+from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_store import RunStore
+
+Log = Callable[[TrackedRun, str | None, Path], str]
+TRACKERS: dict[str, Log] = {"mlflow": mlflow.log_run, "tensorboard": tensorboard.log_run}
+
+
+class TrackingError(MathleteError):
+    """A tracker could not be told of a run; the run itself is unharmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracker:
+    """Where a run is logged.
+
+    Attributes:
+        name: of `TRACKERS`.
+        place: an address or a folder; None for the tracker's own default.
+    """
+
+    name: str
+    place: str | None = None
+
+    def log(self, folder: RunFolder) -> str:
+        """Log the run in `folder`, which may be going on; returns where it is, for a person.
+
+        Raises:
+            InputError: there is no run in it.
+            StorageError: its store is damaged.
+            TrackingError: the tracker failed, for whatever reason.
+        """
+        with RunStore.read(folder.store_path) as store:
+            record = fold_run(store.events())
+            run = track_run(folder.id, record, store.events())
+        try:
+            return TRACKERS[self.name](run, self.place, folder.report_html)
+        except Exception as error:  # whatever a tracker raises: networks, disks, versions, its own mistakes
+            told = " ".join(str(error).split())[:500] or type(error).__name__
+            raise TrackingError(
+                f"{self.name} could not be told of the run: {told}. The run is unharmed; to try again: "
+                f"mathlete runs log {folder.path} --to {self.name}"
+            ) from error
+
+
+def parse_trackers(names: str) -> tuple[Tracker, ...]:
+    """The trackers of a flag: names with commas, each with a place if wanted, as in "mlflow=http://host:5000".
+
+    Raises:
+        InputError: an unknown name, or a tracker whose package is not installed.
+    """
+    trackers = []
+    for item in filter(None, (item.strip() for item in names.split(","))):
+        name, _, place = item.partition("=")
+        if name not in TRACKERS:
+            raise InputError(f"there is no tracker {name!r}; there are {', '.join(TRACKERS)}")
+        if importlib.util.find_spec(name) is None:
+            raise InputError(f"logging to {name} needs a package: pip install 'mathlete[tracking]'")
+        trackers.append(Tracker(name, place or None))
+    if not trackers:
+        raise InputError(f"name a tracker: {', '.join(TRACKERS)}")
+    return tuple(trackers)

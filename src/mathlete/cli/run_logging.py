@@ -1,0 +1,54 @@
+"""`mathlete runs log`, and what `--log-to` does at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mathlete.core.errors import MathleteError
+
+if TYPE_CHECKING:
+    from mathlete.adapters.tracking import Tracker
+    from mathlete.lab.run_folder import RunFolder
+
+LogTo = Annotated[
+    str | None,
+    typer.Option(
+        "--log-to",
+        metavar="TRACKER",
+        help="Log the run when it ends: mlflow or tensorboard, or both with a comma; mlflow=http://HOST:PORT or "
+        "tensorboard=FOLDER says where.",
+    ),
+]
+
+
+def log(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of it, a path, or 'latest'.")],
+    to: Annotated[str, typer.Option(metavar="TRACKER", help="mlflow or tensorboard, as --log-to of `mathlete solve`.")],
+    out: Annotated[Path, typer.Option(help="Folder for runs, to look for an id in.")] = Path("runs"),
+) -> None:
+    """Log a finished run to a tracker: settings, figures at the end and over time, a row a problem, the report."""
+    from mathlete.adapters.tracking import parse_trackers
+    from mathlete.lab.run_folder import RunFolder
+
+    trackers = parse_trackers(to)
+    folder = RunFolder.open(run, out)
+    console = Console(stderr=True)
+    for tracker in trackers:
+        with console.status(f"logging to {tracker.name}"):
+            where = tracker.log(folder)
+        typer.echo(where)
+
+
+def log_quietly(folder: RunFolder, trackers: Sequence[Tracker], console: Console) -> None:
+    """Log a run that has just ended; a tracker that fails is a warning."""
+    for tracker in trackers:
+        try:
+            told = f"logged: {tracker.log(folder)}"
+        except MathleteError as error:
+            told = f"warning: {error}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""`mathlete view`: a run's pages in the browser, while it goes on or afterwards."""
+
+from __future__ import annotations
+
+import importlib.util
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mathlete.core.errors import InputError
+from mathlete.lab.run_folder import LATEST, RunFolder
+
+_NEEDED = ("starlette", "uvicorn")
+
+
+def view(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="A run's id or the start of it, a run's folder, a store, a folder of runs, or 'latest'; "
+            "all runs of --runs-dir when left out. A run that is yet to begin is waited for if it is named by a path.",
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of this machine; 0 for any that is free.")] = 7717,
+    host: Annotated[str, typer.Option(help="A loopback address: nobody else may look.")] = "127.0.0.1",
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+    runs_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
+) -> None:
+    """Show runs in the browser, and follow those that go on. Ends with Ctrl-C; changes nothing."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"the viewer needs {' and '.join(missing)}: pip install 'mathlete[view]'")
+    from mathlete.viewer.app import Viewer
+    from mathlete.viewer.index import Catalogue
+    from mathlete.viewer.server import Server, address_of, open_port, serve
+
+    stores, folders = find_runs(runs or [], runs_dir)
+    viewer = Viewer(Catalogue(stores, folders))
+    server = Server(viewer.app(), viewer.close)
+    listening = open_port(host, port)
+    address = address_of(listening)
+    Console(stderr=True).print(f"looking at {_what(stores, folders)} on [bold]{address}[/bold] (Ctrl-C ends)")
+    if open_browser:
+        webbrowser.open(address)
+    serve(server, listening)
+
+
+def find_runs(names: list[str], runs_dir: Path) -> tuple[list[Path], list[Path]]:
+    """Stores of single runs, and folders of runs, that names stand for.
+
+    Raises:
+        InputError: a name stands for nothing, now or later.
+    """
+    if not names:
+        if not runs_dir.is_dir():
+            raise InputError(f"there is no folder of runs at {runs_dir}; name a run, or the folder with --runs-dir")
+        return [], [runs_dir]
+    stores, folders = [], []
+    for name in names:
+        path = Path(name)
+        known = (runs_dir / name / "run.sqlite").is_file() or name == LATEST
+        if path.is_file() and not known:
+            stores.append(path)
+        elif path.is_dir() and not known and not (path / "run.sqlite").is_file():
+            folders.append(path)
+        elif path.parent.is_dir() and not path.exists() and path.name != name:
+            stores.append(path if path.suffix == ".sqlite" else path / "run.sqlite")
+        else:
+            stores.append(RunFolder.open(name, runs_dir).store_path)
+    return stores, folders
+
+
+def _what(stores: list[Path], folders: list[Path]) -> str:
+    told = [path.parent.name for path in stores] + [f"the runs in {path}" for path in folders]
+    return ", ".join(told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")

@@ -1,0 +1,137 @@
+"""The pages of the viewer, and the parts of them that are pushed when a run goes on.
+
+Knows snapshots of runs and how the report draws them. Does not know HTTP. A *part* is an element of a page with an id;
+what is pushed are parts, drawn by the functions that drew the page, so a pushed page is the page that a reload gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from urllib.parse import quote, urlencode
+
+from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.report.confidence import shared_ceiling
+from mathlete.report.markup import Html, join, shorten, tag
+from mathlete.report.overview import knows_golds, overview_parts, render_row, render_table, render_title
+from mathlete.report.page import attempt_views, page_policy, render_document
+from mathlete.report.problem import render_problem
+from mathlete.report.summary import ProblemSummary, RunSummary, summarise_problem, summarise_run
+from mathlete.viewer.watching import Snapshot, Status
+
+STATUS_WORDS: Mapping[Status, str] = {
+    "waiting": "Nothing is recorded yet; this page fills when the run begins.",
+    "running": "Running; this page follows.",
+    "cut_off": "Cut off: no process works on this run. It can be resumed; this page follows.",
+    "over": "Over.",
+    "unreadable": "The run can no longer be read.",
+}
+LIVE_SCRIPT = Html(resources.files("mathlete.viewer").joinpath("live.js").read_text(encoding="utf-8"))
+POLICY = f"{page_policy(LIVE_SCRIPT)}; frame-ancestors 'none'"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the pages of one run are served.
+
+    Attributes:
+        key: names the run among those that are served.
+        has_siblings: whether other runs are served beside it.
+    """
+
+    key: str
+    has_siblings: bool = False
+
+    @property
+    def front(self) -> str:
+        """The run's front page."""
+        return f"/runs/{quote(self.key, safe='')}"
+
+    def problem(self, number: int) -> str:
+        """The page of a problem."""
+        return f"{self.front}/problems/{number}"
+
+    def events(self, snapshot: Snapshot, shell: str = "", number: int | None = None) -> str:
+        """Where what is newer than a page is pushed."""
+        asked = {"seen": f"{snapshot.epoch}-{snapshot.place}", "shell": shell}
+        if number is not None:
+            asked["problem"] = str(number)
+        return f"{self.front}/events?{urlencode(asked)}"
+
+
+def front_page(address: Address, snapshot: Snapshot) -> str:
+    """The run's front page: figures, time line, all problems; without what is written in attempts."""
+    if snapshot.run is None:
+        live = status_part(snapshot, address.events(snapshot))
+        body = join([live, tag("h1", shorten(address.key, 120)), _siblings(address)])
+        return render_document(f"Mathlete: {shorten(address.key, 60)}", body, LIVE_SCRIPT)
+    summary = summarise_run(snapshot.run)
+    live = status_part(snapshot, address.events(snapshot, shell_of(summary)))
+    parts = front_parts(address, snapshot.run, summary)
+    body = join([_siblings(address), live, *parts.values(), tag("div", table_part(address, summary))])
+    return render_document(render_title(snapshot.run), body, LIVE_SCRIPT)
+
+
+def front_parts(address: Address, run: RunRecord, summary: RunSummary) -> dict[str, Html]:
+    """What stands above the table, as parts by id."""
+    drawn = overview_parts(run, summary, address.problem)
+    return {f"part-{name}": tag("div", html, id=f"part-{name}") for name, html in drawn.items()}
+
+
+def table_part(address: Address, summary: RunSummary) -> Html:
+    """The table of problems; its rows are parts too."""
+    return tag("div", render_table(summary, address.problem), id="part-table")
+
+
+def row_parts(address: Address, summary: RunSummary, problems: Sequence[ProblemSummary]) -> dict[str, Html]:
+    """Rows of the table, as parts by id."""
+    has_gold = knows_golds(summary)
+    return {f"row-{item.number}": render_row(item, has_gold, address.problem) for item in problems}
+
+
+def shell_of(summary: RunSummary) -> str:
+    """What the table looks like apart from its rows: when this changes, rows alone are not enough."""
+    states = dict.fromkeys(problem.state for problem in summary.problems)
+    return f"{int(knows_golds(summary))}.{'.'.join(states)}"
+
+
+def status_part(snapshot: Snapshot, events: str | None = None) -> Html:
+    """How the run stands; as part of a page it also says where `events` are pushed."""
+    words = snapshot.message if snapshot.status == "unreadable" else STATUS_WORDS[snapshot.status]
+    return tag("p", words, id="live", class_=f"live {snapshot.status}", role="status", data_events=events)
+
+
+def problem_page(address: Address, snapshot: Snapshot, number: int, record: ProblemRecord) -> str:
+    """One problem with all of its attempts."""
+    run = snapshot.run or RunRecord({}, {})
+    links = [tag("a", "All problems", href=f"{address.front}#row-{number}")]
+    if number > 1:
+        links.append(tag("a", "Previous", href=address.problem(number - 1), rel="prev"))
+    if number < len(run.problems):
+        links.append(tag("a", "Next", href=address.problem(number + 1), rel="next"))
+    live = status_part(snapshot, address.events(snapshot, number=number))
+    (section,) = problem_parts(address, run, number, record).values()
+    body = join([tag("nav", *links, class_="steps", aria_label="Problems"), live, tag("main", section)])
+    return render_document(f"{shorten(record.problem.id, 60)}: Mathlete", body, LIVE_SCRIPT)
+
+
+def problem_parts(address: Address, run: RunRecord, number: int, record: ProblemRecord) -> dict[str, Html]:
+    """The section of a problem, as a part."""
+    summary = summarise_problem(number, record, run.elapsed_s)
+    (views,) = attempt_views([summary])
+    ceiling = shared_ceiling([view.curve for view in views if view.curve is not None])
+    section = render_problem(summary, views, ceiling, f"{address.front}#row-{number}")
+    return {f"problem-{number}": section}
+
+
+def plain_page(title: str, message: str, home: str | None = "/") -> str:
+    """A page with a few words, for what cannot be shown."""
+    link = tag("p", tag("a", "To the runs", href=home)) if home else ""
+    return render_document(f"Mathlete: {title}", join([tag("h1", title), tag("p", message, class_="ending"), link]))
+
+
+def _siblings(address: Address) -> Html:
+    if not address.has_siblings:
+        return Html()
+    return tag("nav", tag("a", "All runs", href="/"), class_="steps", aria_label="Runs")

@@ -1,0 +1,102 @@
+"""What is new for one reader of one page since it was last told. Pure but for looking at the run.
+
+Knows which parts of a page the reader has, by place in the store and by digest. Does not know how they are sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from mathlete.core.record import RunRecord
+from mathlete.report.markup import Html
+from mathlete.report.summary import summarise_run
+from mathlete.viewer.pages import (
+    Address,
+    front_parts,
+    problem_parts,
+    row_parts,
+    shell_of,
+    status_part,
+    table_part,
+)
+from mathlete.viewer.watching import Snapshot, WatchedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What a reader is told.
+
+    Attributes:
+        place: what the reader has seen once it has this: "<epoch>-<place>".
+        parts: elements of the page by their ids; None asks the reader to load the page again.
+    """
+
+    place: str
+    parts: dict[str, Html] | None
+
+
+@dataclass(slots=True)
+class Reader:
+    """Somebody who has a page open.
+
+    Attributes:
+        address: of the run.
+        watched: the run.
+        epoch: of the snapshot that the page shows.
+        place: of it.
+        shell: how the table looks apart from its rows, on a front page.
+        number: of the problem, on a problem's page.
+    """
+
+    address: Address
+    watched: WatchedRun
+    epoch: int
+    place: int
+    shell: str = ""
+    number: int | None = None
+    _digests: dict[str, bytes] = field(default_factory=dict)
+
+    def news(self) -> Push | None:
+        """What is new; None when nothing is.
+
+        Raises:
+            MathleteError: the run's store cannot be read.
+        """
+        snapshot = self.watched.look()
+        where = f"{snapshot.epoch}-{snapshot.place}"
+        begun = snapshot.run is not None and self.place == 0
+        if snapshot.epoch != self.epoch or snapshot.place < self.place or begun:
+            return Push(where, None)
+        parts = {"live": status_part(snapshot)}
+        if snapshot.run is not None and snapshot.place > self.place:
+            parts |= self._changed_parts(snapshot, snapshot.run)
+        self.place = snapshot.place
+        fresh = {name: html for name, html in parts.items() if self._is_fresh(name, html)}
+        return Push(where, fresh) if fresh else None
+
+    def _changed_parts(self, snapshot: Snapshot, run: RunRecord) -> dict[str, Html]:
+        changed = {name for name, place in snapshot.changed.items() if place > self.place}
+        if self.number is not None:
+            return self._problem(run, self.number, changed)
+        summary = summarise_run(run)
+        parts = front_parts(self.address, run, summary)
+        shell = shell_of(summary)
+        if shell != self.shell:
+            self.shell = shell
+            return {**parts, "part-table": table_part(self.address, summary)}
+        # Time and tokens of an open problem go on although nothing is told of it.
+        rows = [item for item in summary.problems if item.record.problem.id in changed or item.state == "running"]
+        return parts | row_parts(self.address, summary, rows)
+
+    def _problem(self, run: RunRecord, number: int, changed: set[str]) -> dict[str, Html]:
+        problem_id = list(run.problems)[number - 1]
+        record = self.watched.read_problem(problem_id) if problem_id in changed else None
+        return {} if record is None else problem_parts(self.address, run, number, record)
+
+    def _is_fresh(self, name: str, html: Html) -> bool:
+        digest = hashlib.blake2b(html.encode(), digest_size=16).digest()
+        if self._digests.get(name) == digest:
+            return False
+        self._digests[name] = digest
+        return True

@@ -121,7 +121,9 @@ def test_old_programs_write_nan_where_they_mean_nothing(tmp_path: Path) -> None:
 
 def test_integers_beyond_64_bits_keep_their_digits(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    path.write_text('{"problem_id": "p", "problem": "?", "gold": %d, "attempts": [{"answer": %d}]}' % (10**30 + 1, 10**30))
+    path.write_text(
+        '{"problem_id": "p", "problem": "?", "gold": %d, "attempts": [{"answer": %d}]}' % (10**30 + 1, 10**30)
+    )
     (problem,) = read_recordings(path)
     assert (problem.gold, problem.attempts[0].answer, problem.correct) == (f"{10**30 + 1}", f"{10**30}", (False,))
 
@@ -170,7 +172,11 @@ FILES = {
     "a pickle": ("t.pkl", b"\x80\x04.", "t.pkl: unknown kind of file"),
     "CSV with a column twice": ("t.csv", b"a,a\n1,2\n", "t.csv: column 'a' occurs more than once"),
     "CSV with an open quote": ("t.csv", b'id,problem,gold,answer\n1,?,1,"2\n', "t.csv, line 2: broken CSV"),
-    "CSV of another shape": ("t.csv", b"id,problem,gold,answer\n1,?,1\n", "t.csv, line 2: 3 cells where the header has 4"),
+    "CSV of another shape": (
+        "t.csv",
+        b"id,problem,gold,answer\n1,?,1\n",
+        "t.csv, line 2: 3 cells where the header has 4",
+    ),
     "CSV in Latin-1": ("t.csv", b"id,problem,gold,answer\n1,\xe9,1,1\n", "t.csv, line 2: not UTF-8 text"),
     "other columns": ("t.csv", b"name,text\n1,?\n", "t.csv, line 2: has no statement at 'problem' or 'question'"),
     "no gold": ("t.csv", b"id,problem,answer\n1,?,3\n", "t.csv, line 2: has no gold at 'gold' or 'expected_answer'"),
@@ -201,7 +207,9 @@ def test_a_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text(json.dumps(good("c")))
     read: list[str] = []
     paths = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match="2 rows cannot be used:\n  .*a.jsonl: the file is empty\n  .*b.parquet: cannot be"):
+    with pytest.raises(
+        InputError, match="2 rows cannot be used:\n  .*a.jsonl: the file is empty\n  .*b.parquet: cannot be"
+    ):
         read.extend(problem.problem.id for problem in read_recordings(paths))
     assert [problem.problem.id for problem in read_recordings(paths, skip_bad=True)] == ["c"]
 
@@ -210,14 +218,19 @@ def test_a_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def rows_file(path: Path, *rows: dict[str, Any]) -> Path:
-    path.write_text("".join(json.dumps({"id": "p", "problem": "?", "gold": "1", "answer": "1", **row}) + "\n" for row in rows))
+    path.write_text(
+        "".join(json.dumps({"id": "p", "problem": "?", "gold": "1", "answer": "1", **row}) + "\n" for row in rows)
+    )
     return path
 
 
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"gold": "2"}, "line 2: problem 'p' has another statement or gold in .*line 1; two problems must not share an id"),
+        (
+            {"gold": "2"},
+            "line 2: problem 'p' has another statement or gold in .*line 1; two problems must not share an id",
+        ),
         ({"problem": "!"}, "line 2: problem 'p' has another statement or gold"),
         ({"tokens": -1}, "line 2: 'tokens' must be a finite number from 0"),
         ({"tokens": "NaN?"}, "line 2: 'tokens' must be a finite number, not 'NaN\\?'"),
@@ -243,7 +256,9 @@ def test_a_bad_attempt_costs_its_row_alone(tmp_path: Path, row: dict[str, Any], 
 
 
 def test_columns_that_change_their_type(tmp_path: Path) -> None:
-    path = rows_file(tmp_path / "t.jsonl", {"answer": 1}, {"answer": 1.0}, {"answer": "1"}, {"answer": None}, {"answer": 1.5})
+    path = rows_file(
+        tmp_path / "t.jsonl", {"answer": 1}, {"answer": 1.0}, {"answer": "1"}, {"answer": None}, {"answer": 1.5}
+    )
     (problem,) = read_recordings(path)
     assert [attempt.answer for attempt in problem.attempts] == ["1", "1", "1", None, "1.5"]
     assert problem.correct == (True, True, True, False, False)
@@ -252,7 +267,9 @@ def test_columns_that_change_their_type(tmp_path: Path) -> None:
 def test_parquet_with_columns_of_other_types(tmp_path: Path) -> None:
     columns = {"id": ["a", "b"], "problem": ["?", "?"], "gold": ["1", "1"], "answer": pa.array([b"\xff", b"1"])}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
-    with pytest.raises(InputError, match=r"2 rows cannot be used:\n  .*t\.parquet, row 1: 'answer' must be text or a number"):
+    with pytest.raises(
+        InputError, match=r"2 rows cannot be used:\n  .*t\.parquet, row 1: 'answer' must be text or a number"
+    ):
         list(read_recordings(tmp_path / "t.parquet"))
     pq.write_table(pa.table({"id": pa.array(["a"]), "problem": pa.array([["?"]])}), tmp_path / "u.parquet")
     with pytest.raises(InputError, match=r"u\.parquet, row 1: has no statement at"):
@@ -318,7 +335,9 @@ JSON = st.recursive(
 NAMES = ["answer", "correct", "tokens", "seconds", "features", "failure", "evidence", "about", "text", "model", "round"]
 
 
-@given(st.dictionaries(st.sampled_from(NAMES), JSON), st.dictionaries(st.sampled_from(["gold", "group", "checks"]), JSON))
+@given(
+    st.dictionaries(st.sampled_from(NAMES), JSON), st.dictionaries(st.sampled_from(["gold", "group", "checks"]), JSON)
+)
 def test_any_object_is_read_or_refused(entry: dict[str, Any], head: dict[str, Any]) -> None:
     try:
         problem = problem_from({**good(), **head, "attempts": [entry]}, "x", AnswerKind(), lambda answer, gold: False)
@@ -329,13 +348,27 @@ def test_any_object_is_read_or_refused(entry: dict[str, Any], head: dict[str, An
 
 
 LIST_MAPPING = mapping_of(
-    {"layout": "lists", "attempts": "a", "problem": {"statement": "q", "gold": "g"}, "attempt": {"answer": ["x", "@text"]}},
+    {
+        "layout": "lists",
+        "attempts": "a",
+        "problem": {"statement": "q", "gold": "g"},
+        "attempt": {"answer": ["x", "@text"]},
+    },
     "m",
 )
 
 
-@pytest.mark.parametrize("mapping", [load_mapping("inspect"), load_mapping("table"), LIST_MAPPING], ids=lambda m: m.name)
-@given(fields=st.dictionaries(st.sampled_from(["id", "input", "target", "scores", "output", "problem", "gold", "answer", "q", "g", "a", "correct", "text"]), JSON))
+@pytest.mark.parametrize(
+    "mapping", [load_mapping("inspect"), load_mapping("table"), LIST_MAPPING], ids=lambda m: m.name
+)
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(
+            ["id", "input", "target", "scores", "output", "problem", "gold", "answer", "q", "g", "a", "correct", "text"]
+        ),
+        JSON,
+    )
+)
 def test_any_row_is_mapped_or_refused(mapping: Any, fields: dict[str, Any]) -> None:
     try:
         mapped = map_row(Row(fields, Path("f.jsonl"), "line 1"), mapping)

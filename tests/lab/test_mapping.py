@@ -29,10 +29,16 @@ def test_there_are_presets_for_the_common_programs() -> None:
 
 def test_a_mapping_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text(MINIMAL + '[attempt]\nanswer = ["x.y", "@text"]\n[values]\nright = ["C", 1]\n[where]\nkind = "math"\n')
+    path.write_text(
+        MINIMAL + '[attempt]\nanswer = ["x.y", "@text"]\n[values]\nright = ["C", 1]\n[where]\nkind = "math"\n'
+    )
     mapping = load_mapping(path)
     assert (mapping.name, mapping.layout, mapping.problem) == ("mine", "rows", {"statement": ("q",), "gold": ("a",)})
-    assert (mapping.attempt, mapping.right, mapping.where) == ({"answer": ("x.y", "@text")}, ("C", 1), {"kind": ("math",)})
+    assert (mapping.attempt, mapping.right, mapping.where) == (
+        {"answer": ("x.y", "@text")},
+        ("C", 1),
+        {"kind": ("math",)},
+    )
 
 
 BAD = {
@@ -100,7 +106,10 @@ def test_places(value: Any, place: str, what: Any) -> None:
     assert found(value, place) is what or found(value, place) == what
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.text())
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)),
+    st.text(),
+)
 def test_a_place_never_fails(value: Any, place: str) -> None:
     found(value, place)
 

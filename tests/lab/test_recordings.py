@@ -105,14 +105,19 @@ def lm_eval(folder: Path) -> Path:
         return known | {"doc_hash": f"{doc_id}" * 8, "prompt_hash": "p", "target_hash": "t", "exact_match": score}
 
     rows = [row(0, ["24+48 #### 72"], "72", 1.0, "strict-match"), row(1, ["two"], "[invalid]", 0.0, "strict-match")]
-    rows += [row(0, ["24+48 #### 72"], "72", 1.0, "flexible-extract"), row(1, ["two"], "[invalid]", 0.0, "flexible-extract")]
+    rows += [
+        row(0, ["24+48 #### 72"], "72", 1.0, "flexible-extract"),
+        row(1, ["two"], "[invalid]", 0.0, "flexible-extract"),
+    ]
     return jsonl(folder / "model" / "samples_gsm8k_2026-01-05T10-00-00.000001.jsonl", *rows)
 
 
 def inspect_sample(sample_id: int, epoch: int, answer: str, value: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": f"ANSWER: {answer}", "source": "generate"}
     usage = {"input_tokens": 90, "output_tokens": 12 + epoch, "total_tokens": 102 + epoch}
-    asked = NATALIA if sample_id == 1 else [{"role": "system", "content": "Be brief."}, {"role": "user", "content": SUM}]
+    asked = (
+        NATALIA if sample_id == 1 else [{"role": "system", "content": "Be brief."}, {"role": "user", "content": SUM}]
+    )
     return {
         "id": sample_id, "epoch": epoch, "input": asked, "target": "72" if sample_id == 1 else ["2"], "messages": [],
         "output": {"model": "small", "choices": [{"message": message, "stop_reason": "stop"}], "usage": usage, "time": 2},
@@ -237,7 +242,10 @@ def test_attempts_of_one_problem_in_several_files(tmp_path: Path) -> None:
     )
     report = ImportReport()
     first, second = read_recordings(tmp_path, mapping, report=report)
-    assert [(a.model, a.text, a.features) for a in first.attempts] == [("x2", "x2", {"length": 7}), ("x10", "x10", {"length": 7})]
+    assert [(a.model, a.text, a.features) for a in first.attempts] == [
+        ("x2", "x2", {"length": 7}),
+        ("x10", "x10", {"length": 7}),
+    ]
     assert (len(second.attempts), second.group, report.num_unwanted) == (2, "x2", 2)
 
 
@@ -269,7 +277,9 @@ def test_parallel_lists_of_one_row(tmp_path: Path) -> None:
     (problem,) = read_recordings(path, mapping)
     assert told(problem) == ("a", "2", ["2", "x+1"], [True, False])
     assert [attempt.num_tokens for attempt in problem.attempts] == [4, 5]
-    with pytest.raises(InputError, match="t.jsonl, line 1: lists of one problem must be of one length: .*'answers' has 2"):
+    with pytest.raises(
+        InputError, match="t.jsonl, line 1: lists of one problem must be of one length: .*'answers' has 2"
+    ):
         list(read_recordings(jsonl(tmp_path / "t.jsonl", {**row, "lengths": [1]}), mapping))
 
 
@@ -279,7 +289,9 @@ def test_data_frames(tmp_path: Path) -> None:
     frame = pandas.DataFrame([{"id": "a", "q": SUM, "gold": "2", "answers": ["2"], "lengths": [4], "marks": [True]}])
     assert [told(item) for item in from_data_frame(frame, mapping_of(LISTS, "mine"))] == [("a", "2", ["2"], [True])]
     bad = pandas.DataFrame([{**row, "tokens": "many"} for row in ROWS])
-    with pytest.raises(InputError, match="3 rows cannot be used:\n  data frame, row 1: 'tokens' must be a finite number"):
+    with pytest.raises(
+        InputError, match="3 rows cannot be used:\n  data frame, row 1: 'tokens' must be a finite number"
+    ):
         list(from_data_frame(bad))
     with pytest.raises(InputError, match="a pandas data frame with columns is needed, not list"):
         list(from_data_frame(ROWS))
@@ -340,7 +352,9 @@ def test_answers_of_every_form_are_judged(tmp_path: Path, gold: str, answer: str
 
 def test_what_stays_open_counts_as_wrong_and_is_told(tmp_path: Path) -> None:
     report = ImportReport()
-    path = jsonl(tmp_path / "t.jsonl", interchange("a", "about three", "about three", "\\frac{1}{3}", gold="\\frac{1}{3}"))
+    path = jsonl(
+        tmp_path / "t.jsonl", interchange("a", "about three", "about three", "\\frac{1}{3}", gold="\\frac{1}{3}")
+    )
     (problem,) = read_recordings(path, report=report)
     assert problem.correct == (False, False, True)
     assert report.num_judged_unknown == 2

@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from mathlete.core.errors import InputError
-from mathlete.lab.run_folder import LATEST, RunFolder
+from mathlete.lab.run_finding import SEPARATOR, FoundRun, find_runs
+from mathlete.lab.run_folder import LATEST, STORE_NAME
 
 _NEEDED = ("starlette", "uvicorn")
 
@@ -20,7 +21,7 @@ def view(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             help="A run's id or the start of it, a run's folder, a store, a folder of runs, or 'latest'; "
             "all runs of --runs-dir when left out. A run that is yet to begin is waited for if it is named by a path.",
         ),
@@ -38,42 +39,46 @@ def view(
     from mathlete.viewer.index import Catalogue
     from mathlete.viewer.server import Server, address_of, open_port, serve
 
-    stores, folders = find_runs(runs or [], runs_dir)
-    viewer = Viewer(Catalogue(stores, folders))
+    named, folders = find_served(runs or [], runs_dir)
+    viewer = Viewer(Catalogue(named, folders))
     server = Server(viewer.app(), viewer.close)
     listening = open_port(host, port)
     address = address_of(listening)
-    Console(stderr=True).print(f"looking at {_what(stores, folders)} on [bold]{address}[/bold] (Ctrl-C ends)")
+    Console(stderr=True).print(f"looking at {_what(named, folders)} on [bold]{address}[/bold] (Ctrl-C ends)")
     if open_browser:
         webbrowser.open(address)
     serve(server, listening)
 
 
-def find_runs(names: list[str], runs_dir: Path) -> tuple[list[Path], list[Path]]:
-    """Stores of single runs, and folders of runs, that names stand for.
+def find_served(names: list[str], runs_dir: Path) -> tuple[list[FoundRun], list[Path]]:
+    """The runs that names stand for, and the folders of runs.
 
     Raises:
         InputError: a name stands for nothing, now or later.
+        StorageError: a store cannot be opened.
     """
     if not names:
         if not runs_dir.is_dir():
             raise InputError(f"there is no folder of runs at {runs_dir}; name a run, or the folder with --runs-dir")
         return [], [runs_dir]
-    stores, folders = [], []
+    runs: list[FoundRun] = []
+    folders = []
     for name in names:
         path = Path(name)
-        known = (runs_dir / name / "run.sqlite").is_file() or name == LATEST
-        if path.is_file() and not known:
-            stores.append(path)
-        elif path.is_dir() and not known and not (path / "run.sqlite").is_file():
+        is_known = name == LATEST or (runs_dir / name / STORE_NAME).is_file()
+        if path.is_dir() and not is_known and not (path / STORE_NAME).is_file():
             folders.append(path)
-        elif path.parent.is_dir() and not path.exists() and path.name != name:
-            stores.append(path if path.suffix == ".sqlite" else path / "run.sqlite")
+        elif not path.exists() and path.parent.is_dir() and path.parent != Path() and SEPARATOR not in name:
+            runs.append(_run_to_come(path))
         else:
-            stores.append(RunFolder.open(name, runs_dir).store_path)
-    return stores, folders
+            runs += find_runs(name, runs_dir)
+    return runs, folders
 
 
-def _what(stores: list[Path], folders: list[Path]) -> str:
-    told = [path.parent.name for path in stores] + [f"the runs in {path}" for path in folders]
+def _run_to_come(path: Path) -> FoundRun:
+    return FoundRun(path, path.stem) if path.suffix == ".sqlite" else FoundRun(path / STORE_NAME, path.name)
+
+
+def _what(runs: list[FoundRun], folders: list[Path]) -> str:
+    told = [run.id for run in runs] + [f"the runs in {path}" for path in folders]
     return ", ".join(told[:3]) + (f" and {len(told) - 3} more" if len(told) > 3 else "")

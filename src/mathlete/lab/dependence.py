@@ -99,7 +99,7 @@ class Agreement:
 
 
 def effective_attempts(attempts: int, rho: float) -> float:
-    """n / (1 + (n - 1) rho): all of them for rho = 0, one for rho = 1.
+    """`attempts` / (1 + (attempts - 1) rho): all of them for rho = 0, one for rho = 1.
 
     Raises:
         ValueError: fewer than one attempt, or rho outside [0, 1].

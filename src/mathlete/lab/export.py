@@ -9,31 +9,37 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from mathlete.cic.majority import Majority
+from mathlete.cic.registry import make_selector
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord, RunRecord
-from mathlete.lab.run_folder import RunFolder, replace_file
+from mathlete.lab.run_folder import RunFolder, replace_file, replacing_file
 from mathlete.verify.integers import answers_equal
 
 
 def write_submission(run: RunRecord, folder: RunFolder) -> None:
     """Write submission.csv, then submission.parquet: `id` (string) and `answer` (int64), in the input's order.
 
-    Every problem has a row. One without a selection (the run was cut off) gets the vote of the attempts
-    that had finished, or else the fallback answer.
+    Every problem has a row. One without a selection (the run was cut off) gets what the run's selector
+    makes of the attempts that had finished, or else the fallback answer.
 
     Raises:
         StorageError: one of them could not be written. The message says whether submission.csv is there.
     """
     ids = list(run.problems)
-    answers = [_answer(record) for record in run.problems.values()]
+    selector = make_selector(run.config.get("selector", "majority"))
+    answers = [
+        int((record.selection or selector.select(record.problem, record.attempts)).answer)
+        for record in run.problems.values()
+    ]
     folder.release_reserve()
     advice = f"Free some space and resume the run {folder.id}: its store keeps every finished attempt."
     try:
@@ -65,14 +71,38 @@ def write_attempts(run: RunRecord, folder: RunFolder) -> None:
     Raises:
         StorageError: it could not be written.
     """
-    model = run.config.get("model")
-    lines = [json.dumps(_interchange(record, model), allow_nan=False) for record in run.problems.values()]
-    replace_file(folder.attempts_jsonl, "".join(f"{line}\n" for line in lines).encode("ascii"))
+    write_interchange(run.problems.values(), run.config.get("model"), folder.attempts_jsonl)
 
 
-def _answer(record: ProblemRecord) -> int:
-    selection = record.selection or Majority().select(record.problem, record.attempts)
-    return int(selection.answer)
+def write_interchange(records: Iterable[ProblemRecord], model: str | None, path: Path) -> None:
+    """Write problems and their attempts to `path` in the same format, one problem held at a time.
+
+    Args:
+        records: in order.
+        model: of the attempts that do not name one.
+        path: the file.
+
+    Raises:
+        StorageError: it could not be written; what was at `path` is untouched.
+    """
+    with replacing_file(path) as file:
+        for record in records:
+            file.write(json.dumps(_interchange(record, model), allow_nan=False).encode("ascii") + b"\n")
+
+
+def is_right(record: ProblemRecord, attempt: Attempt) -> bool | None:
+    """Whether an attempt's answer is right: what was recorded of it, else by comparison with the label, if any."""
+    if record.correct is not None:
+        return attempt.id in record.correct
+    if record.gold is None:
+        return None
+    return attempt.answer is not None and answers_equal(attempt.answer, record.gold)
+
+
+def exported_features(attempt: Attempt) -> dict[str, float | None]:
+    """Its features, None where one is not finite, and how many programs it ran and how many of them failed, if any."""
+    finite = {name: value if math.isfinite(value) else None for name, value in attempt.features.items()}
+    return {**program_counts(attempt), **finite}
 
 
 def _csv(ids: list[str], answers: list[int]) -> bytes:
@@ -94,21 +124,20 @@ def _parquet(ids: list[str], answers: list[int]) -> bytes:
 
 
 def _interchange(record: ProblemRecord, model: str | None) -> dict[str, Any]:
-    checks = [_attempt(attempt, None, model) for attempt in record.attempts if attempt.is_check]
+    checks = [_attempt(item, None, model) for item in record.attempts if item.is_check]
     return {
         "problem_id": record.problem.id,
         "problem": record.problem.statement,
         "gold": record.gold,
         "group": record.group if record.group is not None else record.problem.id,
-        "attempts": [_attempt(item, record.gold, model) for item in record.attempts if not item.is_check],
+        "attempts": [_attempt(item, is_right(record, item), model) for item in record.attempts if not item.is_check],
         **({"checks": checks} if checks else {}),
     }
 
 
-def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str, Any]:
-    known = {} if gold is None else {"correct": attempt.answer is not None and answers_equal(attempt.answer, gold)}
+def _attempt(attempt: Attempt, correct: bool | None, model: str | None) -> dict[str, Any]:
+    known = {} if correct is None else {"correct": correct}
     failed = {} if attempt.failure is None else {"failure": attempt.failure}
-    features = {name: value if math.isfinite(value) else None for name, value in attempt.features.items()}
     return {
         "answer": attempt.answer,
         **known,
@@ -116,7 +145,7 @@ def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str,
         **({"discarded": attempt.num_discarded} if attempt.num_discarded else {}),
         "seconds": round(attempt.elapsed_s, 3),
         "model": attempt.model or model,
-        "features": {**_program_counts(attempt), **features},
+        "features": exported_features(attempt),
         **failed,
         "pillar": attempt.pillar,
         **({"round": attempt.round} if attempt.round > 1 else {}),
@@ -127,7 +156,7 @@ def _attempt(attempt: Attempt, gold: str | None, model: str | None) -> dict[str,
     }
 
 
-def _program_counts(attempt: Attempt) -> dict[str, int]:
+def program_counts(attempt: Attempt) -> dict[str, int]:
     """How many programs it ran and how many of them failed; the results themselves are not in the file."""
     results = [turn.result for turn in attempt.turns if turn.result is not None]
     if not results:

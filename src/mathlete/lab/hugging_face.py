@@ -46,7 +46,9 @@ def parse_dataset_name(text: str) -> DatasetName:
     """
     match = _NAME.fullmatch(text)
     if match is None:
-        raise InputError(f"{text!r} names no data set; write hf:OWNER/NAME[/CONFIG][:SPLIT], as in hf:openai/gsm8k/main:test")
+        raise InputError(
+            f"{text!r} names no data set; write hf:OWNER/NAME[/CONFIG][:SPLIT], as in hf:openai/gsm8k/main:test"
+        )
     return DatasetName(match["path"], match["config"], match["split"])
 
 
@@ -63,7 +65,9 @@ def hub_rows(text: str) -> Iterator[Row]:
         raise InputError(f'{text}: needs the datasets package: pip install "mathlete[datasets]"') from error
     try:
         found: Any = datasets.load_dataset(name.path, name.config, split=name.split)
-    except Exception as error:  # of the package, of the hub's client, or of the network: all mean that there are no rows
+    except (
+        Exception
+    ) as error:  # of the package, of the hub's client, or of the network: all mean that there are no rows
         reason = " ".join(str(error).split())[:400]
         raise InputError(
             f"{text}: cannot be loaded ({type(error).__name__}: {reason}). Without a network only what is in the cache "

@@ -173,9 +173,7 @@ def _from_parallel_lists(row: Row, gold: str, mapping: RecordingMapping) -> list
     return [_attempt(entry, row, gold, mapping) for entry in rows]
 
 
-def _attempt(
-    entry: Any, row: Row, gold: str, mapping: RecordingMapping, *, is_only: bool = True
-) -> dict[str, Any]:
+def _attempt(entry: Any, row: Row, gold: str, mapping: RecordingMapping, *, is_only: bool = True) -> dict[str, Any]:
     """One attempt; places that begin with "/" are in the row, and of use only where it has no other attempt."""
     fields = entry if isinstance(entry, Mapping) else {}
     told: dict[str, Any] = {"text": entry} if isinstance(entry, str) else {}
@@ -266,14 +264,22 @@ def _as_number(value: Any, name: str) -> float:
             value = float(value) if len(value) < 40 else value
         except ValueError:
             pass
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and math.isinf(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and math.isinf(value))
+    ):
         raise MalformedError(f"{name!r} must be a finite number, not {value!r:.40}")
     return value
 
 
 def _exact(value: Any, name: str) -> str:
     """A number as text: whole ones without a fraction, whatever the column's type made of them."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or (isinstance(value, float) and math.isinf(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or (isinstance(value, float) and math.isinf(value))
+    ):
         raise MalformedError(f"{name!r} must be text or a number, not {value!r:.40}")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)

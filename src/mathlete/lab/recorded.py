@@ -127,9 +127,7 @@ def read_interchange(
             yield BadRow(where, str(error))
 
 
-def problem_from(
-    fields: Mapping[str, Any], source: str, kind: AnswerKind, is_right: JudgeAnswer
-) -> RecordedProblem:
+def problem_from(fields: Mapping[str, Any], source: str, kind: AnswerKind, is_right: JudgeAnswer) -> RecordedProblem:
     """The problem that an object of the interchange format holds.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import Any
 
 from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind
-from mathlete.core.record import ProblemRecord, fold_run
+from mathlete.core.record import ProblemRecord
 from mathlete.lab.answer_judging import AnswerJudge
 from mathlete.lab.attempt_rows import AttemptRows, GatheredProblem
 from mathlete.lab.bad_rows import BadRow, BadRows
@@ -26,6 +26,8 @@ from mathlete.lab.mapping import RecordingMapping, load_mapping
 from mathlete.lab.recorded import SUFFIXES as INTERCHANGE_SUFFIXES
 from mathlete.lab.recorded import MalformedError, RecordedProblem, problem_from, read_interchange
 from mathlete.lab.row_files import files_of, frame_rows, mapped_file_rows
+from mathlete.lab.run_finding import SEPARATOR
+from mathlete.lab.run_reading import read_outline, read_problems
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.task_files import Row, read_rows, stem_of
 
@@ -68,13 +70,17 @@ class ImportReport:
         told = []
         if self.num_judged_unknown:
             few = "; ".join(self.unknown[:2])
-            told.append(f"{self.num_judged_unknown} answers could be shown neither right nor wrong, and count as wrong: {few}")
+            told.append(
+                f"{self.num_judged_unknown} answers could be shown neither right nor wrong, and count as wrong: {few}"
+            )
         if self.num_too_few:
             told.append(f"{self.num_too_few} problems were left out because they have too few attempts")
         if self.num_without_gold:
             told.append(f"{self.num_without_gold} problems of runs were left out because they have no known answer")
         if self.num_other_views:
-            told.append(f"{self.num_other_views} rows were left out because they show the same attempts by another filter")
+            told.append(
+                f"{self.num_other_views} rows were left out because they show the same attempts by another filter"
+            )
         if self.num_unwanted:
             told.append(f"{self.num_unwanted} rows were left out by [where]")
         return told
@@ -88,18 +94,20 @@ def read_recordings(
     min_attempts: int = 1,
     skip_bad: bool = False,
     report: ImportReport | None = None,
+    with_text: bool = True,
 ) -> Iterator[RecordedProblem]:
     """The problems and attempts of files, folders and runs, lazily.
 
     Args:
         paths: interchange files (.jsonl, .jsonl.gz), tables (.csv, .parquet), other programs' files as the mapping says,
-            folders of such files, run folders or run stores (.sqlite).
+            folders of such files, run folders or run stores (.sqlite; `STORE::RUN` for one of several runs).
         mapping: what the columns or keys mean: a mapping, the name of a preset, or a .toml file. Without one, rows with
             a list `attempts` are of the interchange format, and others of the preset "table".
         kind: what the problems' answers may be; the default of `AnswerKind` if None.
         min_attempts: problems with fewer are left out, and counted.
         skip_bad: leave out and count what cannot be used, instead of an error at the end.
         report: counts what is read.
+        with_text: of attempts of run stores; what they wrote is most of a store, and many selectors can do without it.
 
     Raises:
         InputError: a path cannot be read, or rows cannot be used: raised when everything else has been handed out, with
@@ -113,10 +121,10 @@ def read_recordings(
     known = load_mapping(mapping) if isinstance(mapping, str) else mapping
     report = ImportReport() if report is None else report
     given = [Path(path) for path in paths]
-    missing = [path for path in given if not path.exists()]
+    missing = [path for path in given if not path.exists() and not _is_run_of_store(path)]
     if missing:
         raise InputError(f"{missing[0]}: file not found")
-    return _reading(given, None, known, kind or AnswerKind(), min_attempts, skip_bad, report)
+    return _reading(given, None, known, kind or AnswerKind(), min_attempts, skip_bad, report, with_text)
 
 
 def from_data_frame(
@@ -142,9 +150,10 @@ def _reading(
     min_attempts: int,
     skip_bad: bool,
     report: ImportReport,
+    with_text: bool = True,
 ) -> Iterator[RecordedProblem]:
     with AnswerJudge() as judge, AttemptRows() as gathered:
-        reading = _Reading(mapping, kind, judge, gathered, report)
+        reading = _Reading(mapping, kind, judge, gathered, report, with_text)
         sources = [reading.of_rows(rows)] if rows is not None else []
         sources += [reading.of_path(path) for path in paths]
         for problem in reading.all_of(sources):
@@ -170,12 +179,14 @@ class _Reading:
         judge: AnswerJudge,
         gathered: AttemptRows,
         report: ImportReport,
+        with_text: bool,
     ) -> None:
         self._mapping = mapping
         self._kind = kind
         self._judge = judge
         self._gathered = gathered
         self._report = report
+        self._with_text = with_text
         self._places: dict[str, str] = {}  # of the problem ids of all sources
 
     def all_of(self, sources: Iterable[Iterator[RecordedProblem | BadRow]]) -> Iterator[RecordedProblem]:
@@ -198,7 +209,7 @@ class _Reading:
         if path.is_dir():
             for file in files_of(path, self._mapping):
                 yield from self.of_path(file)
-        elif path.name.lower().endswith(_STORE_NAMES):
+        elif path.name.lower().endswith(_STORE_NAMES) or _is_run_of_store(path):
             yield from self._of_store(path)
         elif self._mapping is None and path.name.lower().endswith(INTERCHANGE_SUFFIXES) and is_interchange(path):
             yield from read_interchange(path, self._kind, self._judge.is_right, self._places)
@@ -272,9 +283,12 @@ class _Reading:
                 del entries[index], places[index]
 
     def _of_store(self, path: Path) -> Iterator[RecordedProblem | BadRow]:
-        with RunStore.read(path) as store:
-            run = fold_run(store.events())
-        for record in run.problems.values():
+        with _open_store(path) as store:
+            yield from self._of_run(store, path)
+
+    def _of_run(self, store: RunStore, path: Path) -> Iterator[RecordedProblem | BadRow]:
+        records = read_problems(store) if self._with_text else read_outline(store).problems.values()
+        for record in records:
             if record.gold is None:
                 self._report.num_without_gold += 1
                 continue
@@ -288,7 +302,10 @@ class _Reading:
     def _recorded(self, record: ProblemRecord, gold: str) -> RecordedProblem:
         attempts = tuple(attempt for attempt in record.attempts if not attempt.is_check)
         checks = tuple(attempt for attempt in record.attempts if attempt.is_check)
-        correct = tuple(self._judge.is_right(attempt.answer, gold) for attempt in attempts)
+        if record.correct is not None:
+            correct = tuple(attempt.id in record.correct for attempt in attempts)
+        else:
+            correct = tuple(self._judge.is_right(attempt.answer, gold) for attempt in attempts)
         return RecordedProblem(record.problem, gold, record.group or record.problem.id, attempts, correct, checks)
 
 

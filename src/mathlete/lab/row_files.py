@@ -39,7 +39,9 @@ def mapped_file_rows(path: Path, mapping: RecordingMapping) -> Iterator[Row | Ba
         return _archive_rows(path, mapping.members)
     if name.endswith(".json"):
         if mapping.rows is None:
-            raise InputError(f"{path}: the mapping {mapping.name} names no `rows` in a JSON document; or is it JSON lines?")
+            raise InputError(
+                f"{path}: the mapping {mapping.name} names no `rows` in a JSON document; or is it JSON lines?"
+            )
         return _document_rows(path, mapping.rows)
     return read_rows(path)
 
@@ -144,4 +146,6 @@ def _member_row(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -
 
 def _in_counting_order(name: str) -> list[tuple[int, str]]:
     """A sorting key under which numbers in names count."""
-    return [(int(part), "") if part.isdecimal() and len(part) < 19 else (-1, part) for part in re.split("([0-9]+)", name)]
+    return [
+        (int(part), "") if part.isdecimal() and len(part) < 19 else (-1, part) for part in re.split("([0-9]+)", name)
+    ]

@@ -9,9 +9,12 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from mathlete.core.errors import InputError, StorageError
 
@@ -156,11 +159,22 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         StorageError: it could not be written; what was at `path` is untouched.
     """
+    with replacing_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes the place of `path` at the end, and only if all went well.
+
+    Raises:
+        StorageError: it could not be written; what was at `path` is untouched.
+    """
     partial = path.with_name(f".{path.name}.partial")  # one name, so that a killed process leaves one file at most
     try:
         try:
             with partial.open("wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from mathlete.core.problem import AnswerKind
 from mathlete.lab.mapped_rows import gold_text
-from mathlete.verify.extraction import extract_answer
+from mathlete.verify.extraction import extract_answer, extract_boxed
 from mathlete.verify.integers import answers_equal
 
 
@@ -59,11 +59,16 @@ def prove_gold(value: Any, kind: AnswerKind) -> ProvedGold:
 
 def is_blank(value: object) -> bool:
     """Whether a cell holds no value; NaN stands for none too."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value.strip())
+    return (
+        value is None
+        or (isinstance(value, float) and math.isnan(value))
+        or (isinstance(value, str) and not value.strip())
+    )
 
 
 def _read_from_box(text: str, kind: AnswerKind) -> ProvedGold:
-    extraction = extract_answer(f"\\boxed{{{text}}}", None, kind)
-    if extraction.source != "boxed":
+    boxed = f"\\boxed{{{text}}}"
+    extraction = extract_answer(boxed, None, kind)
+    if extraction.source != "boxed" or extract_boxed(boxed) != text:
         return ProvedGold(None, "in a box it is not found; are its braces balanced?")
     return ProvedGold(extraction.answer, extraction.problem)

@@ -70,7 +70,7 @@ class RefusedRow:
 
     def __str__(self) -> str:
         """One line for a person."""
-        return str(BadRow(self.place, f"{self.id}: {self.reason}" if self.id is not None else self.reason))
+        return str(BadRow(self.place, f"problem {self.id!r}: {self.reason}" if self.id is not None else self.reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def load_tasks(
         InputError: the input cannot be read, or no row of it can be used; the message says where and what to do.
     """
     kind = AnswerKind(low=low, high=high)
-    source = _existing_source(path_or_text)
+    source = find_source(path_or_text)
     if source is None:
         _check_limit(limit)
         return _single_task(str(path_or_text), kind, require_gold)
@@ -190,8 +190,12 @@ def read_task_rows(
     return _task_rows(rows, kind, require_gold, places)
 
 
-def _existing_source(path_or_text: str | os.PathLike[str]) -> str | Path | None:
-    """The file, folder or data set that is meant, or None for a statement."""
+def find_source(path_or_text: str | os.PathLike[str]) -> str | Path | None:
+    """The file, folder or data set that is meant, or None for a statement.
+
+    Raises:
+        InputError: it is empty, or looks like a file that is not there.
+    """
     text = os.fspath(path_or_text)
     if not text.strip():
         raise InputError("the problem is empty: give a statement, or a .csv, .jsonl or .parquet file")

@@ -27,7 +27,7 @@ class Step:
     Attributes:
         at_s: seconds since the problem was opened; negative never.
         words: what happened.
-        kind: "decision" or "ending".
+        kind: "decision" or "happening".
     """
 
     at_s: float
@@ -56,9 +56,9 @@ def steps_of(record: ProblemRecord) -> tuple[Step, ...]:
             steps.append(_step(moment, start_s, _opened(moment.data), "decision"))
         elif moment.kind == "attempt_finished" and moment.attempt_id in attempts:
             words = _ended(attempts[moment.attempt_id], votes)
-            steps.append(_step(moment, start_s, words, "ending"))
+            steps.append(_step(moment, start_s, words, "happening"))
         elif moment.kind == "decision" and moment.data.get("action") == "stop":
-            steps.append(_step(moment, start_s, f"Stopped: {shorten(str(moment.data.get('reason', '')), 200)}", "decision"))
+            steps.append(_step(moment, start_s, f"Stopped: {shorten(str(moment.data.get('reason', '')), 200)}.", "decision"))
     if launches:
         steps.append(_step(launches[0], start_s, _launched(launches), "decision"))
     return tuple(steps)
@@ -120,7 +120,7 @@ def _number(value: object) -> int:
 
 def _ended(attempt: Attempt, votes: Counter[str]) -> str:
     """What came of an attempt; counts its vote."""
-    name = shorten(attempt.id.rpartition("#")[2], 24)
+    name = f"#{shorten(attempt.id.rpartition('#')[2], 24)}"
     if attempt.is_check:
         return f"Check {name} ({attempt.pillar.removesuffix('_check')}): {verdicts_in_short(attempt.evidence)}."
     if attempt.answer is None:

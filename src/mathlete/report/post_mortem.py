@@ -45,9 +45,9 @@ _REMEDY: dict[Cause, str] = {
     "cut_off": "Resume the run: attempts that were cut off are made again.",
 }
 _PLACES = {
-    "box": "{gold} was boxed in attempt {attempt}",
-    "output": "a program of attempt {attempt} printed {gold}",
-    "last_number": "{gold} is the last number in attempt {attempt}",
+    "box": "{gold} was boxed in attempt #{attempt}",
+    "output": "a program of attempt #{attempt} printed {gold}",
+    "last_number": "{gold} is the last number in attempt #{attempt}",
 }
 _MAX_ANSWERS, _MAX_OVERLOOKED = 8, 3
 _MAX_UNFOLDED = 24  # failed problems that are shown without being asked for
@@ -185,7 +185,7 @@ def _place(item: Overlooked, gold: str) -> str:
     attempt = shorten(item.attempt_id.rpartition("#")[2], 24)
     if item.place == "out_of_range":
         value = shorten(item.value, 24) if item.value else "a number"
-        return f"attempt {attempt} answered {value}, which is out of range"
+        return f"attempt #{attempt} answered {value}, which is out of range"
     return _PLACES[item.place].format(gold=shorten(gold, 24), attempt=attempt)
 
 

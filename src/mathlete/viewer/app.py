@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mathlete.core.errors import MathleteError
+from mathlete.core.errors import InputError, MathleteError
 from mathlete.viewer.index import Catalogue, comparison_page, index_page
 from mathlete.viewer.pages import POLICY, Address, front_page, plain_page, problem_page
 from mathlete.viewer.pushing import Push, Reader
@@ -73,9 +73,8 @@ class Viewer:
         return Guard(Starlette(routes=routes, exception_handlers=dict(handlers)))
 
     async def _index(self, request: Request) -> Response:
-        keys = await self._draw(self._catalogue.keys)
-        if len(keys) == 1 and not self._catalogue.grows:
-            return RedirectResponse(self._catalogue.address(keys[0]).front)
+        if len(self._catalogue.named) == 1 and not self._catalogue.grows:
+            return RedirectResponse(self._catalogue.address(self._catalogue.named[0].id).front)
         return HTMLResponse(await self._draw(lambda: index_page(self._catalogue)))
 
     async def _compare(self, request: Request) -> Response:
@@ -90,16 +89,14 @@ class Viewer:
         address, watched = await self._find(request)
         number = int(request.path_params["number"])
 
-        def draw() -> str | None:
+        def draw() -> str:
             snapshot = watched.look()
             ids = list(snapshot.run.problems) if snapshot.run is not None else []
-            record = watched.read_problem(ids[number - 1]) if 0 < number <= len(ids) else None
-            return None if record is None else problem_page(address, snapshot, number, record)
+            if not 0 < number <= len(ids):
+                raise InputError(f"the run {address.key} has no problem {number}")
+            return problem_page(address, snapshot, number, watched.read_problem(ids[number - 1]))
 
-        page = await self._draw(draw)
-        if page is None:
-            return HTMLResponse(plain_page("No such problem", f"This run has no problem {number}.", address.front), 404)
-        return HTMLResponse(page)
+        return HTMLResponse(await self._draw(draw))
 
     async def _events(self, request: Request) -> Response:
         address, watched = await self._find(request)

@@ -1,7 +1,7 @@
 """Which runs are served, and the pages on several of them.
 
 Knows folders of runs and stores with many. A folder is looked at again for each page, so that a run that begins later
-is found; what is known of a run that has not changed is not read again.
+is found; what is known of a run whose files have not changed is not read again.
 """
 
 from __future__ import annotations
@@ -11,47 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-from mathlete.core.errors import InputError
+from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import RunRecord
+from mathlete.lab.run_finding import FoundRun
+from mathlete.lab.run_folder import runs_in
+from mathlete.lab.run_lock import is_held
+from mathlete.lab.run_reading import RunFigures, read_figures
 from mathlete.lab.run_store import list_runs
 from mathlete.report.comparison import render_comparison
 from mathlete.report.markup import join, shorten, tag
 from mathlete.report.overview import format_date
 from mathlete.report.page import render_document
-from mathlete.report.summary import summarise_run
 from mathlete.report.timeline import format_s
-from mathlete.viewer.pages import STATUS_WORDS, Address
-from mathlete.viewer.watching import Snapshot, WatchedRun
+from mathlete.viewer.pages import Address
+from mathlete.viewer.watching import WatchedRun
 
-STORE_NAME = "run.sqlite"
-MAX_TOLD = 100  # runs of which the index tells more than the name
+MAX_TOLD = 200  # runs of which the index tells more than the name
 MAX_HELD = 8  # runs whose outlines stay in memory
 MAX_COMPARED = 8
+_COLUMNS = ("Run", "Started", "State", "Problems", "Attempts", "Right", "Time", "Model", "")
 
 
 @dataclass(frozen=True, slots=True)
-class ServedRun:
-    """One run that can be looked at.
-
-    Attributes:
-        key: names it in addresses.
-        path: of its store, which need not exist yet.
-        run_id: of the run in the store; None for the only one.
-    """
-
-    key: str
-    path: Path
-    run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the index tells of a run.
-
-    Attributes:
-        stamp: of its files, when they were read.
-        cells: what is told, in the order of the columns.
-    """
+class _Told:
+    """What the index tells of a run, and the stamp of its files when they were read."""
 
     stamp: tuple[int, ...]
     cells: tuple[str, ...]
@@ -62,41 +45,34 @@ class Catalogue:
     """The runs that are served.
 
     Attributes:
-        stores: of single runs, or of many runs in one; a store that is not there yet is taken for a run to come.
+        named: single runs, whose stores need not exist yet.
         folders: of runs, each in a folder of its own; looked through again and again.
     """
 
-    stores: Sequence[Path] = ()
+    named: Sequence[FoundRun] = ()
     folders: Sequence[Path] = ()
     _held: dict[str, WatchedRun] = field(default_factory=dict)
-    _facts: dict[str, Facts] = field(default_factory=dict)
+    _told: dict[str, _Told] = field(default_factory=dict)
 
     @property
     def grows(self) -> bool:
         """Whether there may be runs later that are not there now."""
         return bool(self.folders)
 
-    def runs(self) -> list[ServedRun]:
-        """All runs, those last written to first within a folder."""
-        found = [(path, path.parent.name) for path in self.stores]
+    def runs(self) -> dict[str, FoundRun]:
+        """All runs by what they are called in addresses; those of a folder from the one last written to."""
+        found = list(self.named)
         for folder in self.folders:
-            stores = [path for path in folder.glob(f"*/{STORE_NAME}") if path.is_file()]
-            found += [(path, path.parent.name) for path in sorted(stores, key=_stamp, reverse=True)]
-        served: dict[str, ServedRun] = {}
-        for path, name in found:
-            ids = [run.id for run in list_runs(path)] if path.is_file() else []
-            for run_id in ids if len(ids) > 1 else [None]:
-                key = _unused(name if run_id is None else run_id, served)
-                served[key] = ServedRun(key, path, run_id)
-        return list(served.values())
-
-    def keys(self) -> list[str]:
-        """What the runs are called."""
-        return [run.key for run in self.runs()]
+            for run_folder in runs_in(folder):
+                found += _runs_of(run_folder.store_path)
+        keys: dict[str, FoundRun] = {}
+        for run in found:
+            keys[_unused(run.id, keys)] = run
+        return keys
 
     def address(self, key: str) -> Address:
         """Where a run's pages are."""
-        return Address(key, has_siblings=self.grows or len(self.stores) > 1)
+        return Address(key, has_siblings=self.grows or len(self.named) > 1)
 
     def find(self, key: str) -> WatchedRun:
         """The run of that name.
@@ -106,46 +82,48 @@ class Catalogue:
         """
         watched = self._held.pop(key, None)
         if watched is None:
-            watched = next((WatchedRun(run.path, run.run_id) for run in self.runs() if run.key == key), None)
-        if watched is None:
-            raise InputError(f"there is no run {key!r} here; see the list of runs")
+            run = self.runs().get(key)
+            if run is None:
+                raise InputError(f"there is no run {key!r} here; see the list of runs")
+            watched = WatchedRun(run.path, run.run_id)
         self._held[key] = watched  # the last asked for stands last
         for old in list(self._held)[:-MAX_HELD]:
             del self._held[old]
         return watched
 
-    def facts(self, run: ServedRun) -> tuple[str, ...]:
+    def cells(self, key: str, run: FoundRun) -> tuple[str, ...]:
         """What the index tells of a run, read again when its files have changed."""
         stamp = _stamp(run.path)
-        known = self._facts.get(run.key)
+        known = self._told.get(key)
         if known is None or known.stamp != stamp:
-            watched = self._held.get(run.key) or WatchedRun(run.path, run.run_id)
-            known = self._facts[run.key] = Facts(stamp, _cells(watched.look()))
+            known = self._told[key] = _Told(stamp, _read_cells(run))
         return known.cells
 
 
 def index_page(catalogue: Catalogue) -> str:
     """All runs, each with how it stands."""
     runs = catalogue.runs()
-    columns = ["Run", "Started", "State", "Problems", "Answered", "Right", "Time", "Model", ""]
+    keys = list(runs)
     rows = []
-    for place, run in enumerate(runs):
-        told = catalogue.facts(run) if place < MAX_TOLD else ("",) * (len(columns) - 2)
-        name = tag("th", tag("a", tag("bdi", shorten(run.key, 60)), href=Address(run.key).front), scope="row")
-        before = runs[place + 1].key if place + 1 < len(runs) else None
-        compare = tag("a", "compare with the next", href=_comparing([before, run.key])) if before is not None else ""
-        rows.append(tag("tr", name, *(tag("td", cell) for cell in told), tag("td", compare)))
-    head = tag("tr", *(tag("th", name, scope="col") if name else tag("td") for name in columns))
+    for place, key in enumerate(keys):
+        told = catalogue.cells(key, runs[key]) if place < MAX_TOLD else ("",) * (len(_COLUMNS) - 2)
+        name = tag("th", tag("a", tag("bdi", shorten(key, 60)), href=Address(key).front), scope="row")
+        before = keys[place + 1 : place + 2]
+        link = tag("a", "compare with the one below", href=_comparing([*before, key])) if before else ""
+        rows.append(tag("tr", name, *(tag("td", cell) for cell in told), tag("td", link)))
+    head = tag("tr", *(tag("th", name, scope="col") if name else tag("td") for name in _COLUMNS))
     table = tag("table", tag("caption", "Runs", class_="hidden"), tag("thead", head), tag("tbody", *rows))
-    whole = tag("div", table, class_="scroll", role="region", aria_label="Runs", tabindex=0)
+    body = tag("div", table, class_="scroll", role="region", aria_label="Runs", tabindex=0)
     if not runs:
-        whole = tag("p", "There is no run here yet. Load this page again when one has begun.", class_="ending")
-    everything = ""
-    if 2 < len(runs) <= MAX_COMPARED:
-        link = tag("a", f"Compare all {len(runs)}", href=_comparing([run.key for run in reversed(runs)]))
-        everything = tag("p", link, class_="note")
-    head_line = [tag("p", "Mathlete", class_="brand"), tag("h1", f"{len(runs)} run{'' if len(runs) == 1 else 's'}")]
-    return render_document("Mathlete: runs", join([*head_line, tag("section", whole, everything, class_="compared")]))
+        body = tag("p", "There is no run here yet. Load this page again when one has begun.", class_="ending")
+    all_of_them = ""
+    if 2 < len(keys) <= MAX_COMPARED:
+        link = tag("a", f"Compare all {len(keys)}", href=_comparing(keys[::-1]))
+        all_of_them = tag("p", link, class_="note")
+    heading = tag("h1", f"{len(keys)} run{'' if len(keys) == 1 else 's'}")
+    header = tag("header", tag("p", "Mathlete", class_="brand"), heading, class_="page-header")
+    main = tag("main", tag("section", body, all_of_them, class_="compared"))
+    return render_document("Mathlete: runs", join([header, main]))
 
 
 def comparison_page(catalogue: Catalogue, keys: Sequence[str]) -> str:
@@ -170,22 +148,38 @@ def comparison_page(catalogue: Catalogue, keys: Sequence[str]) -> str:
     return render_comparison(runs, link)
 
 
-def _cells(snapshot: Snapshot) -> tuple[str, ...]:
-    state = STATUS_WORDS[snapshot.status].split(";")[0].split(":")[0].rstrip(".").lower()
-    run = snapshot.run
-    if run is None:
-        return ("", state, "", "", "", "", "")
-    summary = summarise_run(run)
-    right = f"{summary.num_right} of {summary.num_graded}" if summary.num_graded else "—"
+def _runs_of(path: Path) -> list[FoundRun]:
+    try:
+        stored = list_runs(path)
+    except (
+        MathleteError
+    ):  # damaged, of a newer version, or just being made: it is listed, and its page says what is wrong
+        return [FoundRun(path, path.parent.name)]
+    return [FoundRun(path, run.id, run.id if len(stored) > 1 else None) for run in stored]
+
+
+def _read_cells(run: FoundRun) -> tuple[str, ...]:
+    try:
+        with run.read() as store:
+            figures = read_figures(store)
+    except MathleteError as error:
+        return ("", shorten(str(error), 120), *([""] * (len(_COLUMNS) - 4)))
+    right = f"{figures.num_right} of {figures.num_selected}" if figures.num_selected else "—"
     return (
-        format_date(run.started_wall_time),
-        state,
-        str(len(summary.problems)),
-        str(summary.num_answered),
+        format_date(figures.started_wall_time),
+        _state(run, figures),
+        str(figures.num_problems),
+        f"{figures.num_attempts:,}",
         right,
-        format_s(run.elapsed_s),
-        shorten(str(run.config.get("model", "unknown")), 40),
+        format_s(figures.elapsed_s),
+        shorten(figures.model or "unknown", 40),
     )
+
+
+def _state(run: FoundRun, figures: RunFigures) -> str:
+    if figures.finished is not None:
+        return figures.finished
+    return "running" if is_held(run.path.with_suffix(".lock")) else "cut off"
 
 
 def _comparing(keys: Sequence[str]) -> str:

@@ -7,15 +7,18 @@ what is pushed are parts, drawn by the functions that drew the page, so a pushed
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from urllib.parse import quote, urlencode
 
 from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.post_mortem import post_mortem
 from mathlete.report.confidence import shared_ceiling
+from mathlete.report.course_section import render_course
 from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.overview import knows_golds, overview_parts, render_row, render_table, render_title
 from mathlete.report.page import attempt_views, page_policy, render_document
+from mathlete.report.post_mortem import render_post_mortem
 from mathlete.report.problem import render_problem
 from mathlete.report.summary import ProblemSummary, RunSummary, summarise_problem, summarise_run
 from mathlete.viewer.watching import Snapshot, Status
@@ -75,7 +78,10 @@ def front_page(address: Address, snapshot: Snapshot) -> str:
 
 def front_parts(address: Address, run: RunRecord, summary: RunSummary) -> dict[str, Html]:
     """What stands above the table, as parts by id."""
-    drawn = overview_parts(run, summary, address.problem)
+    drawn = overview_parts(run, summary, address.problem) | {
+        "course": render_course(run),
+        "failures": render_post_mortem(post_mortem(run), address.problem),
+    }
     return {f"part-{name}": tag("div", html, id=f"part-{name}") for name, html in drawn.items()}
 
 
@@ -121,7 +127,8 @@ def problem_parts(address: Address, run: RunRecord, number: int, record: Problem
     summary = summarise_problem(number, record, run.elapsed_s)
     (views,) = attempt_views([summary])
     ceiling = shared_ceiling([view.curve for view in views if view.curve is not None])
-    section = render_problem(summary, views, ceiling, f"{address.front}#row-{number}")
+    failed = [replace(item, number=number) for item in post_mortem(replace(run, problems={"": record})).problems]
+    section = render_problem(summary, views, ceiling, f"{address.front}#row-{number}", failed[0] if failed else None)
     return {f"problem-{number}": section}
 
 

@@ -91,8 +91,9 @@ class Reader:
 
     def _problem(self, run: RunRecord, number: int, changed: set[str]) -> dict[str, Html]:
         problem_id = list(run.problems)[number - 1]
-        record = self.watched.read_problem(problem_id) if problem_id in changed else None
-        return {} if record is None else problem_parts(self.address, run, number, record)
+        if problem_id not in changed:
+            return {}
+        return problem_parts(self.address, run, number, self.watched.read_problem(problem_id))
 
     def _is_fresh(self, name: str, html: Html) -> bool:
         digest = hashlib.blake2b(html.encode(), digest_size=16).digest()

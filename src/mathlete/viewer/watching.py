@@ -53,7 +53,6 @@ class WatchedRun:
         self.path = path
         self.run_id = run_id
         self._identity: tuple[int, int] | None = None
-        self._folded = 0  # place of the last event of the outline
         self._snapshot = Snapshot()
         self._lock = threading.Lock()
 
@@ -84,24 +83,19 @@ class WatchedRun:
             seen = self._snapshot
             changes = store.changes(seen.place)
             if changes:
-                run = seen.run
-                run = fold_run(self._new_events(store), run)
-                is_first = seen.place == 0
-                changed = {} if is_first else {**seen.changed, **_about_problems(changes)}
-                place = max(self._folded, *changes.values())
+                place = max(changes.values())
+                run = fold_run(_outline_events(store, seen.place, place), seen.run)
+                if not run.problems:
+                    run = None  # it has a name and has not begun
+                changed = {} if seen.place == 0 else {**seen.changed, **_about_problems(changes)}
                 seen = replace(seen, run=run, place=place, changed=changed)
         self._snapshot = replace(seen, status=self._status(seen.run), message="")
-
-    def _new_events(self, store: RunStore) -> Iterator[TraceEvent]:
-        for seq, event in store.stored_events(kinds=OUTLINE_KINDS, after=self._folded):
-            self._folded = seq
-            yield without_turns(event)
 
     def _start_afresh_if_replaced(self) -> None:
         found = self.path.stat()
         identity = (found.st_dev, found.st_ino)
         if identity != self._identity:
-            self._identity, self._folded = identity, 0
+            self._identity = identity
             self._snapshot = Snapshot(epoch=self._snapshot.epoch + 1)
 
     def _status(self, run: RunRecord | None) -> Status:
@@ -110,6 +104,14 @@ class WatchedRun:
         if run.finished is not None:
             return "over"
         return "running" if is_held(self.path.with_suffix(".lock")) else "cut_off"
+
+
+def _outline_events(store: RunStore, after: int, last: int) -> Iterator[TraceEvent]:
+    """Those after one place and up to another; later ones come with the next look, together with what they change."""
+    for seq, event in store.stored_events(kinds=OUTLINE_KINDS, after=after):
+        if seq > last:
+            return
+        yield without_turns(event)
 
 
 def _about_problems(changes: Mapping[str | None, int]) -> dict[str, int]:

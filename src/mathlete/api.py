@@ -19,16 +19,17 @@ from rich.console import Console
 from mathlete.cli.options import parse_duration
 from mathlete.compose import LoadedGenerator, RunConfig
 from mathlete.core.errors import InputError
-from mathlete.core.record import fold_run
 from mathlete.generators.borrowed import BorrowedGenerator
 from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_reading import read_outline
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.task_files import Row
-from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
+from mathlete.lab.tasks import TaskSet, find_source, load_tasks, tasks_of_rows
 from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.session import run_session
 from mathlete.session.configuring import complete_config
 from mathlete.session.interrupts import Interrupts
-from mathlete.session.run_session import Load, StoppedAtOnce, load_generator, start_run
+from mathlete.session.run_session import Load, StoppedAtOnce, start_run
 from mathlete.session.solutions import Solutions
 
 if TYPE_CHECKING:
@@ -76,9 +77,9 @@ def solve(
     Ctrl-C, or a notebook's stop button, ends the run in order and gives back the answers that are there.
 
     Args:
-        problems: one statement; a .csv, .jsonl or .parquet file; a list of statements, which get the ids "1", "2", ...;
-            or rows with `problem` and, if wanted, `id`, `answer`, `group`: mappings, or a pandas data frame. An answer
-            is a label, looked at only after its problem has ended.
+        problems: one statement; a file or data set, as `mathlete solve` takes it; a list of statements, which get the
+            ids "problem-1", "problem-2", ...; or rows with `problem` and, if wanted, `id`, `answer`, `group`: mappings,
+            or a pandas data frame. An answer is a label, looked at only after its problem has ended.
         budget: wall-clock time for all problems, from when the model is ready: "90s", "10m", or seconds.
         attempts: attempts a problem at most.
         policy: "triad", "vote" (until the vote is settled), "fixed" (all attempts) or "prometheus".
@@ -105,6 +106,8 @@ def solve(
 def open_run(run: str | os.PathLike[str], out: str | os.PathLike[str] = "runs") -> Solutions:
     """What a run left on disk, or has so far while it goes on.
 
+    The attempts in its `record` come without their texts, so that a large run opens quickly; `read` has them.
+
     Args:
         run: a run's folder, its id, the start of it, or "latest".
         out: where runs are kept, to look for an id in.
@@ -115,7 +118,7 @@ def open_run(run: str | os.PathLike[str], out: str | os.PathLike[str] = "runs") 
     """
     folder = RunFolder.open(os.fspath(run), Path(out))
     with RunStore.read(folder.store_path) as store:
-        record = fold_run(store.events())
+        record = read_outline(store)
     return Solutions(record, folder.path, record.finished == "interrupted")
 
 
@@ -192,7 +195,7 @@ class Solver:
 
     def _load(self, config: RunConfig, console: Console) -> LoadedGenerator:
         if self._loaded is None:
-            self._loaded = load_generator(config, console)
+            self._loaded = run_session.load_generator(config, console)
         return replace(self._loaded, generator=BorrowedGenerator(self._loaded.generator))
 
 
@@ -211,7 +214,7 @@ def _run(
     for note in tasks.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     result = start_run(config, tasks.tasks, out, console, load, interrupts)
-    return Solutions(result.record, result.folder.path, result.interrupted)
+    return Solutions(result.record, result.folder.path, result.interrupted, tasks.notes)
 
 
 def _what_there_is(stopped: StoppedAtOnce) -> Solutions:
@@ -262,10 +265,10 @@ def _seconds(name: str, given: str | float) -> float:
 
 
 def _tasks(problems: Any, limit: int | None) -> tuple[TaskSet, str | None]:
-    """The tasks, and the file they are from, if they are from one."""
+    """The tasks, and the file or data set they are from, if they are from one."""
     if isinstance(problems, str | os.PathLike):
-        is_file = os.path.isfile(problems)
-        return load_tasks(problems, limit=limit), os.path.abspath(problems) if is_file else None
+        source = find_source(problems)
+        return load_tasks(problems, limit=limit), os.path.abspath(source) if isinstance(source, Path) else source
     if hasattr(problems, "columns") and hasattr(problems, "to_dict"):  # a data frame, without asking for pandas
         problems = problems.astype(object).where(problems.notna(), None).to_dict("records")
     if not isinstance(problems, Sequence):
@@ -275,9 +278,7 @@ def _tasks(problems: Any, limit: int | None) -> tuple[TaskSet, str | None]:
 
 def _rows(problems: Sequence[Any]) -> Iterable[Row]:
     for number, item in enumerate(problems, 1):
-        place = f"item {number}"
-        if isinstance(item, str):
-            item = {"problem": item}
-        if not isinstance(item, Mapping):
-            raise InputError(f"problems, {place}: must be text or a mapping, not {type(item).__name__}")
-        yield Row({"id": str(number), **item}, Path("problems"), place)
+        fields = {"problem": item} if isinstance(item, str) else item
+        if not isinstance(fields, Mapping):
+            raise InputError(f"item {number} of the problems must be text or a mapping, not {type(item).__name__}")
+        yield Row(fields, Path("problem"), f"item {number}")

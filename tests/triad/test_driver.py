@@ -55,6 +55,7 @@ def test_the_order_of_a_run_in_its_trace() -> None:
         "problem_opened",
         "decision",
         "attempt_started",
+        "decision",
         "turn_finished",
         "turn_finished",
         "attempt_finished",
@@ -63,10 +64,14 @@ def test_the_order_of_a_run_in_its_trace() -> None:
     ]
     data = [dict(event.data) for event in run.new_events]
     assert data[0] == {"budget_s": pytest.approx(100, abs=0.1), "affordable": None}
-    launch = {"n": 1, "pillar": "code", "temperature": 0.8, "about": (), "round": 1}
+    seen = [data[place].pop("seen") for place in (1, 3, 7)]
+    launch = {"n": 1, "asked": 1, "pillar": "code", "temperature": 0.8, "about": (), "round": 1}
     assert data[1] == {"action": "launch", **launch}
+    assert data[3] == {"action": "wait"}
     assert data[2] == {"index": 0, "pillar": "code", "seed": derive_seed(7, "p", 0, 0), "temperature": 0.8, "round": 1}
-    assert data[6] == {"action": "stop", "reason": "all attempts finished"}
+    assert data[7] == {"action": "stop", "reason": "all attempts finished"}
+    counts = [(item["num_finished"], item["num_in_flight"], item["num_launched"]) for item in seen]
+    assert counts == [(0, 0, 0), (0, 1, 1), (1, 0, 1)], "each tells what it saw"
 
 
 def test_each_turn_has_a_seed_of_its_own_and_siblings_are_one_group() -> None:
@@ -141,7 +146,7 @@ def test_no_more_attempts_are_begun_than_the_clock_affords() -> None:
     long = Reply(("so ",) * 440 + (BOXED_42,), token_s=0.1)
     run = drive(lambda request: long, problems=problems, attempts=8, settle=True, tokens_per_s=50.0)
     assert [event.data["affordable"] for event in run.new_events if event.kind == "problem_opened"] == [2, 2, 2, 2]
-    assert [event.data.get("n") for event in run.new_events if event.kind == "decision"][:4] == [2, 2, 2, 2]
+    assert [event.data.get("n") for event in run.new_events if event.data.get("action") == "launch"][:4] == [2, 2, 2, 2]
     for name in "pqrs":
         attempts = run.attempts(name)
         assert [attempt.answer for attempt in attempts[:2]] == ["42", "42"]

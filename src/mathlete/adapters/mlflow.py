@@ -24,14 +24,14 @@ _MAX_PARAM_CHARS = 6000
 _STATUS = {"complete": "FINISHED", "budget": "FINISHED", "interrupted": "KILLED", None: "FAILED"}
 
 
-def log_run(run: TrackedRun, place: str | None, report: Path) -> str:
+def log_run(run: TrackedRun, place: str | None, report: Path | None) -> str:
     """Log a run; whatever goes wrong is raised as MLflow raises it.
 
     Args:
         run: what is told.
         place: a tracking server's address, a database's, or a folder; None for what MLflow itself is set up for
             (MLFLOW_TRACKING_URI).
-        report: the report; left out when it is not there.
+        report: the report, if there is one.
 
     Returns:
         Where it is, for a person.
@@ -55,7 +55,7 @@ def log_run(run: TrackedRun, place: str | None, report: Path) -> str:
         while batch := list(itertools.islice(metrics, _MAX_METRICS)):
             client.log_batch(run_id, metrics=batch)
         client.log_text(run_id, run.table(), "problems.csv")
-        if report.is_file():
+        if report is not None:
             client.log_artifact(run_id, str(report))
         status = _STATUS.get(run.finished, "FINISHED")
     finally:

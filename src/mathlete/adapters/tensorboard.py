@@ -17,13 +17,13 @@ _MAX_TABLE_ROWS = 1000
 _MARKDOWN = str.maketrans({character: f"\\{character}" for character in "\\|`*_[]<>#$"} | {"\n": " "})
 
 
-def log_run(run: TrackedRun, place: str | None, report: Path) -> str:
+def log_run(run: TrackedRun, place: str | None, report: Path | None) -> str:
     """Log a run into a folder of its own; whatever goes wrong is raised as TensorBoard raises it.
 
     Args:
         run: what is told.
         place: the folder that TensorBoard is started on; None for `tensorboard`, here.
-        report: where the report is; its path is told when it is there.
+        report: the report, if there is one; its path is told.
 
     Returns:
         Where it is, for a person.
@@ -41,7 +41,7 @@ def log_run(run: TrackedRun, place: str | None, report: Path) -> str:
     return f"TensorBoard run {run.name} in {folder.parent}"
 
 
-def _events(run: TrackedRun, report: Path) -> Iterator[Any]:
+def _events(run: TrackedRun, report: Path | None) -> Iterator[Any]:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -57,7 +57,7 @@ def _events(run: TrackedRun, report: Path) -> Iterator[Any]:
     yield Event(wall_time=run.ended_wall_time, summary=settings)
     texts = {"problems": _table(COLUMNS, run.rows[:_MAX_TABLE_ROWS])}
     texts["settings"] = _table(("setting", "value"), [{"setting": k, "value": v} for k, v in run.params.items()])
-    if report.is_file():
+    if report is not None:
         texts["report"] = str(report.absolute()).translate(_MARKDOWN)
     for name, text in texts.items():
         yield Event(wall_time=run.ended_wall_time, summary=_text(name, text))

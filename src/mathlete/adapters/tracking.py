@@ -11,10 +11,12 @@ from mathlete.adapters import mlflow, tensorboard
 from mathlete.adapters.tracked_run import TrackedRun, track_run
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import fold_run
+from mathlete.lab.run_finding import SEPARATOR, FoundRun
 from mathlete.lab.run_folder import RunFolder
-from mathlete.lab.run_store import RunStore
+from mathlete.lab.run_reading import OUTLINE_KINDS, without_turns
 
-Log = Callable[[TrackedRun, str | None, Path], str]
+Log = Callable[[TrackedRun, str | None, Path | None], str]
+"""Logs a run at a place (None for the tracker's own) with its report (None when there is none); says where it is."""
 TRACKERS: dict[str, Log] = {"mlflow": mlflow.log_run, "tensorboard": tensorboard.log_run}
 
 
@@ -34,25 +36,32 @@ class Tracker:
     name: str
     place: str | None = None
 
-    def log(self, folder: RunFolder) -> str:
-        """Log the run in `folder`, which may be going on; returns where it is, for a person.
+    def log(self, found: FoundRun) -> str:
+        """Log a run, which may be going on; returns where it is, for a person.
 
         Raises:
-            InputError: there is no run in it.
+            InputError: a newer version wrote it.
             StorageError: its store is damaged.
             TrackingError: the tracker failed, for whatever reason.
         """
-        with RunStore.read(folder.store_path) as store:
-            record = fold_run(store.events())
-            run = track_run(folder.id, record, store.events())
+        with found.read() as store:
+            events = [without_turns(event) for event in store.events(kinds=OUTLINE_KINDS)]
+        run = track_run(found.id, fold_run(events), events)
+        report = RunFolder(found.path.parent).report_html
+        has_report = found.run_id is None and report.is_file()  # a store of many runs has none
         try:
-            return TRACKERS[self.name](run, self.place, folder.report_html)
+            return TRACKERS[self.name](run, self.place, report if has_report else None)
         except Exception as error:  # whatever a tracker raises: networks, disks, versions, its own mistakes
             told = " ".join(str(error).split())[:500] or type(error).__name__
             raise TrackingError(
                 f"{self.name} could not be told of the run: {told}. The run is unharmed; to try again: "
-                f"mathlete runs log {folder.path} --to {self.name}"
+                f"mathlete runs log {_name_of(found)} --to {self.name}"
             ) from error
+
+
+def _name_of(found: FoundRun) -> str:
+    """As `find_run` takes it."""
+    return str(found.path.parent) if found.run_id is None else f"{found.path}{SEPARATOR}{found.run_id}"
 
 
 def parse_trackers(names: str) -> tuple[Tracker, ...]:

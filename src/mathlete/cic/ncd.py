@@ -20,8 +20,8 @@ problems. So Phi is a weak signal on short traces.
 
 Cost: one call takes about 0.3 ms for two texts of 4 kB, the 2,016 pairs of 64 traces about 0.7 s. Both are remembered,
 so one more trace costs its own 64 pairs (20 ms). zlib would take a third of that; that was not worth a second
-definition. Rules that choose from a large pool therefore take `estimated_cohesion`, the mean over 66 of the pairs: up to
-12 texts it is Phi itself, of more its standard error is that of 66 distances (0.006 where they scatter by 0.05).
+definition. Rules that choose from a large pool therefore take `estimated_cohesion`, the mean over 66 of the pairs: up
+to 12 texts it is Phi itself, of more its standard error is that of 66 distances (0.006 where they scatter by 0.05).
 """
 
 from __future__ import annotations

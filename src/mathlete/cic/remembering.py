@@ -1,7 +1,7 @@
 """What was reckoned of the last pool, for the next rule that looks at the same one. Pure, as far as anybody can tell.
 
-Many rules choose from one pool, each of them from the same votes. A pool is a tuple of frozen attempts: the same object is
-the same pool. A list may have changed in between, so nothing is remembered of it.
+Many rules choose from one pool, each of them from the same votes. A pool is a tuple of frozen attempts: the same object
+is the same pool. A list may have changed in between, so nothing is remembered of it.
 """
 
 from __future__ import annotations

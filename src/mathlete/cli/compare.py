@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-_WHAT = "a run's id or the start of it, its folder or store, 'latest', or recorded attempts, which a plain vote answers."
+_WHAT = (
+    "a run's id or the start of it, its folder or store, 'latest', or recorded attempts, which a plain vote answers."
+)
 First = Annotated[str, typer.Argument(metavar="FIRST", help=f"What to compare with: {_WHAT}")]
 Second = Annotated[str, typer.Argument(metavar="SECOND", help="What is compared, likewise.")]
 RunsDir = Annotated[Path, typer.Option(help="Where runs are kept.")]

@@ -81,8 +81,8 @@ def _show(compared: Comparison, num_flips: int, console: Console) -> None:
 def _figures(compared: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(f"{compared.num_problems} problem{'' if compared.num_problems == 1 else 's'}")
-    for name in ("first", "second", "second against first"):
-        table.add_column(name, justify="right")
+    for name in ("first", "second", "second to first"):
+        table.add_column(name, justify="right", no_wrap=True)
     scores = compared.scores
     if scores is not None:
         table.add_row("accuracy", str(scores.first), str(scores.second), _signed(scores.difference))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mathlete import __version__
-from mathlete.cli import bench, compare, doctor, evaluate, models, power, replay, report, sandbox, solve, view
+from mathlete.cli import bench, compare, doctor, evaluate, models, power, replay, report, runs, sandbox, solve, view
 from mathlete.core.errors import MathleteError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("compare")(compare.compare)
 app.command("power")(power.power)
 app.command("report")(report.report)
 app.command("view")(view.view)
+app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(sandbox.app, name="sandbox")

@@ -25,7 +25,7 @@ from mathlete.lab.in_sample import Trained, trained_on
 from mathlete.lab.policy_replay import PolicyReplay, replay_policy
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.recordings import ImportReport, read_recordings
-from mathlete.lab.replay_figures import PolicyOutcome, SelectorFigures, policy_outcome, selector_figures
+from mathlete.lab.replay_figures import SelectorFigures, policy_outcome, selector_figures
 from mathlete.lab.selector_replay import ORDERS_OF_DRAWS, ReplayPlan
 from mathlete.session.interrupts import Interrupts
 from mathlete.triad.recorded_source import Speed

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from mathlete.core.errors import MathleteError
+from mathlete.lab.run_finding import FoundRun
 
 if TYPE_CHECKING:
     from mathlete.adapters.tracking import Tracker
@@ -27,28 +28,33 @@ LogTo = Annotated[
 
 
 def log(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the start of it, a path, or 'latest'.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's name, folder or store; STORE::RUN for one of several.")
+    ],
     to: Annotated[str, typer.Option(metavar="TRACKER", help="mlflow or tensorboard, as --log-to of `mathlete solve`.")],
-    out: Annotated[Path, typer.Option(help="Folder for runs, to look for an id in.")] = Path("runs"),
+    runs_dir: Annotated[Path, typer.Option("--runs", help="Folder in which runs are looked for by name.")] = Path(
+        "runs"
+    ),
 ) -> None:
     """Log a finished run to a tracker: settings, figures at the end and over time, a row a problem, the report."""
     from mathlete.adapters.tracking import parse_trackers
-    from mathlete.lab.run_folder import RunFolder
+    from mathlete.lab.run_finding import find_run
 
     trackers = parse_trackers(to)
-    folder = RunFolder.open(run, out)
+    found = find_run(run, runs_dir)
     console = Console(stderr=True)
     for tracker in trackers:
         with console.status(f"logging to {tracker.name}"):
-            where = tracker.log(folder)
+            where = tracker.log(found)
         typer.echo(where)
 
 
 def log_quietly(folder: RunFolder, trackers: Sequence[Tracker], console: Console) -> None:
     """Log a run that has just ended; a tracker that fails is a warning."""
+    found = FoundRun(folder.store_path, folder.id)
     for tracker in trackers:
         try:
-            told = f"logged: {tracker.log(folder)}"
+            told = f"logged: {tracker.log(found)}"
         except MathleteError as error:
             told = f"warning: {error}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`mathlete runs`: list runs, gather them in one store, write their attempts to a file. Shows; the work is the lab's."""
+"""`mathlete runs`: list runs, gather them in one store, export their attempts. Shows; the work is the lab's."""
 
 from __future__ import annotations
 

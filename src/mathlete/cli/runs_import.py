@@ -1,4 +1,4 @@
-"""`mathlete runs import`: recorded attempts of others, into a store or a file. Shows; reading is `lab.recordings`' work."""
+"""`mathlete runs import`: recorded attempts of others, into a store or a file. Shows; `lab.recordings` reads."""
 
 from __future__ import annotations
 

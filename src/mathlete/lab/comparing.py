@@ -164,8 +164,9 @@ def compare_runs(first: RunRecord, second: RunRecord, *, seed: int = 0) -> Compa
 def compare_outcomes(first: Iterable[Outcome], second: Iterable[Outcome], *, seed: int = 0) -> Comparison:
     """Two runs, each given as one outcome a problem.
 
-    A problem counts when both have it under the same id with the same text, and for the scores when its answer is known
-    and the same in both. Nothing is dropped in silence: see `Comparison.left_out`.
+    A problem counts when both have it: under the same id and with the same text, or the same text under another id where
+    one does not know the other's. For the scores its answer must be known. Nothing is dropped in silence: see
+    `Comparison.left_out`.
     """
     ones, twos = ({item.problem_id: item for item in outcomes} for outcomes in (first, second))
     shared, left_out = _paired(ones, twos)
@@ -233,18 +234,34 @@ _Pair = tuple[Outcome, Outcome]
 
 def _paired(ones: Mapping[str, Outcome], twos: Mapping[str, Outcome]) -> tuple[list[_Pair], list[LeftOut]]:
     shared, left_out = [], []
+    texts = _by_text(two for key, two in twos.items() if key not in ones)
+    met = set()
     for key, one in ones.items():
-        two = twos.get(key)
+        two = twos.get(key) or texts.pop(_text(one), None)
         if two is None:
             left_out.append(LeftOut(key, "the second does not have it"))
-        elif one.statement.split() != two.statement.split():
+            continue
+        met.add(two.problem_id)
+        if _text(one) != _text(two):
             left_out.append(LeftOut(key, "its text is another one in the second"))
         elif one.gold is not None and two.gold is not None and not _same_gold(one.gold, two.gold):
             left_out.append(LeftOut(key, f"its right answer is {one.gold} in the first and {two.gold} in the second"))
         else:
             shared.append((one, two))
-    left_out += [LeftOut(key, "the first does not have it") for key in twos if key not in ones]
+    left_out += [LeftOut(key, "the first does not have it") for key in twos if key not in met]
     return shared, left_out
+
+
+def _by_text(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
+    """Problems by their text, without those whose text several have."""
+    texts: dict[str, list[Outcome]] = {}
+    for item in outcomes:
+        texts.setdefault(_text(item), []).append(item)
+    return {text: items[0] for text, items in texts.items() if len(items) == 1}
+
+
+def _text(outcome: Outcome) -> str:
+    return " ".join(outcome.statement.split())
 
 
 def _same_gold(one: str, two: str) -> bool:

@@ -25,8 +25,9 @@ from mathlete.lab.pools import AnswerPool
 
 MAX_RHO = 1 - 1e-6
 _DROP_95 = 3.841458820694124 / 2  # half the 0.95 quantile of chi-square with one degree of freedom
-_GRID = (0.0, *(float(x) for x in np.geomspace(1e-4, 0.5, 40)), *(1 - float(x) for x in np.geomspace(0.49, 1e-6, 40)))
-_NUM_GOLDEN = 60
+_GRID = (0.0, *(float(x) for x in np.geomspace(1e-4, 0.5, 20)), *(1 - float(x) for x in np.geomspace(0.49, 1e-6, 20)))
+_NUM_NEWTON, _NUM_GOLDEN, _NUM_HALVINGS = 60, 30, 30
+_EXACT = 1e-13
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -188,16 +189,21 @@ class _Profile:
         return self.likelihood(self.best_mean(rho), rho)
 
     def best_mean(self, rho: float) -> float:
-        """Where the derivative in the mean, which falls all the way, is 0: by bisection."""
+        """Where the slope in the mean, which falls all the way, is 0: Newton's steps, bisection where they leave."""
         t = rho / (1 - rho)
-        low, high = 0.0, 1.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            slope = _weighted_inverses(self._more_right, middle, t) - _weighted_inverses(
-                self._more_wrong, 1 - middle, t
+        low, high, mean = 0.0, 1.0, 0.5
+        for _ in range(_NUM_NEWTON):
+            slope = _weighted_inverses(self._more_right, mean, t) - _weighted_inverses(self._more_wrong, 1 - mean, t)
+            fall = _weighted_inverses(self._more_right, mean, t, 2) + _weighted_inverses(
+                self._more_wrong, 1 - mean, t, 2
             )
-            low, high = (middle, high) if slope > 0 else (low, middle)
-        return (low + high) / 2
+            low, high = (mean, high) if slope > 0 else (low, mean)
+            step = mean + slope / fall
+            following = step if low < step < high else (low + high) / 2
+            if abs(following - mean) < _EXACT:
+                return following
+            mean = following
+        return mean
 
 
 def _more_than(counts: Sequence[int]) -> NDArray[np.float64]:
@@ -210,8 +216,8 @@ def _weighted_logs(weights: NDArray[np.float64], start: float, step: float) -> f
     return float(weights @ np.log(start + step * np.arange(len(weights)))) if len(weights) else 0.0
 
 
-def _weighted_inverses(weights: NDArray[np.float64], start: float, step: float) -> float:
-    return float(np.sum(weights / (start + step * np.arange(len(weights)))))
+def _weighted_inverses(weights: NDArray[np.float64], start: float, step: float, power: int = 1) -> float:
+    return float(np.sum(weights / (start + step * np.arange(len(weights))) ** power))
 
 
 def _highest(value: Callable[[float], float]) -> float:
@@ -219,18 +225,25 @@ def _highest(value: Callable[[float], float]) -> float:
     heights = [value(rho) for rho in _GRID]
     best = int(np.argmax(heights))
     low, high = _GRID[max(0, best - 1)], _GRID[min(len(_GRID) - 1, best + 1)]
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = value(left), value(right)
     for _ in range(_NUM_GOLDEN):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        low, high = (left, high) if value(left) < value(right) else (low, right)
-    inside = (low + high) / 2
-    return max((0.0, MAX_RHO, inside), key=value)
+        if at_left < at_right:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = value(right)
+        else:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = value(left)
+    return max((0.0, MAX_RHO, (low + high) / 2), key=value)
 
 
 def _edge(value: Callable[[float], float], inside: float, outside: float, height: float) -> float:
     """Where between a point above `height` and an end of the range a function falls to it; the end if it never does."""
     if value(outside) >= height:
         return outside
-    for _ in range(50):
+    for _ in range(_NUM_HALVINGS):
         middle = (inside + outside) / 2
         inside, outside = (middle, outside) if value(middle) >= height else (inside, middle)
     return inside

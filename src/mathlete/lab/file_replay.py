@@ -91,7 +91,7 @@ class Replayed:
         plan: what was replayed.
         scored: of each problem, in the order of the file.
         bad: rows that could not be used.
-        num_unknown: answers of which nobody says whether they are right, and it could not be shown; they count as wrong.
+        num_unknown: answers that could be shown neither right nor wrong, and count as wrong.
         notes: what else was left out, for a person.
     """
 
@@ -141,6 +141,7 @@ def _replay_pieces(
     tell: Callable[[Progress], None] | None,
 ) -> Replayed:
     """Replay a recording piece by piece; see `replay_file`."""
+    make_selectors(plan)  # an unknown name is told here, and not by a process
     result = Replayed(source, plan)
     places: dict[str, str] = {}
     num_bytes = 0

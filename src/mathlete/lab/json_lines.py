@@ -1,8 +1,8 @@
 """Lines of JSON files, one at a time, and the objects in them.
 
-Knows gzip, bytes and JSON, and their ways of being broken. Does not know what an object must hold. What is decoded fast
-(orjson) and what is decoded by the standard library are the same, but for what only the latter reads: integers beyond 64
-bits, NaN and Infinity, which older programs write; whoever takes a number must ask whether it is finite.
+Knows gzip, bytes and JSON, and their ways of being broken. Does not know what an object must hold. What is decoded
+fast (orjson) and what is decoded by the standard library are the same, but for what only the latter reads: integers
+beyond 64 bits, NaN and Infinity, which older programs write; whoever takes a number must ask whether it is finite.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ Knows the form of a mapping and the presets in `mappings/`. Does not know the fi
 (`mapped_rows.py` applies it).
 
 A place in a row is a path of keys and positions with dots between them, "output.choices.0.message"; `*` is the first
-entry of a list or an object, whatever its name. A key that has dots in it is found too. Several places are tried in turn.
-What begins with "@" is no place: "@text" (an attempt's answer stands in its text), "@file" (the file's name), "@row" (the
-file's name and the row), "@statement" (made from the statement, the same in every file).
+entry of a list or an object, whatever its name. A key that has dots in it is found too. Several places are tried in
+turn. What begins with "@" is no place: "@text" (an attempt's answer stands in its text), "@file" (the file's name),
+"@row" (the file's name and the row), "@statement" (made from the statement, the same in every file).
 """
 
 from __future__ import annotations

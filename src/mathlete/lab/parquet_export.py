@@ -58,8 +58,8 @@ def write_parquet(
 
     The columns: `run`, `problem_id`, `problem`, `group`, `gold`, `index` (of the attempt), `pillar` (those that end in
     "_check" judge answers: their `correct` is null), `model`, `seed`, `temperature`, `round`, `about`, `answer`,
-    `answer_source`, `correct` (null without a label), `tokens`, `discarded`, `seconds`, `failure`, `evidence`, `features`
-    (a struct, null where an attempt lacks one or it is not finite) and `text`.
+    `answer_source`, `correct` (null without a label), `tokens`, `discarded`, `seconds`, `failure`, `evidence`,
+    `features` (a struct, null where an attempt lacks one or it is not finite) and `text`.
 
     Args:
         records: problems in full, in order.

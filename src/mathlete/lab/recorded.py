@@ -1,8 +1,8 @@
 """Recorded attempts: the interchange format, one problem a line, read back into problems and attempts.
 
 Knows the format, whoever wrote the file (`lab.export` for our own runs), and every way in which an object can fail to
-keep to it. Does not know other forms of recordings (`lab.recordings` reads those through this one), nor how attempts are
-chosen from or replayed. What a file does not say is left at its neutral value and never guessed from other rows.
+keep to it. Does not know other forms of recordings (`lab.recordings` reads those through this one), nor how attempts
+are chosen from or replayed. What a file does not say is left at its neutral value and never guessed from other rows.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 Knows which reader a path needs, and that ids must differ over all of them. What the parts of a row mean is a mapping's
 word (`mapping.py`), what a problem must be `recorded.py`'s. Nothing is ever unpickled.
 
-Memory: files with one problem a row are read row by row. Attempts that come one a row may be anywhere in any of the files,
-so they are gathered in a temporary database first (`attempt_rows.py`).
+Memory: files with one problem a row are read row by row. Attempts that come one a row may be anywhere in any of the
+files, so they are gathered in a temporary database first (`attempt_rows.py`).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ def read_recordings(
     """The problems and attempts of files, folders and runs, lazily.
 
     Args:
-        paths: interchange files (.jsonl, .jsonl.gz), tables (.csv, .parquet), other programs' files as the mapping says,
-            folders of such files, run folders or run stores (.sqlite; `STORE::RUN` for one of several runs).
+        paths: interchange files (.jsonl, .jsonl.gz), tables (.csv, .parquet), other programs' files as the mapping
+            says, folders of such files, run folders or run stores (.sqlite; `STORE::RUN` for one of several runs).
         mapping: what the columns or keys mean: a mapping, the name of a preset, or a .toml file. Without one, rows with
             a list `attempts` are of the interchange format, and others of the preset "table".
         kind: what the problems' answers may be; the default of `AnswerKind` if None.
@@ -307,6 +307,18 @@ class _Reading:
         else:
             correct = tuple(self._judge.is_right(attempt.answer, gold) for attempt in attempts)
         return RecordedProblem(record.problem, gold, record.group or record.problem.id, attempts, correct, checks)
+
+
+def _is_run_of_store(path: Path) -> bool:
+    store, separator, _ = str(path).rpartition(SEPARATOR)
+    return bool(separator) and Path(store).is_file()
+
+
+def _open_store(path: Path) -> RunStore:
+    if not _is_run_of_store(path):
+        return RunStore.read(path)
+    store, _, run_id = str(path).rpartition(SEPARATOR)
+    return RunStore.read(Path(store), run_id)
 
 
 def is_interchange(path: Path) -> bool:

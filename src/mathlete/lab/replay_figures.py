@@ -1,7 +1,8 @@
 """What a replay is worth: accuracy of each selector with intervals, paired with the plain vote, and the gap closed.
 
-Knows scores of problems and their groups, and what a policy reached. Does not know files, or how anything is chosen. Pure: the same scores give the
-same figures. All figures of one k come from the same draws of groups, so whatever is compared is paired.
+Knows scores of problems and their groups, and what a policy reached. Does not know files, or how anything is chosen.
+Pure: the same scores give the same figures. All figures of one k come from the same draws of groups, so whatever is
+compared is paired.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mathlete.cic.majority import Majority
-from mathlete.cic.registry import SELECTORS, make_selector
+from mathlete.cic.registry import make_selector
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
 from mathlete.core.protocols import Selector
@@ -33,7 +33,7 @@ class ReplayPlan:
     """What is to be replayed.
 
     Attributes:
-        selectors: names, each once.
+        selectors: names, each once: of the registry, unless whoever replays has selectors of its own.
         ks: attempts drawn, each once; None for all that there are.
         num_orders: random orders of each problem's attempts. None: all attempts come once, in the order in which they
             were recorded, as a live run hands them in; k of them are drawn from `ORDERS_OF_DRAWS` orders.
@@ -49,9 +49,6 @@ class ReplayPlan:
 
     def __post_init__(self) -> None:
         """Raise `InputError` naming the first field that cannot be used."""
-        unknown = [name for name in self.selectors if name not in SELECTORS]
-        if unknown:
-            raise InputError(f"there is no selector {unknown[0]!r}; there are {', '.join(SELECTORS)}")
         if not self.selectors or len(set(self.selectors)) != len(self.selectors):
             raise InputError("name at least one selector, and each only once")
         if not self.ks or len(set(self.ks)) != len(self.ks) or any(k is not None and k < 1 for k in self.ks):
@@ -97,7 +94,11 @@ class ScoredProblem:
 
 
 def make_selectors(plan: ReplayPlan) -> dict[str, Selector]:
-    """The selectors of a plan, with the settings that a live run gives them."""
+    """The selectors of a plan, with the settings that a live run gives them.
+
+    Raises:
+        InputError: there is no selector of one of the names.
+    """
     return {name: make_selector(name) for name in plan.selectors}
 
 
@@ -180,5 +181,5 @@ def _pools(item: RecordedProblem, voters: Sequence[int], k: int | None, plan: Re
 
 
 def _with_checks(item: RecordedProblem, drawn: Sequence[int]) -> tuple[Attempt, ...]:
-    """The pool that a selector is given. Always a tuple, so that what is reckoned of it is remembered (`cic.remembering`)."""
+    """The pool that a selector is given; a tuple, so that what is reckoned of it is remembered (`cic.remembering`)."""
     return (*(item.attempts[i] for i in drawn), *(a for a in item.attempts if a.is_check), *item.checks)

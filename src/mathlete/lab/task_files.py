@@ -97,7 +97,7 @@ def _csv_rows(path: Path) -> Iterator[Row | BadRow]:
 
 
 def _csv_lines(path: Path) -> Iterator[str]:
-    """Lines with their ends as they are, "\\r" ones too: a quoted cell keeps its own."""
+    """Lines with their ends as they are, lone carriage returns too: a quoted cell keeps its own."""
     for number, content in read_lines(path, with_blank=True):
         try:
             yield from io.StringIO(content.decode("utf-8"), newline="")

@@ -1,7 +1,7 @@
 """Problems with their golds, from files, data sets, or one string.
 
-Knows ids, golds and which columns hold them; formats are the business of `task_files.py` and `hugging_face.py`. A `Task`
-is kept away from solvers: they get its `problem`, which holds no gold. Each gold is proved to pass the verifier that
+Knows ids, golds and which columns hold them; formats are the business of `task_files.py` and `hugging_face.py`. A
+`Task` is kept away from solvers: they get its `problem`, which holds no gold. Each gold is proved to pass the verifier that
 will judge the answers (`task_golds.py`). A row that cannot be used is refused and told, and costs the others nothing.
 """
 

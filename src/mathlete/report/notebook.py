@@ -5,6 +5,8 @@ Knows that it stands in somebody else's page: its styles apply to nothing else, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mathlete.core.record import RunRecord
 from mathlete.report.markup import Html, join, tag
 from mathlete.report.problem import standing
@@ -20,16 +22,18 @@ _STYLE = """
 .mathlete-run th, .mathlete-run td { text-align: left; vertical-align: top; padding: .25em .8em .25em 0; }
 .mathlete-run .number { text-align: right; font-variant-numeric: tabular-nums; }
 .mathlete-run .statement { max-width: 42em; }
+.mathlete-run .note { white-space: pre-line; }
 .mathlete-run .right { color: #0b6e4f; } .mathlete-run .wrong { color: #a8321f; }
 """
 
 
-def render_answers(run: RunRecord, report: str | None = None) -> Html:
+def render_answers(run: RunRecord, report: str | None = None, notes: Sequence[str] = ()) -> Html:
     """The answers of a run with their problems, votes and confidence.
 
     Args:
         run: the run; outlines (attempts without turns) do.
         report: where the whole report is, for a link; None for no link.
+        notes: what else is to be told, a paragraph each.
     """
     summary = summarise_run(run)
     shown, num_more = summary.problems[:_MAX_ROWS], len(summary.problems[_MAX_ROWS:])
@@ -40,6 +44,7 @@ def render_answers(run: RunRecord, report: str | None = None) -> Html:
     rows = [_row(problem, has_gold, has_standing) for problem in shown]
     parts = [tag("style", Html(_STYLE)), tag("p", join(_facts(run, summary), " · "))]
     parts.append(tag("table", tag("thead", head), tag("tbody", *rows)))
+    parts += [tag("p", note, class_="note") for note in notes]
     if num_more:
         parts.append(tag("p", f"… and {num_more:,} more problems"))
     if report is not None:

@@ -11,7 +11,10 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from mathlete.core.errors import InputError
-from mathlete.core.record import RunRecord
+from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_reading import read_problem
+from mathlete.lab.run_store import RunStore
 from mathlete.report.notebook import render_answers, render_framed
 from mathlete.session.summary import answers_table, how_it_was_cut
 from mathlete.verify.integers import answers_equal
@@ -30,11 +33,13 @@ class Solutions:
         record: the whole run, folded from its trace.
         folder: where the run store, the submission, the attempts and the report are.
         interrupted: whether a person ended it; `mathlete solve --resume FOLDER` goes on with it.
+        notes: what is to be known of the problems as they were given, such as rows that were left out.
     """
 
     record: RunRecord
     folder: Path
     interrupted: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def answers(self) -> dict[str, int]:
@@ -74,10 +79,20 @@ class Solutions:
             for key, item in labelled.items()
         }
 
+    def read(self, problem_id: str) -> ProblemRecord:
+        """One problem with the texts of its attempts, from the run store.
+
+        Raises:
+            InputError: there is no such problem.
+            StorageError: the store cannot be read.
+        """
+        with RunStore.read(RunFolder(self.folder).store_path) as store:
+            return read_problem(store, problem_id)
+
     @property
     def report_html(self) -> Path:
         """The report: one file that opens from disk."""
-        return self.folder / "report.html"
+        return RunFolder(self.folder).report_html
 
     def report(self, height_px: int = 700) -> FramedReport:
         """The whole report, shown in a notebook's cell.
@@ -116,12 +131,12 @@ class Solutions:
     def __rich__(self) -> Group:
         """The answers as a table, how the run ended, and where it is."""
         cut = how_it_was_cut(self.record)
-        notes = [Text(note) for note in (cut, f"run: {self.folder}") if note is not None]
+        notes = [Text(note) for note in (*self.notes, cut, f"run: {self.folder}") if note is not None]
         return Group(answers_table(self.record), Text(), *notes)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the problems typeset, votes, confidence, and a link to the report."""
-        return render_answers(self.record, self._link())
+        return render_answers(self.record, self._link(), self.notes)
 
     def _link(self) -> str | None:
         """The report as seen from the notebook, which runs where it lies; else as a file on this machine."""

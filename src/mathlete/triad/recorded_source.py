@@ -195,7 +195,7 @@ class RecordedSource:
         del pool
         attempt_id = f"{problem.id}#{index}"
         found = self._take(problem.id, launch)
-        recorded = found or _refused(problem.id, launch)
+        recorded = found or refused(problem.id, launch)
         launched = Launched(recorded.pillar, launch.round, launch.about)
         recorded = replace(
             recorded, id=attempt_id, problem_id=problem.id, index=index, temperature=launch.temperature,
@@ -309,7 +309,7 @@ def _in_order(problem_id: str, attempts: Sequence[Attempt], seed: int | None) ->
     return ordered
 
 
-def _refused(problem_id: str, launch: Launch) -> Attempt:
+def refused(problem_id: str, launch: Launch) -> Attempt:
     return Attempt(
         "", problem_id, 0, launch.pillar, 0, launch.temperature, None, None, (), 0, 0.0, failure="generator_error"
     )

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import typer.main
 
 from mathlete.cli.main import app
+from mathlete.lab.mapping import mapping_of
 from mathlete.model_store.store import LocalModel, ModelStore
 from mathlete.sandbox.isolation import LAYERS
 from test_import_table import FREE, MAY_IMPORT
@@ -70,7 +72,7 @@ def test_architecture_shows_the_import_table_that_is_enforced() -> None:
     documented = {room: set(re.findall(r"\w+", allowed)) - {"core"} for room, allowed in rows}
     documented["core"] = set()
     assert documented == MAY_IMPORT
-    assert FREE == {"cli", "compose"}
+    assert FREE == {"api", "cli", "compose"}
 
 
 def test_architecture_names_files_that_exist() -> None:
@@ -132,12 +134,58 @@ def test_the_python_blocks_of_the_other_documents_run(small_model_path: Path, mo
     assert sorted(verdict for _, verdict in names["verdicts"]) == ["PROVED", "REFUTED"]
 
 
+@pytest.mark.model
+@pytest.mark.filterwarnings("ignore")  # inspect_ai's own
+def test_the_python_blocks_of_the_adapters_document_run(
+    small_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("inspect_ai")
+    monkeypatch.setattr(ModelStore, "ensure", lambda store, name, report=None: LocalModel(name, small_model_path, None))
+    monkeypatch.chdir(tmp_path)
+    Path("two.csv").write_text("id,problem,answer\na,What is $6 + 7$?,13\nb,What is $5 + 8$?,13\n")
+    names = run_blocks("adapters.md")
+    assert names["first"].answers.keys() == {"product", "problem-2"} and names["second"].record.finished
+    assert names["text"] == names["first"].record.problems["product"].attempts[0].text
+    assert names["log"].status == "success" and 0 <= names["accuracy"] <= 1
+
+
 def test_the_python_blocks_of_the_sandbox_document_run() -> None:
     names = run_blocks("sandbox.md")
     assert "rlimit" in names["layers"]
     assert (
         names["statuses"] == ["ok", "timeout", "ok"] and names["last"].stdout == "42\n" or "gate" not in names["layers"]
     )
+
+
+def test_the_python_blocks_of_the_statistics_document_run() -> None:
+    names = run_blocks("statistics.md")
+    assert names["width_paired"] < names["width_apart"] / 2 and names["found"]["gain"].low > 0
+    assert names["curve"][1] == (3 / 8, 3 / 8) and names["curve"][8] == (1.0, 1.0)
+    assert (names["test"].only_first, names["test"].only_second) == (2, 12)
+    assert round(names["test"].p_value, 3) == 0.013
+    assert round(names["effective_attempts"](8, 0.3), 1) == 2.6
+    assert 1 < names["worth"] < 3 and names["nothing"].rho is None and names["nothing"].note
+    assert 1 < names["voices"] < 4
+    assert round(names["published"]) == 45
+    runs = [size.runs for size in names["sizes"].values()]
+    assert runs == sorted(runs, reverse=True) and runs[0] > 10
+    assert names["two_runs"].spread == pytest.approx(names["luck"].spread(50) / 2**0.5)
+    parts = names["figures"].parts
+    assert [round(value, 12) for value in (parts.resolution, parts.uncertainty, names["figures"].brier)] == [
+        0.09,
+        0.25,
+        0.16,
+    ]
+
+
+def test_the_python_blocks_and_the_mapping_of_the_importing_document_are_sound() -> None:
+    names = run_blocks("importing.md")
+    assert (names["answers"], names["correct"]) == (["72", "96"], (True, False))
+    assert names["golds"] == ["18"] and "not_an_integer" in names["refused"][0]
+    text = (ROOT / "docs" / "importing.md").read_text()
+    (mapping,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert mapping_of(tomllib.loads(mapping), "mine").features == {"mean_logprob": ("stats.logprob",)}
+    assert re.findall(r"^\| `([\w-]+)` \| ", text, re.MULTILINE) == ["nemo-skills", "lm-eval", "inspect", "table"]
 
 
 def test_the_sandbox_document_names_each_layer() -> None:

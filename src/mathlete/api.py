@@ -209,7 +209,7 @@ def _run(
     load: Load | None = None,
     interrupts: Interrupts | None = None,
 ) -> Solutions:
-    tasks, source = _tasks(problems, limit)
+    tasks, source = _tasks(problems, limit, options.get("mapping"))
     config = _config(options, budget, source)
     for note in tasks.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
@@ -264,13 +264,17 @@ def _seconds(name: str, given: str | float) -> float:
         raise InputError(f"{name}: {error}") from error
 
 
-def _tasks(problems: Any, limit: int | None) -> tuple[TaskSet, str | None]:
+def _tasks(problems: Any, limit: int | None, mapping: str | None) -> tuple[TaskSet, str | None]:
     """The tasks, and the file or data set they are from, if they are from one."""
     if isinstance(problems, str | os.PathLike):
         source = find_source(problems)
-        return load_tasks(problems, limit=limit), os.path.abspath(source) if isinstance(source, Path) else source
+        return load_tasks(problems, limit=limit, mapping=mapping), os.path.abspath(source) if isinstance(
+            source, Path
+        ) else source
     if hasattr(problems, "columns") and hasattr(problems, "to_dict"):  # a data frame, without asking for pandas
         problems = problems.astype(object).where(problems.notna(), None).to_dict("records")
+    if mapping is not None:
+        raise InputError("mapping is for files and data sets: rename the keys or columns of rows that are in memory")
     if not isinstance(problems, Sequence):
         raise InputError(f"problems must be text, a path, a list or a data frame, not {type(problems).__name__}")
     return tasks_of_rows(_rows(problems), limit=limit), None

@@ -98,6 +98,7 @@ class RunConfig:
         second_round: attempts that are shown what the others found, where the votes are split.
         token_budget: tokens of all problems together; None for no limit.
         cured: faults of the policy "prometheus" that are not made.
+        mapping: which columns of `source` hold what: name of a preset, or path of a mapping file; None for usual names.
     """
 
     command: str
@@ -137,6 +138,7 @@ class RunConfig:
     second_round: int = 0
     token_budget: int | None = None
     cured: tuple[str, ...] = ()
+    mapping: str | None = None
     temperature_schedule: TemperatureSchedule = "fixed"
 
     def __post_init__(self) -> None:

@@ -93,6 +93,7 @@ def test_a_file(scripted: ScriptedModel, tmp_path: Path) -> None:
         ("", {}, "the problem is empty"),
         ("nowhere.csv", {}, "nowhere.csv: file not found"),
         (3, {}, "problems must be text, a path, a list or a data frame, not int"),
+        (["How many?"], {"mapping": "x.toml"}, "mapping is for files and data sets"),
         ([], {}, "no problems to solve: it has no rows"),
         (["How many?", 3], {}, "item 2 of the problems must be text or a mapping, not int"),
         ([{"text": "How many?"}], {}, "item 1: problem 'problem-1': has no 'problem' or .*; it has 'text'"),
@@ -192,8 +193,8 @@ def test_progress_is_a_line_a_problem_where_there_is_no_terminal(
     mathlete.solve(["How many?", "How much?"], attempts=2, policy="vote")
     told = capsys.readouterr()
     assert told.err.splitlines() == [
-        "problem-1: 42 offered (42 x2; vote settled)",
-        "problem-2: 42 offered (42 x2; vote settled)",
+        "problem-1: 42 offered (42 x2; all attempts finished)",
+        "problem-2: 42 offered (42 x2; all attempts finished)",
     ]
     assert told.out == ""
 

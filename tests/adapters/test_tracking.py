@@ -20,8 +20,8 @@ from mathlete.adapters.tracked_run import COLUMNS, TrackedRun, track_run
 from mathlete.adapters.tracking import Tracker, TrackingError, parse_trackers
 from mathlete.cli import main
 from mathlete.core.errors import InputError
-from mathlete.lab.metrics import evaluate_run
 from mathlete.lab.gathering import gather_runs
+from mathlete.lab.metrics import evaluate_run
 from mathlete.lab.run_finding import FoundRun, find_run
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_store import RunStore
@@ -38,7 +38,7 @@ def folder(scripted: ScriptedModel, tmp_path: Path) -> RunFolder:
 
 
 def found_in(folder: RunFolder) -> FoundRun:
-    return FoundRun(folder.store_path, folder.id)
+    return find_run(str(folder.path), folder.path.parent)
 
 
 def tracked(folder: RunFolder) -> TrackedRun:
@@ -189,11 +189,31 @@ def test_a_tracker_that_fails_does_not_harm_the_run(
     assert "error: mlflow could not be told of the run" in capsys.readouterr().err
 
 
+def test_a_tracker_that_takes_too_long_may_be_interrupted(
+    scripted: ScriptedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def log(run: TrackedRun, place: str | None, report: Path | None) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(tracking.TRACKERS, "mlflow", log)
+    assert call(monkeypatch, "solve", "How many are there?", "--attempts", 1, "--log-to", "mlflow") == 0
+    told = capsys.readouterr()
+    assert "warning: not logged to mlflow; to log it: mathlete runs log runs/" in told.err and "42" in told.out
+
+
 def test_a_finished_run_is_logged(
     folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "runs", "log", "latest", "--to", f"tensorboard={tmp_path / 'board'}") == 0
     assert capsys.readouterr().out == f"TensorBoard run {folder.id} in {tmp_path / 'board'}\n"
+
+
+def test_a_run_of_a_store_of_many_is_logged_without_a_report(folder: RunFolder, tmp_path: Path) -> None:
+    gather_runs([found_in(folder)], tmp_path / "all.sqlite")
+    found = find_run(f"{tmp_path / 'all.sqlite'}::{folder.id}", tmp_path)
+    Tracker("tensorboard", str(tmp_path / "board")).log(found)
+    (written,) = (tmp_path / "board" / folder.id).iterdir()
+    assert written.stat().st_size > 1000 and b"report.html" not in written.read_bytes()
 
 
 def test_tensorboard_needs_no_torch(folder: RunFolder, tmp_path: Path) -> None:

@@ -77,9 +77,8 @@ def test_a_run_against_itself_differs_in_nothing() -> None:
 def test_what_cannot_be_compared_is_told() -> None:
     first = run(record("a", "1"), record("b", "1"), record("c", "1"), record("d", "1"))
     other = record("b", "1")
-    second = run(
-        record("a", "1"), replace(other, problem=Problem("b", "Something else?")), record("c", "1", gold="5"), record("e", "1")
-    )  # fmt: skip
+    changed = replace(other, problem=Problem("b", "Something else?"))
+    second = run(record("a", "1"), changed, record("c", "1", gold="5"), record("e", "1"))
     compared = compare_runs(first, second)
     assert compared.num_problems == 1
     reasons = {item.problem_id: item.reason for item in compared.left_out}

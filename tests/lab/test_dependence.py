@@ -1,4 +1,4 @@
-"""Dependence of attempts: the beta-binomial against known data and simulation, agreement by hand, what cannot be told."""
+"""Dependence of attempts: the beta-binomial on known data and in simulation, agreement by hand, what cannot be told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mathlete.lab.dependence import answer_agreement, effective_attempts, fit_beta_binomial
 from mathlete.lab.pools import AnswerPool
 
-# Boys among the first twelve children of 6,115 families with thirteen, Saxony 1876-1885 (Geissler; Lindsey & Altham 1998).
+# Boys among the first twelve children of 6,115 families with thirteen, Saxony 1876-1885 (Lindsey & Altham 1998).
 SAXONY = dict(enumerate([3, 24, 104, 286, 670, 1033, 1343, 1112, 829, 478, 181, 45, 7]))
 
 

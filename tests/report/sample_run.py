@@ -13,7 +13,7 @@ from mathlete.cic.majority import Majority
 from mathlete.core.attempt import Attempt, Turn
 from mathlete.core.code import ToolResult
 from mathlete.core.problem import AnswerKind, Problem
-from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.core.record import Moment, ProblemRecord, RunRecord
 
 STARTED = 1_764_096_000.0
 ISOLATION = ("process", "rlimits", "no-network")
@@ -258,6 +258,21 @@ def _finished(
         finished_at_s=ended,
         gold=gold,
         group=problem.id,
+        moments=_moments(pool, opened, ended, reason),
+    )
+
+
+def _moments(pool: tuple[Attempt, ...], opened: float, ended: float, reason: str) -> tuple[Moment, ...]:
+    """All attempts launched at once, ending one after another, the last one as the problem does."""
+    ends = [opened + (ended - opened) * (place + 1) / len(pool) for place in range(len(pool))]
+    launch = {"action": "launch", "n": len(pool), "pillar": "code", "temperature": 0.8, "about": [], "round": 1}
+    return (
+        Moment(opened, "problem_opened", None, {"budget_s": 20.0, "affordable": 8}),
+        Moment(opened, "decision", None, launch),
+        *(Moment(opened, "attempt_started", item.id) for item in pool),
+        *(Moment(at_s, "attempt_finished", item.id) for item, at_s in zip(pool, ends, strict=True)),
+        Moment(ended, "decision", None, {"action": "stop", "reason": reason}),
+        Moment(ended, "problem_finished"),
     )
 
 

@@ -148,7 +148,7 @@ def test_every_link_leads_somewhere_and_headings_do_not_skip() -> None:
 
 def test_pictures_and_controls_have_names() -> None:
     elements = inspect(render_report(sample_run())).elements
-    assert all(a.get("aria-label") for tag, a in elements if tag == "svg")
+    assert all(a.get("aria-label") or a.get("aria-hidden") == "true" for tag, a in elements if tag == "svg")
     assert all("hidden" in a for tag, a in elements if "js" in (a.get("class") or "").split())  # until the script runs
     assert all(a.get("scope") for tag, a in elements if tag == "th" and "class" in a)
 
@@ -236,6 +236,8 @@ def test_colours_have_contrast() -> None:
     ]
     assert len(themes) == 3  # light, dark, print
     for theme in themes:
+        for picture in ("accent", "bad", "bar", "soft", *(f"run-{number}" for number in range(1, 7))):
+            assert _contrast(theme[picture], theme["paper"]) >= 3, (picture, theme)
         for front in ("ink", "soft", "accent", "bad", "c-comment", "c-keyword", "c-string", "c-number", "c-name"):
             for back in ("paper", "sunken", "raised"):
                 assert _contrast(theme[front], theme[back]) >= 4.5, (front, back, theme)

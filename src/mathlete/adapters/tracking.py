@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from mathlete.adapters.tracked_run import TrackedRun, track_run
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import fold_run
 from mathlete.lab.run_finding import SEPARATOR, FoundRun
-from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_folder import STORE_NAME, RunFolder
 from mathlete.lab.run_reading import OUTLINE_KINDS, without_turns
 
 Log = Callable[[TrackedRun, str | None, Path | None], str]
@@ -48,20 +49,26 @@ class Tracker:
             events = [without_turns(event) for event in store.events(kinds=OUTLINE_KINDS)]
         run = track_run(found.id, fold_run(events), events)
         report = RunFolder(found.path.parent).report_html
-        has_report = found.run_id is None and report.is_file()  # a store of many runs has none
+        has_report = _has_folder(found) and report.is_file()
         try:
             return TRACKERS[self.name](run, self.place, report if has_report else None)
         except Exception as error:  # whatever a tracker raises: networks, disks, versions, its own mistakes
             told = " ".join(str(error).split())[:500] or type(error).__name__
             raise TrackingError(
                 f"{self.name} could not be told of the run: {told}. The run is unharmed; to try again: "
-                f"mathlete runs log {_name_of(found)} --to {self.name}"
+                f"{command_for(found, self.name)}"
             ) from error
 
 
-def _name_of(found: FoundRun) -> str:
-    """As `find_run` takes it."""
-    return str(found.path.parent) if found.run_id is None else f"{found.path}{SEPARATOR}{found.run_id}"
+def command_for(found: FoundRun, name: str) -> str:
+    """What a person types to log a run."""
+    run = str(found.path.parent) if _has_folder(found) else f"{found.path}{SEPARATOR}{found.id}"
+    return f"mathlete runs log {shlex.quote(run)} --to {name}"
+
+
+def _has_folder(found: FoundRun) -> bool:
+    """Whether it is a run's own folder, with a report; a store of many runs has none."""
+    return found.path.name == STORE_NAME
 
 
 def parse_trackers(names: str) -> tuple[Tracker, ...]:

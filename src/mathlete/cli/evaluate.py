@@ -13,6 +13,6 @@ def evaluate(ctx: typer.Context) -> None:
     """Run tasks that have answers: all attempts of each, none stopped early; prints accuracy with intervals.
 
     Every step is computed in one precision, w8a8 unless another is given, so that a run repeats to the token.
-    Rows without an answer are refused; rows marked `"integer": false` are left out and counted.
+    Rows without an answer that the verifier can match are listed and left out, as rows marked `"integer": false` are.
     """
     run_command(ctx, ctx.params["tasks"], default_budget="12h", require_gold=True)

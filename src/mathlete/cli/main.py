@@ -10,7 +10,21 @@ from rich.console import Console
 from rich.text import Text
 
 from mathlete import __version__
-from mathlete.cli import bench, compare, doctor, evaluate, models, power, replay, report, runs, sandbox, solve, view
+from mathlete.cli import (
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    models,
+    power,
+    replay,
+    report,
+    runs,
+    sandbox,
+    solve,
+    tasks,
+    view,
+)
 from mathlete.core.errors import MathleteError
 
 app = typer.Typer(
@@ -31,6 +45,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
 app.add_typer(sandbox.app, name="sandbox")
+app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)
 
 

@@ -170,13 +170,16 @@ def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -
     if processes is None:
         cores = len(os.sched_getaffinity(0))
         processes = min(_MAX_PROCESSES, cores) if num_bytes >= _WORTH_PROCESSES_BYTES else 1
-    with _progress(path, console, num_bytes or None) as tell:
+    with Interrupts() as interrupts, _progress(path, console, num_bytes or None) as tell:
+        if processes > 1:
+            interrupts.stop = _leave_it  # a signal only sets `requested`; a second one still raises
         replayed = replay_file(
             path,
             plan,
             mapping=asked.mapping,
             num_processes=processes,
             tell=lambda now: tell(now.num_bytes, now.num_problems),
+            is_stopped=lambda: interrupts.requested,
         )
     if replayed.num_unknown and not replayed.notes:
         _warn(console, f"{replayed.num_unknown} answers could be shown neither right nor wrong, and count as wrong")
@@ -198,6 +201,10 @@ def _read(path: Path, asked: Asked, console: Console) -> list[RecordedProblem]:
     if not problems:
         raise InputError(f"{path}: there is no problem with {asked.min_attempts} attempts to replay")
     return problems
+
+
+def _leave_it() -> None:
+    """What a first signal does beside setting `requested`."""
 
 
 def _warn(console: Console, message: str) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from mathlete.core.errors import MathleteError
-from mathlete.lab.run_finding import FoundRun
+from mathlete.lab.run_finding import find_run
 
 if TYPE_CHECKING:
     from mathlete.adapters.tracking import Tracker
@@ -38,7 +38,6 @@ def log(
 ) -> None:
     """Log a finished run to a tracker: settings, figures at the end and over time, a row a problem, the report."""
     from mathlete.adapters.tracking import parse_trackers
-    from mathlete.lab.run_finding import find_run
 
     trackers = parse_trackers(to)
     found = find_run(run, runs_dir)
@@ -50,11 +49,18 @@ def log(
 
 
 def log_quietly(folder: RunFolder, trackers: Sequence[Tracker], console: Console) -> None:
-    """Log a run that has just ended; a tracker that fails is a warning."""
-    found = FoundRun(folder.store_path, folder.id)
+    """Log a run that has just ended; a tracker that fails, or takes too long for a person, is a warning."""
+    if not trackers:
+        return
+    from mathlete.adapters.tracking import command_for
+
+    found = find_run(str(folder.path), folder.path.parent)
     for tracker in trackers:
         try:
-            told = f"logged: {tracker.log(found)}"
+            with console.status(f"logging to {tracker.name}"):
+                told = f"logged: {tracker.log(found)}"
         except MathleteError as error:
             told = f"warning: {error}"
+        except KeyboardInterrupt:  # of a server that does not answer, say
+            told = f"warning: not logged to {tracker.name}; to log it: {command_for(found, tracker.name)}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)

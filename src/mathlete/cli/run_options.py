@@ -20,7 +20,9 @@ INTERRUPTED_EXIT_CODE = 130
 Source = Annotated[
     str | None,
     typer.Argument(
-        metavar="PROBLEMS", help="A .csv (id,problem[,answer]), .jsonl or .parquet file, or one problem as text."
+        metavar="PROBLEMS",
+        help="A .csv (id,problem[,answer]), .jsonl or .parquet file, hf:OWNER/NAME, or one problem as "
+        "text.",
     ),
 ]
 Budget = Annotated[
@@ -114,6 +116,10 @@ BeamSoftTerms = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="CPU threads; all available by default.")]
 CodeTimeout = Annotated[str, typer.Option(help="Time a program may run.")]
+Mapping = Annotated[
+    str | None,
+    typer.Option(help="Which columns of PROBLEMS hold what: a preset's name, or a .toml file; docs/importing.md."),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N problems.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
@@ -189,6 +195,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "beam_soft_terms": (BeamSoftTerms, False),
     "threads": (Threads, None),
     "code_timeout": (CodeTimeout, "10s"),
+    "mapping": (Mapping, None),
     "limit": (Limit, None),
     "log_to": (LogTo, None),
     "as_json": (AsJson, False),

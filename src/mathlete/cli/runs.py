@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mathlete.cli import run_logging, runs_import
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import ProblemRecord
 from mathlete.lab.run_finding import FoundRun, find_run, find_runs
@@ -24,8 +25,11 @@ from mathlete.lab.run_reading import RunFigures, read_figures
 
 app = typer.Typer(help="List runs, gather them in one store, export their attempts.", no_args_is_help=True)
 
-RunsDir = Annotated[Path, typer.Option("--runs", help="Folder in which runs are looked for by name.")]
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="Folder in which runs are looked for by name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+app.command("log")(run_logging.log)
+app.command("import")(runs_import.import_recordings)
 
 
 class Format(StrEnum):
@@ -41,12 +45,22 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List runs: when, by which command and model, how many problems, and how many answers are right."""
-    found = find_runs(str(path), path)
-    figures = list(_figures(found))
+    figures, unreadable = [], []
+    for run in find_runs(str(path), path):
+        try:
+            with run.read() as store:
+                figures.append((run, read_figures(store)))
+        except MathleteError as error:
+            unreadable.append({"id": run.id, "store": str(run.path), "error": str(error)})
     if as_json:
-        typer.echo(json.dumps([_as_dict(item, run) for item, run in zip(figures, found, strict=True)], indent=2))
+        typer.echo(json.dumps([*(_as_dict(*item) for item in figures), *unreadable], indent=2))
         return
-    Console(soft_wrap=True).print(_table(figures))
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+    for item in unreadable:
+        errors.print(f"{item['id']} is left out: {item['error']}", style="yellow")
+    console = Console()
+    wide = console if console.is_terminal else Console(width=160)  # a file or a pipe has no width of its own
+    wide.print(_table([item for _, item in figures]))
 
 
 @app.command("gather")
@@ -116,17 +130,7 @@ def export_command(
     Console(soft_wrap=True, highlight=False, markup=False).print(sentence)
 
 
-def _figures(found: Iterable[FoundRun]) -> Iterator[RunFigures]:
-    for run in found:
-        try:
-            with run.read() as store:
-                yield read_figures(store)
-        except MathleteError as error:
-            error.add_note(f"This is the run {run.id}; the others may be listed one by one.")
-            raise
-
-
-def _as_dict(figures: RunFigures, run: FoundRun) -> dict[str, Any]:
+def _as_dict(run: FoundRun, figures: RunFigures) -> dict[str, Any]:
     started = datetime.fromtimestamp(figures.started_wall_time, UTC).isoformat(timespec="seconds")
     return {**asdict(figures), "started": started, "accuracy": figures.accuracy, "store": str(run.path)}
 
@@ -134,7 +138,9 @@ def _as_dict(figures: RunFigures, run: FoundRun) -> dict[str, Any]:
 def _table(figures: Iterable[RunFigures]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "when (UTC)", "command", "model", "problems", "attempts", "right", "ended"):
-        table.add_column(name, justify="right" if name in ("problems", "attempts", "right") else "left")
+        table.add_column(
+            name, justify="right" if name in ("problems", "attempts", "right") else "left", no_wrap=name != "model"
+        )
     for item in figures:
         when = datetime.fromtimestamp(item.started_wall_time, UTC)
         right = "" if item.accuracy is None else f"{item.num_right} of {item.num_selected} ({item.accuracy:.1%})"

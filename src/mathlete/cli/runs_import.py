@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mathlete.core.errors import InputError
+from mathlete.lab.gathering import add_recording
 from mathlete.lab.mapping import load_mapping, preset_names
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.recorded_writing import write_recorded
@@ -66,8 +67,6 @@ def import_recordings(
         target = str(out)
     else:
         assert into is not None
-        from mathlete.lab.gathering import add_recording
-
         run_id = name or _run_name(paths[0])
         added = add_recording(into, run_id, " ".join(map(str, paths)), _some(shown, paths))
         target = f"{into}::{added.id}"

@@ -57,19 +57,19 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
             from mathlete.lab.tasks import load_tasks
             from mathlete.session.run_session import start_run
 
-            tasks = load_tasks(problems, require_gold=require_gold, limit=params["limit"])
+            tasks = load_tasks(problems, require_gold=require_gold, limit=params["limit"], mapping=config.mapping)
             for note in tasks.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             result = start_run(config, tasks.tasks, out, console)
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
-    log_quietly(result.folder, trackers, console)
     from mathlete.session.summary import show_summary, summary
 
     if params["as_json"]:
         typer.echo(json.dumps(summary(result.record, result.folder.path), indent=2))
     else:
         show_summary(result.record, result.folder.path, Console())
+    log_quietly(result.folder, trackers, console)
     if result.interrupted:
         go_on = f"mathlete {ctx.command.name} --resume {result.folder.path}"
         console.print(f"interrupted; to go on: {go_on}", highlight=False, soft_wrap=True)
@@ -93,7 +93,11 @@ def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
     options["code_timeout_s"] = _duration("--code-timeout", ctx.params["code_timeout"])
     for name in ("pillars", "checks", "cured"):
         options[name] = None if options[name] is None else parse_names(options[name])
-    source = os.path.abspath(problems) if os.path.isfile(problems) else None
+    source = problems if problems.startswith("hf:") else None
+    if os.path.exists(problems):
+        source = os.path.abspath(problems)
+    if options["mapping"] is not None and os.path.isfile(options["mapping"]):
+        options["mapping"] = os.path.abspath(options["mapping"])
     try:
         return complete_config(
             options,

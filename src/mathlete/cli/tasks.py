@@ -30,7 +30,7 @@ def check(
         str,
         typer.Argument(
             metavar="PROBLEMS",
-            help="A .csv, .jsonl or .parquet file, hf:OWNER/NAME[/CONFIG][:SPLIT], or a folder saved by datasets.",
+            help="A .csv, .jsonl or .parquet file, hf:OWNER/NAME, or a folder saved by datasets.",
         ),
     ],
     mapping: Annotated[

@@ -164,8 +164,8 @@ def compare_runs(first: RunRecord, second: RunRecord, *, seed: int = 0) -> Compa
 def compare_outcomes(first: Iterable[Outcome], second: Iterable[Outcome], *, seed: int = 0) -> Comparison:
     """Two runs, each given as one outcome a problem.
 
-    A problem counts when both have it: under the same id and with the same text, or the same text under another id where
-    one does not know the other's. For the scores its answer must be known. Nothing is dropped in silence: see
+    A problem counts when both have it: under the same id and with the same text, or the same text under another id
+    where one does not know the other's. For the scores its answer must be known. Nothing is dropped in silence: see
     `Comparison.left_out`.
     """
     ones, twos = ({item.problem_id: item for item in outcomes} for outcomes in (first, second))

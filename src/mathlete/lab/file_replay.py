@@ -13,10 +13,10 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -36,6 +36,7 @@ from mathlete.lab.task_files import stem_of
 
 _MAX_PIECE_BYTES = 1 << 20
 _MAX_PIECE_PROBLEMS = 16  # rules that compress texts take up to a second a problem, and a piece is not interrupted
+_ASK_EVERY_S = 0.2
 _PIECES_AHEAD = 3  # a process, so that none waits while the file is read
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT_BYTES = 32 << 20  # the most that glibc takes for either
@@ -110,6 +111,7 @@ def replay_file(
     mapping: RecordingMapping | str | None = None,
     num_processes: int = 1,
     tell: Callable[[Progress], None] | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> Replayed:
     """Replay a recording: a file in the interchange format, or whatever else `lab.recordings` reads.
 
@@ -119,16 +121,18 @@ def replay_file(
         mapping: what columns or keys mean, where the recording is of another format; see `read_recordings`.
         num_processes: that replay, and decode the lines of interchange files; with 1 all is done in this one.
         tell: is told how far it is.
+        is_stopped: is asked now and then whether to give up. A signal that only sets what this looks at is safer than
+            one that raises wherever it falls, which may be in the middle of starting a process.
 
     Raises:
         InputError: the recording as a whole cannot be read.
-        KeyboardInterrupt: passed on, once the processes have ended.
+        KeyboardInterrupt: it was stopped; the processes have ended.
     """
     if mapping is None and path.name.lower().endswith(SUFFIXES) and path.is_file() and is_interchange(path):
-        return _replay_pieces(path, line_pieces(path), plan, num_processes, tell)
+        return _replay_pieces(path, line_pieces(path), plan, num_processes, tell, is_stopped)
     report = ImportReport()
     problems = read_recordings(path, mapping, skip_bad=True, report=report)
-    result = _replay_pieces(path, _problem_pieces(path, problems), plan, num_processes, tell)
+    result = _replay_pieces(path, _problem_pieces(path, problems), plan, num_processes, tell, is_stopped)
     result.bad, result.num_unknown, result.notes = report.bad, report.num_judged_unknown, tuple(report.notes)
     return result
 
@@ -139,26 +143,28 @@ def _replay_pieces(
     plan: ReplayPlan,
     num_processes: int,
     tell: Callable[[Progress], None] | None,
+    is_stopped: Callable[[], bool],
 ) -> Replayed:
     """Replay a recording piece by piece; see `replay_file`."""
     make_selectors(plan)  # an unknown name is told here, and not by a process
     result = Replayed(source, plan)
     places: dict[str, str] = {}
     num_bytes = 0
-    for piece, found in _in_processes(pieces, plan, num_processes):
-        for row in found.bad:
-            result.bad.add(row)
-        for where, scored in found.scored:
-            if scored.id in places:
-                reason = f"problem {scored.id!r} was in {places[scored.id]} already; ids must differ"
-                result.bad.add(BadRow(where, reason))
-                continue
-            places[scored.id] = where.rpartition(", ")[2]
-            result.scored.append(scored)
-        result.num_unknown += found.num_unknown
-        num_bytes += piece.num_bytes
-        if tell is not None:
-            tell(Progress(len(result.scored), num_bytes))
+    with closing(_in_processes(pieces, plan, num_processes, is_stopped)) as found_pieces:
+        for piece, found in found_pieces:
+            for row in found.bad:
+                result.bad.add(row)
+            for where, scored in found.scored:
+                if scored.id in places:
+                    reason = f"problem {scored.id!r} was in {places[scored.id]} already; ids must differ"
+                    result.bad.add(BadRow(where, reason))
+                    continue
+                places[scored.id] = where.rpartition(", ")[2]
+                result.scored.append(scored)
+            result.num_unknown += found.num_unknown
+            num_bytes += piece.num_bytes
+            if tell is not None:
+                tell(Progress(len(result.scored), num_bytes))
     return result
 
 
@@ -262,12 +268,15 @@ def _keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def _in_processes(pieces: Iterable[Piece], plan: ReplayPlan, num_processes: int) -> Iterator[tuple[Piece, _Found]]:
+def _in_processes(
+    pieces: Iterable[Piece], plan: ReplayPlan, num_processes: int, is_stopped: Callable[[], bool]
+) -> Generator[tuple[Piece, _Found], None, None]:
     """What is found in each piece, in order."""
     if num_processes <= 1:
         worker = _Worker(plan)
         try:
             for piece in pieces:
+                _check(is_stopped)
                 yield piece, worker.replay(piece)
         finally:
             worker.close()
@@ -276,27 +285,41 @@ def _in_processes(pieces: Iterable[Piece], plan: ReplayPlan, num_processes: int)
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may lock up
     executor = ProcessPoolExecutor(num_processes, context, _start_worker, (plan,))
     try:
-        yield from _windowed(executor, pieces, num_processes * _PIECES_AHEAD)
+        yield from _windowed(executor, pieces, num_processes * _PIECES_AHEAD, is_stopped)
     except BrokenProcessPool as error:
         raise InputError(
             "a process of the replay was killed, most likely for want of memory; replay with fewer processes (-j 1)"
         ) from error
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
+            process.terminate()  # what they are at is not wanted any more
         raise
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _windowed(executor: ProcessPoolExecutor, pieces: Iterable[Piece], num_ahead: int) -> Iterator[tuple[Piece, _Found]]:
+def _windowed(
+    executor: ProcessPoolExecutor, pieces: Iterable[Piece], num_ahead: int, is_stopped: Callable[[], bool]
+) -> Iterator[tuple[Piece, _Found]]:
     """Results in order, so many pieces submitted ahead of the one that is waited for."""
     waiting: deque[tuple[Piece, Future[_Found]]] = deque()
     for piece in pieces:
+        _check(is_stopped)
         waiting.append((piece, executor.submit(_replay_piece, piece)))
         if len(waiting) >= num_ahead:
-            piece_done, future = waiting.popleft()
-            yield piece_done, future.result()
+            yield _first_of(waiting, is_stopped)
     while waiting:
-        piece_done, future = waiting.popleft()
-        yield piece_done, future.result()
+        yield _first_of(waiting, is_stopped)
+
+
+def _first_of(waiting: deque[tuple[Piece, Future[_Found]]], is_stopped: Callable[[], bool]) -> tuple[Piece, _Found]:
+    """The piece that was submitted first, once it is done."""
+    piece, future = waiting.popleft()
+    while not wait([future], _ASK_EVERY_S).done:
+        _check(is_stopped)
+    return piece, future.result()
+
+
+def _check(is_stopped: Callable[[], bool]) -> None:
+    if is_stopped():
+        raise KeyboardInterrupt

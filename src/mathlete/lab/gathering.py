@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,9 +62,9 @@ def gather_runs(
         if into.exists() and run.path.samefile(into):
             raise InputError(f"{into} cannot be gathered into itself; name another file for the store")
     gathered: list[GatheredRun] = []
-    with _open_any(into, runs[0].id, str(runs[0].path)) as target:
+    with _writing_to(into, runs[0].id, str(runs[0].path)) as target:
         for run in runs:
-            with RunStore.read(run.path, run.run_id) as source:
+            with run.read() as source:
                 gathered.append(_copy(source, target.beside(run.id, str(run.path)), on_copied))
     return tuple(gathered)
 
@@ -85,7 +86,7 @@ def add_recording(store_path: Path, run_id: str, source: str, problems: Iterable
         InputError: there are no problems, or the same one twice; the store has a run of that name, or is being written.
         StorageError: the store is damaged or cannot be written.
     """
-    with _open_any(store_path, run_id, source) as first:
+    with _writing_to(store_path, run_id, source) as first:
         store = first.beside(run_id, source)
         if store.num_events() > 0:
             raise InputError(f"there is a run {run_id!r} in the store {store_path} already; choose another name")
@@ -141,12 +142,20 @@ class _Recording:
         return encode_row(TraceEvent(kind, 0.0, data, problem_id, attempt_id, self._wall_time))
 
 
-def _open_any(path: Path, run_id: str, source: str) -> RunStore:
-    """The store at `path` open for writing, at whichever run; it is made with the run `run_id` when it is not there."""
-    if path.exists():
-        runs = list_runs(path)
-        return RunStore.open(path, runs[0].id) if runs else RunStore.create(path, run_id, source)
-    return RunStore.create(path, run_id, source)
+@contextmanager
+def _writing_to(path: Path, run_id: str, source: str) -> Iterator[RunStore]:
+    """The store at `path` open for writing, at whichever run. One that was made for nothing is not left behind."""
+    is_there = path.exists()
+    runs = list_runs(path) if is_there else ()
+    store = RunStore.open(path, runs[0].id) if runs else RunStore.create(path, run_id, source)
+    with store:
+        try:
+            yield store
+        except BaseException:
+            store.close()
+            if not is_there and not list_runs(path):
+                path.unlink()
+            raise
 
 
 def _copy(source: RunStore, target: RunStore, on_copied: OnCopied) -> GatheredRun:

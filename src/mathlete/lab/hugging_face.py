@@ -6,6 +6,7 @@ Arrow stream holds tables and nothing that could be run. Code that comes with a 
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Iterator
@@ -60,11 +61,11 @@ def hub_rows(text: str) -> Iterator[Row]:
     """
     name = parse_dataset_name(text)
     try:
-        import datasets
+        datasets: Any = importlib.import_module("datasets")  # seconds long, and few inputs are data sets
     except ImportError as error:
         raise InputError(f'{text}: needs the datasets package: pip install "mathlete[datasets]"') from error
     try:
-        found: Any = datasets.load_dataset(name.path, name.config, split=name.split)
+        found = datasets.load_dataset(name.path, name.config, split=name.split)
     except (
         Exception
     ) as error:  # of the package, of the hub's client, or of the network: all mean that there are no rows
@@ -104,8 +105,8 @@ def _arrow_rows(folder: Path) -> Iterator[Row]:
     state = _read_json(folder / _STATE_NAME)
     if state.get("_indices_data_files"):
         raise InputError(f"{folder}: its rows are chosen by an index; save it again after flatten_indices()")
-    files = [item.get("filename") for item in state.get("_data_files") or [] if isinstance(item, dict)]
-    if not files or not all(_is_plain_name(name) for name in files):
+    files = [str(item.get("filename")) for item in state.get("_data_files") or [] if isinstance(item, dict)]
+    if not files or not all(map(_is_plain_name, files)):
         raise InputError(f"{folder / _STATE_NAME}: names no data files in its folder")
     number = 0
     for file in files:

@@ -17,6 +17,7 @@ import pyarrow.parquet
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord
+from mathlete.core.trace import EventKind
 from mathlete.lab.export import exported_features, is_right
 from mathlete.lab.run_folder import replacing_file
 from mathlete.lab.run_store import RunStore
@@ -24,6 +25,7 @@ from mathlete.lab.run_store import RunStore
 GROUP_ROWS = 4096
 GROUP_BYTES = 16 << 20  # of text in a row group
 
+_ATTEMPTS: tuple[EventKind, ...] = ("attempt_finished",)
 _COUNTS = ("tool_calls", "tool_errors")  # see `lab.export.exported_features`
 _EVIDENCE = pyarrow.struct(
     [
@@ -46,7 +48,7 @@ def feature_names(store: RunStore) -> tuple[str, ...]:
         StorageError: it cannot be read.
     """
     names = set(_COUNTS)
-    for event in store.events(kinds=("attempt_finished",)):
+    for event in store.events(kinds=_ATTEMPTS):
         names |= event.data["attempt"].get("features", {}).keys()
     return tuple(sorted(names))
 

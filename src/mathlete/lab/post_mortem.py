@@ -54,6 +54,8 @@ _OF_FAILURE: dict[Failure, Cause] = {
     "generator_error": "cut_off",
     "interrupted": "cut_off",
 }
+# Of others the text breaks off somewhere, and its last number is any number.
+_CAME_TO_AN_END: frozenset[Failure | None] = frozenset({None, "no_answer", "tool_error", "out_of_range"})
 _ANY_INTEGER = AnswerKind("integer", -(10**30), 10**30)
 _TAIL_CHARS = 400  # of a text, in which its last number is looked for
 _NUMBER = re.compile(r"(?<![\w.,^_])[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?![\w,])|(?<![\w.,^_])[-+]?[0-9]+(?!\w|[.,][0-9])")
@@ -206,7 +208,7 @@ def _overlooked(attempt: Attempt, gold: str | None) -> Overlooked | None:
     ]
     if gold is not None:
         places: list[tuple[Place, list[str | None]]] = [("box", boxed), ("output", printed)]
-        if attempt.answer is None:
+        if attempt.answer is None and attempt.failure in _CAME_TO_AN_END:
             places.append(("last_number", [_last_number(attempt)]))
         for place, values in places:
             if any(value is not None and answers_equal(value, gold) for value in values):

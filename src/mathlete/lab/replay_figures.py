@@ -20,6 +20,7 @@ from mathlete.lab.policy_replay import PolicyFigures
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, Scores
 
+_COMMON = ("majority", "majority_null", "majority_nonzero", "oracle")
 _ROUNDING = 1e-9  # scores are means of a few orders; what differs by less is the same
 
 
@@ -35,6 +36,7 @@ class SelectorFigures:
         accuracy: share of problems it answers rightly.
         majority: the plain vote's share: no answer is no vote, ties count by their split.
         majority_null: the same with "no answer" as a party.
+        majority_nonzero: the same without the votes for 0.
         oracle: share of problems with a right answer among the attempts.
         difference: accuracy less majority, paired.
         gap_closed: difference over oracle less majority; None where there is no gap.
@@ -49,6 +51,7 @@ class SelectorFigures:
     accuracy: Estimate
     majority: Estimate
     majority_null: Estimate
+    majority_nonzero: Estimate
     oracle: Estimate
     difference: Estimate
     gap_closed: Estimate | None
@@ -76,6 +79,7 @@ class SelectorFigures:
             "gap_closed_ci": None if self.gap_closed is None else _interval(self.gap_closed),
             "majority_ci": _interval(self.majority),
             "majority_null": self.majority_null.value,
+            "majority_nonzero": self.majority_nonzero.value,
             "oracle_ci": _interval(self.oracle),
             "num_left_out": self.num_left_out,
         }
@@ -158,7 +162,7 @@ def selector_figures(scored: Sequence[ScoredProblem], plan: ReplayPlan, *, seed:
 def _of_one_k(
     judged: Sequence[tuple[ScoredProblem, Scores]], k: int | None, left_out: int, names: Sequence[str], seed: int
 ) -> list[SelectorFigures]:
-    common = {name: np.array([getattr(s, name) for _, s in judged]) for name in ("majority", "majority_null", "oracle")}
+    common = {name: np.array([getattr(scores, name) for _, scores in judged]) for name in _COMMON}
     of_rules = np.array([scores.selectors for _, scores in judged])  # [num_problems, num_selectors]
     columns = common | {f"rule {name}": of_rules[:, place] for place, name in enumerate(names)}
     drawn = resampled_means(columns, [item.group for item, _ in judged], seed=seed)
@@ -180,6 +184,7 @@ def _of_one_k(
                 accuracy=told[rule],
                 majority=told["majority"],
                 majority_null=told["majority_null"],
+                majority_nonzero=told["majority_nonzero"],
                 oracle=told["oracle"],
                 difference=percentile_estimate(gained, drawn_gains),
                 gap_closed=_ratio(gained, gap, drawn_gains, drawn["oracle"] - drawn["majority"]),

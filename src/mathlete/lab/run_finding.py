@@ -14,6 +14,7 @@ from mathlete.lab.run_store import RunStore, list_runs
 
 SEPARATOR = "::"
 """Between a store of many runs and the name of one of them, as in `all.sqlite::20261126-040139-3c6437`."""
+_NUM_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class FoundRun:
     Attributes:
         path: of its store.
         id: its name.
-        run_id: its name as `RunStore.read` takes it: None in a run's own folder, whose name is the run's.
+        run_id: its name in a store of many runs; None when it has a folder, and so a store, of its own.
     """
 
     path: Path
@@ -62,6 +63,8 @@ def find_run(text: str, runs_dir: Path) -> FoundRun:
 def find_runs(text: str, runs_dir: Path) -> tuple[FoundRun, ...]:
     """All runs that are meant: those of a folder of runs, those of a store, or one as for `find_run`.
 
+    The stores of a folder of runs are not opened for it: one that is damaged does not hide the others.
+
     Raises:
         InputError: there is no such run.
         StorageError: a store cannot be opened.
@@ -71,16 +74,25 @@ def find_runs(text: str, runs_dir: Path) -> tuple[FoundRun, ...]:
         folders = sorted(runs_in(path), key=lambda folder: folder.id)
         if not folders:
             raise InputError(f"there are no runs in {path}")
-        return tuple(run for folder in folders for run in _runs_of_store(folder.store_path))
+        return tuple(FoundRun(folder.store_path, folder.id) for folder in folders)
     if path.is_file() and path.name != STORE_NAME:
         return _runs_of_store(path)
     return (find_run(text, runs_dir),)
 
 
 def _runs_of_store(path: Path) -> tuple[FoundRun, ...]:
-    return tuple(FoundRun(path, run.id, run.id) for run in list_runs(path))
+    runs = list_runs(path)
+    is_its_own = path.name == STORE_NAME and len(runs) == 1
+    return tuple(FoundRun(path, run.id, None if is_its_own else run.id) for run in runs)
 
 
 def _only_run(path: Path) -> FoundRun:
-    with RunStore.read(path) as store:
-        return FoundRun(path, store.run.id)
+    runs = _runs_of_store(path)
+    if len(runs) > 1:
+        named = ", ".join(f"{path}{SEPARATOR}{run.id}" for run in runs[:_NUM_LISTED])
+        raise InputError(
+            f"{path} holds {len(runs)} runs; name one of them: {named}{', ...' * (len(runs) > _NUM_LISTED)}"
+        )
+    if not runs:
+        raise InputError(f"there are no runs in {path}")
+    return runs[0]

@@ -22,7 +22,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, cast
@@ -75,7 +75,7 @@ class StoredRun:
     """One of the runs of a store.
 
     Attributes:
-        number: of the run in this store.
+        number: of the run in this store; 0 for one that the store is not told of yet.
         id: its name; that of its folder for a run that was recorded here.
         source: where it was copied or imported from; None for one that was recorded here.
     """
@@ -103,10 +103,21 @@ class RunStore:
     Implements `core.protocols.TraceSink`. Make one with `create`, `open` or `read`.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock | None, run: StoredRun) -> None:
-        """Wrap an open connection; `lock` is None for a store that only reads."""
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, lock: RunLock | None, run: StoredRun, *, is_new: bool = False
+    ) -> None:
+        """Wrap an open connection.
+
+        Args:
+            path: of the file.
+            connection: to it.
+            lock: held; None for a store that only reads.
+            run: which run this is about.
+            is_new: whether the store is told of the run together with its first event.
+        """
         self.path = path
         self.run = run
+        self._is_new = is_new
         self._connection = connection
         self._lock = lock
         self._has_runs = check_version(path, connection) > 1
@@ -114,6 +125,8 @@ class RunStore:
     @classmethod
     def create(cls, path: Path, run_id: str | None = None, source: str | None = None) -> RunStore:
         """A new run, open for writing: in a new store at `path`, or in the store that is there when `run_id` is given.
+
+        A run with a name of its own is in the store from its first event on.
 
         Args:
             path: the file.
@@ -129,19 +142,19 @@ class RunStore:
                 raise InputError(f"there is a run at {path} already; resume it or choose another folder")
             with ExitStack() as undo, reporting(path, "open", ALL_SAFE):
                 connection, lock = _open_for_writing(path, undo)
-                store = cls(path, connection, lock, _add_run(path, connection, run_id, source))
+                run = _next_run(path, connection, run_id, source)
                 undo.pop_all()
-            return store
+            return cls(path, connection, lock, run, is_new=True)
         with ExitStack() as undo, reporting(path, "make", "nothing of the run had been recorded yet"):
             lock = RunLock(_lock_path(path))
             undo.callback(lock.release)
             connection = connect_for_writing(path, "rwc")
             undo.callback(connection.close)
             make_durable(connection)
-            make_tables(connection, run_id, source)
-            store = cls(path, connection, lock, _runs_in(path, connection)[-1])
+            make_tables(connection, with_run=run_id is None)
+            run = _runs_in(path, connection)[0] if run_id is None else _next_run(path, connection, run_id, source)
             undo.pop_all()
-        return store
+        return cls(path, connection, lock, run, is_new=run_id is not None)
 
     @classmethod
     def open(cls, path: Path, run_id: str | None = None) -> RunStore:
@@ -185,13 +198,13 @@ class RunStore:
         return store
 
     def beside(self, run_id: str, source: str | None = None) -> RunStore:
-        """Another run of this open store, made when there is none of that name. Closing either closes both."""
+        """Another run of this open store, a new one when there is none of that name. Closing either closes both."""
         with reporting(self.path, "open", ALL_SAFE):
             for run in _runs_in(self.path, self._connection):
                 if run.id == run_id:
                     return RunStore(self.path, self._connection, self._lock, run)
-            run = _add_run(self.path, self._connection, run_id, source)
-            return RunStore(self.path, self._connection, self._lock, run)
+            run = _next_run(self.path, self._connection, run_id, source)
+        return RunStore(self.path, self._connection, self._lock, run, is_new=True)
 
     def append(self, event: TraceEvent) -> None:
         """Keep one event; it is on the disk when this returns.
@@ -223,14 +236,16 @@ class RunStore:
         with reporting(self.path, "write", "every event before this one is safe"):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
+                run = add_run(self._connection, self.run.id, self.run.source) if self._is_new else self.run.number
                 if head is None:
-                    self._connection.executemany(_INSERT, ((None, self.run.number, *row) for row in rows))
+                    self._connection.executemany(_INSERT, ((None, run, *row) for row in rows))
                 else:
                     (first,) = self._connection.execute("SELECT COALESCE(MAX(seq), 0) + 1 FROM events").fetchone()
                     places = itertools.count(first + 1)
-                    self._connection.executemany(_INSERT, ((next(places), self.run.number, *row) for row in rows))
-                    self._connection.execute(_INSERT, (first, self.run.number, *head()))
+                    self._connection.executemany(_INSERT, ((next(places), run, *row) for row in rows))
+                    self._connection.execute(_INSERT, (first, run, *head()))
                 self._connection.execute("COMMIT")
+                self.run, self._is_new = replace(self.run, number=run), False
             except BaseException:
                 if self._connection.in_transaction:  # a full disk may have ended it already
                     self._connection.execute("ROLLBACK")
@@ -377,8 +392,8 @@ def _find_run(path: Path, runs: tuple[StoredRun, ...], run_id: str | None) -> St
     raise InputError(f"there is no run {run_id!r} in the store {path}: {listed}")
 
 
-def _add_run(path: Path, connection: sqlite3.Connection, run_id: str | None, source: str | None) -> StoredRun:
+def _next_run(path: Path, connection: sqlite3.Connection, run_id: str, source: str | None) -> StoredRun:
+    """A run that the store is to be told of."""
     if run_id in [run.id for run in _runs_in(path, connection)]:
         raise InputError(f"there is a run {run_id!r} in the store {path} already; choose another name")
-    add_run(connection, run_id, source)
-    return _runs_in(path, connection)[-1]
+    return StoredRun(0, run_id, source)

@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mathlete.cic.answer_values import answer_value
 from mathlete.cic.majority import Majority
 from mathlete.cic.registry import make_selector
 from mathlete.core.attempt import Attempt
@@ -66,12 +67,14 @@ class Scores:
     Attributes:
         majority: of the plain vote: no answer is no vote, ties count by their split.
         majority_null: the same with "no answer" as a party.
+        majority_nonzero: the same without the votes for 0, which is what many programs return that found nothing.
         oracle: chance that k attempts have a right answer among them, over all ways to draw them.
         selectors: of each selector of the plan. That of `majority` is the plain vote's.
     """
 
     majority: float
     majority_null: float
+    majority_nonzero: float
     oracle: float
     selectors: tuple[float, ...]
 
@@ -149,12 +152,14 @@ def _scores(
     judge: _Judge,
 ) -> Scores:
     pools = _pools(item, voters, k, plan)
-    majority = majority_null = 0.0
+    majority = majority_null = majority_nonzero = 0.0
     right = dict.fromkeys(selectors, 0)
     for drawn in pools:
         answers, correct = [item.attempts[i].answer for i in drawn], [item.correct[i] for i in drawn]
         majority += majority_score(answers, correct)
         majority_null += majority_score(answers, correct, count_null=True)
+        nonzero = [None if answer is not None and answer_value(answer) == 0 else answer for answer in answers]
+        majority_nonzero += majority_score(nonzero, correct)
         pool = _with_checks(item, drawn)
         for name, selector in selectors.items():
             if name != Majority.name:
@@ -163,6 +168,7 @@ def _scores(
     return Scores(
         majority=majority / num,
         majority_null=majority_null / num,
+        majority_nonzero=majority_nonzero / num,
         oracle=pass_at_k(len(voters), num_right, k or len(voters)),
         selectors=tuple(majority / num if name == Majority.name else count / num for name, count in right.items()),
     )

@@ -49,6 +49,7 @@ def _append_only(table: str) -> tuple[str, str]:
     )
 
 
+_RUN_OF_FOLDER = "INSERT INTO runs (number) VALUES (1)"
 _MANY_RUNS = (
     _RUNS,
     *_append_only("runs"),
@@ -62,22 +63,22 @@ _MIGRATIONS = {
     1: (
         "ALTER TABLE events ADD COLUMN run INTEGER NOT NULL DEFAULT 1",
         *_MANY_RUNS,
-        "INSERT INTO runs (number) VALUES (1)",
+        _RUN_OF_FOLDER,
     )
 }
 
 
-def make_tables(connection: sqlite3.Connection, run_id: str | None, source: str | None) -> None:
-    """The newest schema and a first run in an empty database, all of it or nothing."""
+def make_tables(connection: sqlite3.Connection, *, with_run: bool) -> None:
+    """The newest schema in an empty database, all of it or nothing; with the one run of its folder if asked for."""
     with _one_transaction(connection, STORE_VERSION):
-        for statement in _NEWEST:
+        for statement in (*_NEWEST, *([_RUN_OF_FOLDER] if with_run else [])):
             connection.execute(statement)
-        add_run(connection, run_id, source)
 
 
-def add_run(connection: sqlite3.Connection, run_id: str | None, source: str | None) -> None:
-    """One run more, without events."""
-    connection.execute("INSERT INTO runs (id, source) VALUES (?, ?)", (run_id, source))
+def add_run(connection: sqlite3.Connection, run_id: str, source: str | None) -> int:
+    """One run more, without events; its number."""
+    added = connection.execute("INSERT INTO runs (id, source) VALUES (?, ?) RETURNING number", (run_id, source))
+    return int(added.fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection) -> None:

@@ -48,8 +48,8 @@ def prove_gold(value: Any, kind: AnswerKind) -> ProvedGold:
     if answer.gold is None:
         return ProvedGold(
             None,
-            f"the answer, {written[:60]!r}, is not an integer in {kind.low}..{kind.high} ({answer.reason}); correct it, "
-            "leave it empty, or delete the row",
+            f"the answer, {written[:60]!r}, is not an integer in {kind.low}..{kind.high} ({answer.reason}); correct "
+            "it, leave it empty, or delete the row",
         )
     again = _read_from_box(answer.gold, kind)
     if again.gold is None or not answers_equal(again.gold, answer.gold):

@@ -1,8 +1,9 @@
 """Problems with their golds, from files, data sets, or one string.
 
 Knows ids, golds and which columns hold them; formats are the business of `task_files.py` and `hugging_face.py`. A
-`Task` is kept away from solvers: they get its `problem`, which holds no gold. Each gold is proved to pass the verifier that
-will judge the answers (`task_golds.py`). A row that cannot be used is refused and told, and costs the others nothing.
+`Task` is kept away from solvers: they get its `problem`, which holds no gold. Each gold is proved to pass the verifier
+that will judge the answers (`task_golds.py`). A row that cannot be used is refused and told, and costs the others
+nothing.
 """
 
 from __future__ import annotations
@@ -136,9 +137,10 @@ def load_tasks(
 ) -> TaskSet:
     """Read tasks from a file or a data set, or take the string as one problem.
 
-    Columns or keys are `id`, `problem` and, if known, `answer`, or other usual names of these (see `_PLACES`), or what a
-    mapping says; and `group`, `source`, `integer`, `formal_statement` (a theorem in Lean 4; `verify/lean/statement.py`
-    reads it where proofs are asked for). Others are ignored. Where there are no ids, rows are numbered.
+    Columns or keys are `id`, `problem` and, if known, `answer`, or other usual names of these (see `_PLACES`), or what
+    a mapping says; and `group`, `source`, `integer`, `formal_statement` (a theorem in Lean 4;
+    `verify/lean/statement.py` reads it where proofs are asked for). Others are ignored. Where there are no ids, rows
+    are numbered.
 
     Args:
         path_or_text: a .csv, .jsonl, .jsonl.gz or .parquet file; `hf:OWNER/NAME[/CONFIG][:SPLIT]`; a folder that

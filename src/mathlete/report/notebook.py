@@ -14,7 +14,7 @@ from mathlete.report.prose import render_excerpt
 from mathlete.report.summary import ProblemSummary, RunSummary, summarise_run
 from mathlete.report.timeline import format_s
 
-_MAX_ROWS = 200
+MAX_ROWS = 200  # of a cell, and of a terminal
 _MAX_STATEMENT_CHARS = 160
 _MAX_ANSWERS = 4  # whose votes are told
 _STYLE = """
@@ -36,7 +36,7 @@ def render_answers(run: RunRecord, report: str | None = None, notes: Sequence[st
         notes: what else is to be told, a paragraph each.
     """
     summary = summarise_run(run)
-    shown, num_more = summary.problems[:_MAX_ROWS], len(summary.problems[_MAX_ROWS:])
+    shown, num_more = summary.problems[:MAX_ROWS], len(summary.problems[MAX_ROWS:])
     has_gold = any(problem.record.gold is not None for problem in summary.problems)
     has_standing = any(problem.accepted is not None for problem in summary.problems)
     names = ["problem", "", "answer", *(["label"] if has_gold else []), *(["standing"] if has_standing else [])]

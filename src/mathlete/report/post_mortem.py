@@ -87,7 +87,7 @@ def cause_sentence(problem: FailedProblem, overview: str = "") -> Html:
 def _headline(found: PostMortem) -> str:
     if not found.num_graded:
         words = f"{len(found.problems)} of {found.num_finished} problems have no answer."
-        return f"{words} Right answers are not known, so wrong ones cannot be told."
+        return f"{words} Golds are not known, so wrong answers cannot be told."
     ungraded = found.num_finished - found.num_graded
     tail = f" Of {ungraded} more the right answer is not known." if ungraded else ""
     return f"{len(found.problems)} of {found.num_graded if not ungraded else found.num_finished} problems failed.{tail}"
@@ -114,13 +114,11 @@ def _tolls(found: PostMortem) -> Html:
 
 def _toll_row(cause: Cause, problems: int, toll: AttemptToll, most: int) -> Html:
     name = tag("a", CAUSE_WORDS[cause], href=f"#cause-{cause}") if problems else CAUSE_WORDS[cause]
-    bar = tag(
-        "svg",
-        tag("rect", width=max(1, round(100 * problems / most)), height=10, rx=2),
-        viewBox="0 0 100 10",
-        aria_hidden="true",
-    )
-    return _row(tag("th", name, scope="row"), bar if problems else "", str(problems), toll)
+    bar: Html | str = ""
+    if problems:
+        rect = tag("rect", width=max(1, round(100 * problems / most)), height=10, rx=2)
+        bar = tag("svg", rect, viewBox="0 0 100 10", aria_hidden="true")  # the number beside it says the same
+    return _row(tag("th", name, scope="row"), bar, str(problems), toll)
 
 
 def _row(name: Html, bar: Html | str, problems: str, toll: AttemptToll) -> Html:

@@ -350,7 +350,7 @@ def _tasks_of(record: RunRecord, config: RunConfig, console: Console) -> list[Ta
     labels: Mapping[str, Task] = {}
     if config.source is not None:
         try:
-            labels = {task.problem.id: task for task in load_tasks(config.source, limit=len(record.problems)).tasks}
+            labels = {task.problem.id: task for task in load_tasks(config.source, mapping=config.mapping).tasks}
         except InputError as error:  # going on matters more than marking
             console.print(f"without labels: {error}", highlight=False, markup=False, soft_wrap=True)
     tasks = []

@@ -15,7 +15,7 @@ from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import read_problem
 from mathlete.lab.run_store import RunStore
-from mathlete.report.notebook import render_answers, render_framed
+from mathlete.report.notebook import MAX_ROWS, render_answers, render_framed
 from mathlete.session.summary import answers_table, how_it_was_cut
 from mathlete.verify.integers import answers_equal
 
@@ -131,8 +131,9 @@ class Solutions:
     def __rich__(self) -> Group:
         """The answers as a table, how the run ended, and where it is."""
         cut = how_it_was_cut(self.record)
-        notes = [Text(note) for note in (*self.notes, cut, f"run: {self.folder}") if note is not None]
-        return Group(answers_table(self.record), Text(), *notes)
+        more = f"... and {len(self) - MAX_ROWS:,} more problems" if len(self) > MAX_ROWS else None
+        notes = [Text(note) for note in (more, *self.notes, cut, f"run: {self.folder}") if note is not None]
+        return Group(answers_table(self.record, MAX_ROWS), Text(), *notes)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the problems typeset, votes, confidence, and a link to the report."""

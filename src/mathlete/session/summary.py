@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def how_it_was_cut(run: RunRecord) -> str | None:
     return f"{who} cut short {num} of {len(run.problems)} problem{'' if len(run.problems) == 1 else 's'}"
 
 
-def answers_table(run: RunRecord) -> Table:
+def answers_table(run: RunRecord, max_rows: int | None = None) -> Table:
     """One row a problem: its answer, its label if one is known, its votes, and why it ended."""
     labelled = any(record.gold is not None for record in run.problems.values())
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -117,7 +118,7 @@ def answers_table(run: RunRecord) -> Table:
     names = ["problem", "answer", *(["label"] if labelled else []), *(["standing"] if stands else [])]
     for name in (*names, "votes", "attempts", "why it ended"):
         table.add_column(name, justify="right" if name in ("answer", "label") else "left")
-    for key, record in run.problems.items():
+    for key, record in islice(run.problems.items(), max_rows):
         chosen = record.selection
         clusters = chosen.clusters if chosen else ()
         votes = str(sum(len(cluster.attempt_ids) for cluster in clusters if chosen and cluster.answer == chosen.answer))

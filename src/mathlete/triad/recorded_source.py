@@ -310,6 +310,7 @@ def _in_order(problem_id: str, attempts: Sequence[Attempt], seed: int | None) ->
 
 
 def refused(problem_id: str, launch: Launch) -> Attempt:
+    """What a launch gets that no recording serves: an end at once, as of one that the generator lost."""
     return Attempt(
         "", problem_id, 0, launch.pillar, 0, launch.temperature, None, None, (), 0, 0.0, failure="generator_error"
     )

@@ -210,6 +210,7 @@ def _run(
     interrupts: Interrupts | None = None,
 ) -> Solutions:
     tasks, source = _tasks(problems, limit, options.get("mapping"))
+    tasks.check_none_is_lost()
     config = _config(options, budget, source)
     for note in tasks.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)

@@ -32,7 +32,7 @@ def good(problem_id: str = "p", **entry: Any) -> dict[str, Any]:
 
 
 def raw(entry: str) -> str:
-    return '{"problem_id": "p", "problem": "?", "gold": "1", "attempts": [{"answer": "1", %s}]}' % entry
+    return f'{{"problem_id": "p", "problem": "?", "gold": "1", "attempts": [{{"answer": "1", {entry}}}]}}'
 
 
 BAD_ROWS = {
@@ -121,9 +121,7 @@ def test_old_programs_write_nan_where_they_mean_nothing(tmp_path: Path) -> None:
 
 def test_integers_beyond_64_bits_keep_their_digits(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    path.write_text(
-        '{"problem_id": "p", "problem": "?", "gold": %d, "attempts": [{"answer": %d}]}' % (10**30 + 1, 10**30)
-    )
+    path.write_text(json.dumps({**good(), "gold": 10**30 + 1, "attempts": [{"answer": 10**30}]}))
     (problem,) = read_recordings(path)
     assert (problem.gold, problem.attempts[0].answer, problem.correct) == (f"{10**30 + 1}", f"{10**30}", (False,))
 

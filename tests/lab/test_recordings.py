@@ -120,7 +120,7 @@ def inspect_sample(sample_id: int, epoch: int, answer: str, value: Any) -> dict[
     )
     return {
         "id": sample_id, "epoch": epoch, "input": asked, "target": "72" if sample_id == 1 else ["2"], "messages": [],
-        "output": {"model": "small", "choices": [{"message": message, "stop_reason": "stop"}], "usage": usage, "time": 2},
+        "output": {"model": "small", "choices": [{"message": message}], "usage": usage, "time": 2},
         "scores": {"match": {"value": value, "answer": answer, "explanation": message["content"]}},
         "metadata": {}, "store": {}, "events": [], "model_usage": {"small": usage}, "attachments": {},
     }  # fmt: skip

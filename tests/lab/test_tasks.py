@@ -226,6 +226,16 @@ def test_a_row_that_cannot_be_used_is_listed_and_costs_the_others_nothing(tmp_pa
     assert note.startswith("1 rows were left out, because what they say cannot be used:\n  ") and str(refused) in note
 
 
+def test_whoever_owes_each_problem_an_answer_is_told_which_rows_are_none(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", jsonl(GOOD, {"id": "b"}, {"id": "c", "problem": "?", "answer": "x"}))
+    loaded = load_tasks(path)
+    with pytest.raises(
+        InputError, match="^1 rows are no problems, because what they say cannot be used:\n.*line 2: problem 'b'"
+    ):
+        loaded.check_none_is_lost()
+    load_tasks(write(path, jsonl(GOOD, {"id": "c", "problem": "?", "answer": "x"}))).check_none_is_lost()
+
+
 @pytest.mark.parametrize("case", BAD_GOLDS)
 def test_each_gold_is_proved_to_pass_the_verifier(tmp_path: Path, case: str) -> None:
     gold, reason = BAD_GOLDS[case]

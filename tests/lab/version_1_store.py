@@ -28,9 +28,7 @@ PRAGMA application_id = 0x4D74686C;
 PRAGMA user_version = 1;
 COMMIT;
 """
-INSERT = (
-    "INSERT INTO events (kind, at_s, wall_time, problem_id, attempt_id, version, data) VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
+COLUMNS = "kind, at_s, wall_time, problem_id, attempt_id, version, data"
 
 
 def make_version_1(path: Path, events: Iterable[TraceEvent]) -> None:

@@ -196,4 +196,4 @@ def test_a_run_of_200_problems_loads_in_two_seconds(tmp_path: Path) -> None:
 def with_script(page: str, script: str) -> str:
     """The page with one more script at its end, which its policy would not let in."""
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
-    return page.replace("</main>", f"</main><script>{script}</script>")
+    return page.replace("</body>", f"<script>{script}</script></body>")

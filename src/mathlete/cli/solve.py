@@ -58,6 +58,8 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
             from mathlete.session.run_session import start_run
 
             tasks = load_tasks(problems, require_gold=require_gold, limit=params["limit"], mapping=config.mapping)
+            if not require_gold:
+                tasks.check_none_is_lost()
             for note in tasks.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             result = start_run(config, tasks.tasks, out, console)

@@ -125,6 +125,12 @@ class TaskSet:
                 notes.append("\n".join([f"{len(rows)} {what}, because what they say cannot be used:", *shown, *more]))
         return tuple(notes)
 
+    def check_none_is_lost(self) -> None:
+        """For whoever owes each problem an answer: raise `InputError` when a row is no task. Labels may be missing."""
+        lost = [row for row in self.refused if not row.is_kept]
+        if lost:
+            raise InputError("\n".join(TaskSet((), (), tuple(lost)).notes).replace("were left out", "are no problems"))
+
 
 def load_tasks(
     path_or_text: str | os.PathLike[str],

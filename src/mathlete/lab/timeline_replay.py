@@ -7,6 +7,7 @@ was. Under pressure a decision may hang on how many tokens an attempt had come t
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -163,14 +164,20 @@ def _hold(before: Sequence[TraceEvent], session: Sequence[TraceEvent]) -> Mappin
     offset_s = fold_run(before).elapsed_s if before else 0.0
     settings, stop_at_s = settings_of(record.config), _interrupted_at_s(session)
     timeline, clock, sink = _timeline(session), SimulatedClock(offset_s), _EndsSink()
+    decided_at_s = [event.at_s for event in session if event.kind == "decision"]
     driver: Driver
+
+    def wake_s() -> float:  # a policy may have decided between two ends, since other problems had been opened
+        place = bisect.bisect_right(decided_at_s, clock())
+        next_s = decided_at_s[place] if place < len(decided_at_s) else math.inf
+        return min(driver.next_deadline_s(), stop_at_s, next_s)
 
     def watch(progress: RunProgress) -> None:
         if progress.at_s >= stop_at_s:
             driver.request_stop()
 
     driver = Driver(
-        lambda trace: TimelineSource(trace, clock, timeline, lambda: min(driver.next_deadline_s(), stop_at_s)),
+        lambda trace: TimelineSource(trace, clock, timeline, wake_s),
         sink, make_policy(settings), driving_of(record.config), weigh=weigher_of(settings.policy),
         on_progress=watch, clock=clock,
     )  # fmt: skip

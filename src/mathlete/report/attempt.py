@@ -146,7 +146,8 @@ def _settings(attempt: Attempt) -> Html:
         facts.append(("tokens thrown away", f"{attempt.num_discarded:,}"))
     if attempt.parent_id is not None:
         facts.append(("continues", attempt.parent_id))
-    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in facts), class_="facts")
+    # One element and no list: a page has thousands of attempts, and each element costs time to load.
+    return tag("p", " · ".join(f"{name} {value}" for name, value in facts), class_="quiet attempt-facts")
 
 
 def _confidence(curve: Curve, ceiling: float) -> Html:

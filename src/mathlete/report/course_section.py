@@ -112,7 +112,11 @@ def _figure(picture: Html, name: str, caption: str) -> Html:
 
 
 def _course_table(course: Course) -> Html:
-    names = ["Time", "Tokens", "Handed in", "Vote so far", "In the pool"] if course.graded else ["Time", "Tokens", "Answered"]
+    names = (
+        ["Time", "Tokens", "Handed in", "Vote so far", "In the pool"]
+        if course.graded
+        else ["Time", "Tokens", "Answered"]
+    )
     rows = []
     for item in thin_out(course.standings, _MAX_ROWS):
         shares = (item.right, item.vote, item.pool) if course.graded else (item.right,)
@@ -122,9 +126,7 @@ def _course_table(course: Course) -> Html:
 
 def _at_k_table(figures: Sequence[AtK]) -> Html:
     shown = figures if len(figures) <= _MAX_ROWS else [item for item in figures if item.k & (item.k - 1) == 0]
-    rows = [
-        [str(item.k), f"{item.num_tokens:,.0f}", _interval(item.vote), _interval(item.any_right)] for item in shown
-    ]
+    rows = [[str(item.k), f"{item.num_tokens:,.0f}", _interval(item.vote), _interval(item.any_right)] for item in shown]
     return _table("What k attempts a problem are worth", ["k", "Mean tokens", "majority@k", "pass@k"], rows)
 
 

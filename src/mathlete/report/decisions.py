@@ -44,7 +44,8 @@ def steps_of(record: ProblemRecord) -> tuple[Step, ...]:
     launches: list[Moment] = []
     for moment in record.moments:
         if moment.kind == "decision" and moment.data.get("action") == "launch":
-            launches.append(moment)
+            if moment.data.get("n") != 0:  # 0 where there was no slot
+                launches.append(moment)
             continue
         if moment.kind == "attempt_started":
             continue  # its launch has been told
@@ -58,7 +59,9 @@ def steps_of(record: ProblemRecord) -> tuple[Step, ...]:
             words = _ended(attempts[moment.attempt_id], votes)
             steps.append(_step(moment, start_s, words, "happening"))
         elif moment.kind == "decision" and moment.data.get("action") == "stop":
-            steps.append(_step(moment, start_s, f"Stopped: {shorten(str(moment.data.get('reason', '')), 200)}.", "decision"))
+            steps.append(
+                _step(moment, start_s, f"Stopped: {shorten(str(moment.data.get('reason', '')), 200)}.", "decision")
+            )
     if launches:
         steps.append(_step(launches[0], start_s, _launched(launches), "decision"))
     return tuple(steps)
@@ -128,7 +131,11 @@ def _ended(attempt: Attempt, votes: Counter[str]) -> str:
     votes[attempt.answer] += 1
     leader, most = votes.most_common(1)[0]
     level = sum(count == most for count in votes.values())
-    standing = f"{level} answers are level at {most}" if level > 1 else f"{shorten(leader, 16)} leads, {most} of {votes.total()}"
+    standing = (
+        f"{level} answers are level at {most}"
+        if level > 1
+        else f"{shorten(leader, 16)} leads, {most} of {votes.total()}"
+    )
     return f"Attempt {name}: {shorten(attempt.answer, 24)}; {standing}."
 
 

@@ -39,11 +39,11 @@ def render_answers(run: RunRecord, report: str | None = None, notes: Sequence[st
     shown, num_more = summary.problems[:MAX_ROWS], len(summary.problems[MAX_ROWS:])
     has_gold = any(problem.record.gold is not None for problem in summary.problems)
     has_standing = any(problem.accepted is not None for problem in summary.problems)
-    names = ["problem", "", "answer", *(["label"] if has_gold else []), *(["standing"] if has_standing else [])]
-    head = tag("tr", *(tag("th", name, scope="col") for name in (*names, "confidence", "votes", "why it ended")))
+    names = ["id", "problem", "answer", *(["label"] if has_gold else []), *(["standing"] if has_standing else [])]
+    heads = [_head(name) for name in (*names, "confidence", "votes", "why it ended")]
     rows = [_row(problem, has_gold, has_standing) for problem in shown]
     parts = [tag("style", Html(_STYLE)), tag("p", join(_facts(run, summary), " · "))]
-    parts.append(tag("table", tag("thead", head), tag("tbody", *rows)))
+    parts.append(tag("table", tag("thead", tag("tr", *heads)), tag("tbody", *rows)))
     parts += [tag("p", note, class_="note") for note in notes]
     if num_more:
         parts.append(tag("p", f"… and {num_more:,} more problems"))
@@ -65,11 +65,19 @@ def render_framed(document: str, height_px: int) -> Html:
 
 def _facts(run: RunRecord, summary: RunSummary) -> list[str]:
     num = len(summary.problems)
-    result = f"{summary.num_right} of {summary.num_graded} right" if summary.num_graded else f"{num} problems"
+    result = (
+        f"{summary.num_right} of {summary.num_graded} right"
+        if summary.num_graded
+        else f"{num:,} problem{'' if num == 1 else 's'}"
+    )
     standings = summary.num_accepted + summary.num_offered
     accepted = [f"{summary.num_accepted} accepted, {summary.num_offered} offered"] if standings else []
-    ended = [] if run.finished == "complete" else [{None: "cut off"}.get(run.finished, f"ended by: {run.finished}")]
+    ended = {"complete": [], None: ["cut off, or still going on"]}.get(run.finished, [f"ended by: {run.finished}"])
     return [result, *accepted, f"{summary.num_tokens:,} tokens", format_s(run.elapsed_s), *ended]
+
+
+def _head(name: str) -> Html:
+    return tag("th", name, scope="col", class_="number" if name in ("answer", "label", "confidence") else None)
 
 
 def _row(problem: ProblemSummary, has_gold: bool, has_standing: bool) -> Html:

@@ -106,7 +106,9 @@ def _tolls(found: PostMortem) -> Html:
     if not rows:
         return Html()
     columns = [("Cause", "words"), ("Problems", "num"), ("", "share"), ("Attempts", "num"), ("Their tokens", "num")]
-    head = tag("tr", *(tag("th" if name else "td", name, scope="col" if name else None, class_=kind) for name, kind in columns))
+    head = tag(
+        "tr", *(tag("th" if name else "td", name, scope="col" if name else None, class_=kind) for name, kind in columns)
+    )
     caption = tag("caption", "Failed problems and attempts by cause", class_="hidden")
     table = tag("table", caption, tag("thead", head), tag("tbody", *rows))
     return tag("div", table, class_="scroll", role="region", aria_label="Causes", tabindex=0)
@@ -190,8 +192,8 @@ def _place(item: Overlooked, gold: str) -> str:
 def _unread(num_unread: int) -> Html:
     if not num_unread:
         return Html()
-    words = f"The text of {_counted(num_unread, 'attempt')} is not loaded here and was not searched for the right number."
-    return tag("p", words, class_="quiet note")
+    words = "is not loaded here and was not searched for the right number."
+    return tag("p", f"The text of {_counted(num_unread, 'attempt')} {words}", class_="quiet note")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mathlete.core.selection import Selection
 from mathlete.report.markup import Html, join, shorten, tag
 
-_NATS, _NEXT_NATS = "nats_", "next_nats_"  # terms of the learned rules: what a feature adds, and adds to the next answer
+_NATS, _NEXT_NATS = "nats_", "next_nats_"  # learned rules: what a feature adds to the chosen answer, and to the next
 _MAX_FEATURES, _MAX_TERMS = 12, 24
 _SCALE = 46  # half the width of a bar's picture, in its units
 

@@ -18,9 +18,11 @@ from mathlete.core.errors import InputError
 from mathlete.core.problem import Problem
 from mathlete.core.trace import TraceEvent, encode_ending, encode_problem
 from mathlete.lab.mapping import RecordingMapping, mapping_of
+from mathlete.lab.parquet_export import feature_names, write_parquet
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.recordings import ImportReport, from_data_frame, read_recordings
 from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_reading import read_problems
 from mathlete.lab.run_store import RunStore
 
 NATALIA = (
@@ -323,6 +325,17 @@ def test_run_folders_and_their_stores(tmp_path: Path) -> None:
         assert told(problem) == ("a", "2", ["2", "3"], [True, False])
         assert (problem.group, [check.about for check in problem.checks]) == ("g", [("2",)])
         assert report.notes == ["1 problems of runs were left out because they have no known answer"]
+
+
+def test_a_run_exported_as_parquet_is_read_back_with_its_checks(tmp_path: Path) -> None:
+    path = run_folder(tmp_path)
+    with RunStore.read(path / "run.sqlite") as store:
+        records = [record for record in read_problems(store) if record.gold is not None]
+        write_parquet(records, "run", "small", feature_names(store), tmp_path / "run.parquet")
+    (problem,) = read_recordings(tmp_path / "run.parquet")
+    assert told(problem) == ("a", "2", ["2", "3"], [True, False])
+    (check,) = problem.checks
+    assert (check.pillar, check.about, check.num_tokens, problem.group) == ("sympy_check", ("2",), 3, "g")
 
 
 # Golds that are no integers.

@@ -21,8 +21,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="PROBLEMS",
-        help="A .csv (id,problem[,answer]), .jsonl or .parquet file, hf:OWNER/NAME, or one problem as "
-        "text.",
+        help="A .csv (id,problem[,answer]), .jsonl or .parquet file, hf:OWNER/NAME, or one problem as text.",
     ),
 ]
 Budget = Annotated[

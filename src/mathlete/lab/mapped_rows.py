@@ -21,6 +21,7 @@ from mathlete.verify.integers import parse_integer
 
 MISSING: Any = object()
 _ANY_INTEGER = AnswerKind(low=-(10**400), high=10**400)
+_NUMBERS = frozenset(["tokens", "seconds", "temperature", "discarded", "round"])
 _WORDS = {"true": True, "false": False}
 _ID_CHARS = 12  # of a digest; 48 bits tell a million statements apart
 
@@ -188,7 +189,10 @@ def _attempt(entry: Any, row: Row, gold: str, mapping: RecordingMapping, *, is_o
     if "correct" in told:
         told["correct"] = _as_correct(told["correct"], mapping)
     if mapping.features:
-        told["features"] = {**told.get("features", {}), **_features(fields, row, mapping)}
+        whole = told.get("features", {})
+        if not isinstance(whole, dict):
+            raise MalformedError(f"'features' must be an object, not {whole!r:.40}")
+        told["features"] = {**whole, **_features(fields, row, mapping)}
     told["answer"] = _answer(mapping, fields, row, told.get("text"), gold, is_only)
     return told
 
@@ -199,7 +203,9 @@ def _value(name: str, places: Places, fields: Mapping[str, Any], row: Row, is_on
         value: Any = stem_of(row.file) if place == "@file" else _at(place, fields, row, is_only)
         if is_nothing(value):
             continue
-        if name in ("tokens", "seconds", "seed", "temperature"):
+        if name == "seed":
+            return int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 21 else value
+        if name in _NUMBERS:
             return _as_number(value, name)
         if name == "text":
             value = _joined(value)

@@ -27,6 +27,7 @@ Scalar = str | int | float | bool
 PROBLEM_NAMES = ("id", "statement", "gold", "group")
 ATTEMPT_NAMES = (
     "answer", "correct", "tokens", "seconds", "model", "text", "features", "pillar", "seed", "temperature", "failure",
+    "answer_source", "discarded", "round", "about", "evidence",
 )  # fmt: skip
 _VALUE_NAMES = ("right", "wrong", "no_answer")
 _TOP_NAMES = (

@@ -189,7 +189,7 @@ def _attempt(entry: dict[str, Any], problem_id: str, index: int) -> Attempt:
         problem_id,
         index,
         pillar or ("code" if features.get("tool_calls") else "reasoning"),
-        0 if (given := get("seed")) is None else int(_number(given, "seed")),
+        0 if (given := get("seed")) is None else _seed(given),
         0 if (given := get("temperature")) is None else _number(given, "temperature"),
         answer,
         None if (given := get("answer_source")) is None else _one_of(given, "answer_source", _SOURCES),
@@ -274,6 +274,15 @@ def _one_evidence(item: object) -> Evidence:
 def _number(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_NUMBER:
         raise MalformedError(f"{name!r} must be a finite number from 0 to {MAX_NUMBER:g}, not {value!r:.40}")
+    return value
+
+
+def _seed(value: object) -> int:
+    """All 64 bits of it count, unlike those of a measurement."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_NUMBER:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 64:
+        raise MalformedError(f"'seed' must be a whole number from 0 up, of 64 bits, not {value!r:.40}")
     return value
 
 

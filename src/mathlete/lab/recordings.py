@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mathlete.core.attempt import is_check_pillar
 from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind
 from mathlete.core.record import ProblemRecord
@@ -269,18 +270,20 @@ class _Reading:
 
     def _of_attempts(self, item: GatheredProblem) -> Iterator[RecordedProblem | BadRow]:
         """The problem without the rows that cannot be used, and each of those."""
-        entries, places = list(item.attempts), list(item.places)
-        while entries:
-            fields = {**item.head, "attempts": entries}
+        rows: dict[str, list[tuple[dict[str, Any], str]]] = {"attempt": [], "check": []}
+        for entry, place in zip(item.attempts, item.places, strict=True):
+            rows["check" if is_check_pillar(str(entry.get("pillar", ""))) else "attempt"].append((entry, place))
+        while any(rows.values()):
+            entries = {f"{name}s": [entry for entry, _ in found] for name, found in rows.items()}
             try:
-                yield problem_from(fields, item.source, self._kind, self._judge.is_right)
+                yield problem_from({**item.head, **entries}, item.source, self._kind, self._judge.is_right)
                 return
             except MalformedError as error:
-                index = int(error.inside.rsplit(" ", 1)[-1]) if error.inside else None
-                yield BadRow(places[index or 0], str(error))
-                if index is None:
+                if not error.inside:  # the problem itself is malformed
+                    yield BadRow(item.places[0], str(error))
                     return
-                del entries[index], places[index]
+                name, index = error.inside.removeprefix(", ").split(" ")
+                yield BadRow(rows[name].pop(int(index))[1], str(error))
 
     def _of_store(self, path: Path) -> Iterator[RecordedProblem | BadRow]:
         with _open_store(path) as store:

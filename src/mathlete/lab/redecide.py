@@ -19,7 +19,7 @@ from mathlete.core.problem import Problem
 from mathlete.core.selection import Selection
 from mathlete.core.trace import TraceEvent, decode_attempt, decode_problem, decode_selection, decode_turn
 from mathlete.triad.driver import INTERRUPTED, NEVER_OPENED
-from mathlete.triad.policies import make_policy, settings_of
+from mathlete.triad.policies import recorded_policy
 
 # Why problems end that no policy decided: a person, or the clock of the whole run.
 _NOT_BY_POLICY = frozenset({INTERRUPTED, NEVER_OPENED})
@@ -138,10 +138,12 @@ class _Redeciding:
     def take(self, event: TraceEvent) -> None:
         if event.kind == "run_started":
             self._problems = {data["id"]: _Problem(decode_problem(data)) for data in event.data["problems"]}
-            self._policy = self._given or _policy_of(event.data["config"])
+            self._policy = self._given or recorded_policy(event.data["config"])
         elif event.kind == "run_resumed":
             for item in self._problems.values():  # what was in flight is lost, and who was open is opened anew
                 item.is_open, item.in_flight, item.turns = False, {}, {}
+        elif self._policy is None or not self._problems:
+            raise InputError("the trace has no beginning: its first event must be run_started")
         elif event.problem_id is not None:
             self._take_of_problem(self._problems[event.problem_id], event)
 
@@ -208,19 +210,11 @@ class _Redeciding:
         item.is_open, item.stop = False, None
 
     def _ask(self, state: PoolState) -> Action:
-        if self._policy is None:
-            raise InputError("the trace has no beginning: its first event must be run_started")
+        assert self._policy is not None, "asked for at the beginning of the trace"
         return self._policy.decide(state)
 
     def _note(self, event: TraceEvent, recorded: str, again: str) -> None:
         self._mismatches.append(Mismatch(event.problem_id or "", event.at_s, recorded, again))
-
-
-def _policy_of(config: dict[str, Any]) -> Policy:
-    try:
-        return make_policy(settings_of(config))
-    except ValueError as error:
-        raise InputError(f"the run's policy cannot be made again: {error}") from error
 
 
 def _rebuilt(item: _Problem, seen: Seen) -> PoolState | None:

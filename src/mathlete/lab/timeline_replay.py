@@ -20,10 +20,12 @@ from mathlete.core.record import ProblemRecord, fold_run
 from mathlete.core.selection import Selection
 from mathlete.core.trace import TraceEvent, decode_attempt, decode_selection, decode_turn
 from mathlete.triad.driver import INTERRUPTED, Driver
-from mathlete.triad.policies import driving_of, make_policy, settings_of, weigher_of
+from mathlete.triad.policies import driving_of, recorded_policy, settings_of, weigher_of
 from mathlete.triad.progress import RunProgress
 from mathlete.triad.recorded_source import SimulatedClock
 from mathlete.triad.timeline_source import TimedAttempt, TimelineSource, never_ended
+
+_AFTERWARDS_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,7 @@ def _hold(before: Sequence[TraceEvent], session: Sequence[TraceEvent]) -> Mappin
     record = fold_run([*before, session[0]])
     earlier: Mapping[str, ProblemRecord] = record.problems
     offset_s = fold_run(before).elapsed_s if before else 0.0
-    settings, stop_at_s = settings_of(record.config), _interrupted_at_s(session)
+    policy, stop_at_s = recorded_policy(record.config), _stopped_at_s(session)
     timeline, clock, sink = _timeline(session), SimulatedClock(offset_s), _EndsSink()
     decided_at_s = [event.at_s for event in session if event.kind == "decision"]
     driver: Driver
@@ -178,7 +180,7 @@ def _hold(before: Sequence[TraceEvent], session: Sequence[TraceEvent]) -> Mappin
 
     driver = Driver(
         lambda trace: TimelineSource(trace, clock, timeline, wake_s),
-        sink, make_policy(settings), driving_of(record.config), weigh=weigher_of(settings.policy),
+        sink, policy, driving_of(record.config), weigh=weigher_of(settings_of(record.config).policy),
         on_progress=watch, clock=clock,
     )  # fmt: skip
     driver.run([item.problem for item in earlier.values()], _budget_s(session, offset_s), earlier, offset_s)
@@ -200,15 +202,19 @@ def _budget_s(session: Sequence[TraceEvent], offset_s: float) -> float:
     return 0.0  # nothing was ever decided: the time was over before it began
 
 
-def _interrupted_at_s(session: Sequence[TraceEvent]) -> float:
-    """When a person ended the session: at the last thing that happened before its first consequence."""
-    last_s = math.inf
+def _stopped_at_s(session: Sequence[TraceEvent]) -> float:
+    """When to end the session: a person did at the last thing that happened before its first consequence.
+
+    One that nobody ended is over, or was killed; a moment after its last event there is nothing left to compare.
+    """
+    last_s = session[0].at_s
     for event in session:
         ended = event.data.get("attempt", {}).get("failure") if event.kind == "attempt_finished" else None
         if INTERRUPTED in (ended, event.data.get("reason")) and event.kind != "run_finished":
             return last_s
-        last_s = event.at_s
-    return math.inf
+        if event.kind in ("decision", "attempt_finished"):
+            last_s = event.at_s
+    return session[-1].at_s + _AFTERWARDS_S
 
 
 def _timeline(session: Sequence[TraceEvent]) -> dict[str, TimedAttempt]:

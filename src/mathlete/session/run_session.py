@@ -141,7 +141,7 @@ def start_run(
             cleanup.callback(loaded.close)
             isolation = sandbox.describe_isolation()
             recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
-                        "engine": loaded.description}  # fmt: skip
+                        "engine": loaded.description, "tokens_per_s": loaded.tokens_per_s}  # fmt: skip
             problems = [encode_problem(task.problem) for task in tasks]
             run = _Run(config, tasks, folder, store, console)
             run.append(TraceEvent("run_started", 0.0, {"config": recorded, "problems": problems}))
@@ -187,7 +187,8 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
         prover = _open_prover(config, [task.problem for task in run.tasks], cleanup)
         loaded = add_step_checks(config, load_generator(config, console))
         cleanup.callback(loaded.close)
-        run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": asdict(config)}))
+        resumed = {**asdict(config), "tokens_per_s": loaded.tokens_per_s}
+        run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": resumed}))
         for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):
             if message not in record.warnings:
                 run.warn(message, record.elapsed_s)

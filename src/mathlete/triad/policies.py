@@ -14,6 +14,7 @@ from mathlete.cic.registry import SELECTORS, make_selector
 from mathlete.contest.difficulty import weight_of
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
+from mathlete.core.errors import InputError
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
 from mathlete.triad.driver import DriverConfig
@@ -119,6 +120,18 @@ def settings_of(config: Mapping[str, Any]) -> PolicySettings:
     if config.get("beam_width"):
         known["pillars"] = ("beam",)
     return PolicySettings(**known)
+
+
+def recorded_policy(config: Mapping[str, Any]) -> Policy:
+    """The policy of a run that recorded this configuration.
+
+    Raises:
+        InputError: it names a policy or rule that there is not (any more).
+    """
+    try:
+        return make_policy(settings_of(config))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the policy that the run recorded cannot be made: {error}") from error
 
 
 def driving_of(config: Mapping[str, Any]) -> DriverConfig:

@@ -3,10 +3,12 @@
 
 #
 #   PYTHON   the interpreter to build .venv from
+#   TRACES   files of recorded attempts for the large table of docs/selection.md (see docs/make_selection_table.py)
 #   TORCH    arguments of the `pip install` that fetches torch, to choose another build (see the README)
 
 PYTHON ?= python3
 TORCH ?=
+TRACES ?=
 BUDGET ?= 8m
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +21,8 @@ help:
 	@echo "make test     all tests, one real end-to-end solve with the 0.5B model among them"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format and fix what ruff can fix"
-	@echo "make docs     write docs/cli.md from the program's own help, and the pictures of docs/"
+	@echo "make docs     write docs/cli.md from the program's own help, the pictures and the tables of docs/"
+	@echo "              (TRACES='FILE...': recorded attempts, for the table that takes minutes)"
 	@echo "make lock     pin what is installed into requirements.lock"
 
 solve: $(VENV)/ready
@@ -45,6 +48,7 @@ docs: $(VENV)/ready-dev
 	mv docs/engine-step.svg.new docs/engine-step.svg
 	$(BIN)/python docs/make_selection_picture.py > docs/selection-calibration.svg.new
 	mv docs/selection-calibration.svg.new docs/selection-calibration.svg
+	$(BIN)/python docs/make_selection_table.py $(TRACES)
 
 # A stamp, since a creation that fails half-way leaves a python behind.
 $(VENV)/created:

@@ -1,4 +1,4 @@
-"""Writes the tables of all selectors into docs/selection.md, between their markers. For `make docs`, and for the tests.
+"""Writes tables of all selectors and stopping rules into docs/selection.md. For `make docs`, and for the tests.
 
 usage: make_selection_table.py [FILE...] [--document docs/selection.md]
 
@@ -18,11 +18,14 @@ from pathlib import Path
 from types import ModuleType
 
 from mathlete.cic.registry import SELECTORS
+from mathlete.contest.stop_rules import STOP_RULES
 from mathlete.lab.bootstrap import Estimate
 from mathlete.lab.file_replay import replay_file
 from mathlete.lab.in_sample import trained_on
+from mathlete.lab.recorded import read_recorded
 from mathlete.lab.replay_figures import SelectorFigures, selector_figures
 from mathlete.lab.selector_replay import ReplayPlan
+from mathlete.lab.stop_replay import StopFigures, stop_figures
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "selection.md"
@@ -69,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (path for path in options.files if path.name in RECORDINGS), key=lambda p: [*RECORDINGS].index(p.name)
     )
     if files:
+        text = replaced(text, "stops", stop_table(files))
         text = replaced(text, "recordings", table(columns(files)))
     else:
         print("no recordings were given, so their table stays as it is", file=sys.stderr)
@@ -112,6 +116,24 @@ def table(columns: Sequence[Column]) -> str:
     rows.append(f"| plain vote without votes for 0 | {' | '.join(spoken(item.majority_nonzero) for item in firsts)} |")
     rows.append(f"| a right answer is there | {' | '.join(spoken(item.oracle) for item in firsts)} |")
     return "\n".join(rows)
+
+
+def stop_table(files: Sequence[Path]) -> str:
+    """Of every stopping rule on each recording the cost used, and accuracy against waiting for all, in Markdown."""
+    rows = [
+        f"| stopping rule | {' | '.join(RECORDINGS[path.name] for path in files)} |",
+        "|---" * (len(files) + 1) + "|",
+    ]
+    found = {path: stop_figures(read_recorded(path), list(STOP_RULES), num_orders=NUM_ORDERS) for path in files}
+    for place, name in enumerate(STOP_RULES):
+        rows.append(f"| `{name}` | {' | '.join(stop_cell(figures[place]) for figures in found.values())} |")
+    return "\n".join(rows)
+
+
+def stop_cell(item: StopFigures) -> str:
+    """One stopping rule on one recording."""
+    lost = item.difference
+    return f"{item.used.value:.2f}, {lost.value:+.3f} [{lost.low:+.3f}, {lost.high:+.3f}]"
 
 
 def cell(item: SelectorFigures, *, in_sample: bool = False) -> str:

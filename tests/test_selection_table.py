@@ -12,8 +12,10 @@ import pytest
 
 from mathlete.cic.registry import SELECTORS
 from mathlete.lab.file_replay import replay_file
+from mathlete.lab.recorded import read_recorded
 from mathlete.lab.replay_figures import selector_figures
 from mathlete.lab.selector_replay import ReplayPlan
+from mathlete.lab.stop_replay import stop_figures
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,3 +67,7 @@ def test_the_table_of_the_recordings_is_what_comes_out(maker: ModuleType, shared
         if path.is_file():
             for item in selector_figures(replay_file(path, plan).scored, plan):
                 assert rows[f"`{item.selector}`"][place] == maker.cell(item), (name, item.selector)
+    stops = rows_of(maker, "stops")
+    few = list(read_recorded(shared_dir / "traces" / "gptoss120b_euler.jsonl"))
+    for stop in stop_figures(few, ["huikang", "settled"], num_orders=maker.NUM_ORDERS):
+        assert stops[f"`{stop.rule}`"][0] == maker.stop_cell(stop), stop.rule

@@ -51,13 +51,13 @@ def test_rows_with_labels(scripted: ScriptedModel) -> None:
     assert solutions.record.problems["b"].group == "g"
 
 
-def test_rows_that_are_left_out_are_told(scripted: ScriptedModel) -> None:
-    rows = [{"id": "x", "problem": "How many?"}, {"id": "x", "problem": "How much?"}, "How long?"]
+def test_labels_that_cannot_be_used_are_told(scripted: ScriptedModel) -> None:
+    rows = [{"id": "x", "problem": "How many?", "answer": "many"}, {"id": "y", "problem": "How much?", "answer": 42}]
     solutions = mathlete.solve(rows, **QUICK)
-    assert solutions.answers == {"x": 42, "problem-3": 42}
+    assert solutions.answers == {"x": 42, "y": 42} and solutions.correct == {"y": True}
     (note,) = solutions.notes
-    assert "1 rows were left out" in note and "id 'x' was used before, in item 1" in note
-    assert note in repr(solutions) and "was used before" in solutions._repr_html_()
+    assert "have no label" in note and "item 1" in note
+    assert note in repr(solutions) and "have no label" in solutions._repr_html_()
 
 
 def test_a_data_frame(scripted: ScriptedModel) -> None:
@@ -96,6 +96,7 @@ def test_a_file(scripted: ScriptedModel, tmp_path: Path) -> None:
         (["How many?"], {"mapping": "x.toml"}, "mapping is for files and data sets"),
         ([], {}, "no problems to solve: it has no rows"),
         (["How many?", 3], {}, "item 2 of the problems must be text or a mapping, not int"),
+        ([{"problem": "a b", "id": "x"}, {"problem": "c d", "id": "x"}], {}, "id 'x' was used before, in item 1"),
         ([{"text": "How many?"}], {}, "item 1: problem 'problem-1': has no 'problem' or .*; it has 'text'"),
     ],
 )

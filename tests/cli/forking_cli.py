@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pyarrow
 import scripted_cli
 
 from mathlete.cli import main
@@ -25,6 +26,7 @@ from mathlete.core.protocols import CodeDone
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_store import RunStore
 from mathlete.session import run_session as session
+from mathlete.session import summary  # noqa: F401  as above
 
 
 class InstantPrograms:
@@ -95,6 +97,7 @@ def run_in_fork(arguments: list[str], log: Path) -> int:
 
 
 if __name__ == "__main__":
+    pyarrow.table({"answer": [42]})  # imports what it needs now and not in every fork
     session.load_generator = scripted_cli.load_scripted
     session.build_sandbox = InstantPrograms  # type: ignore[assignment]
     session.RunStore = TellingStore  # type: ignore[misc]

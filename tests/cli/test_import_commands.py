@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import Mathlete
 from typer.testing import CliRunner
 
 from mathlete.cli.main import app
 from mathlete.core.errors import InputError
+from mathlete.core.record import fold_run
 from mathlete.lab.recordings import read_recordings
+from mathlete.lab.run_store import RunStore
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -117,3 +120,31 @@ def test_checking_with_another_range_and_a_mapping(tmp_path: Path) -> None:
         run(*arguments, "--low", 5, "--high", 1)
     with pytest.raises(InputError, match="is a statement; give a file"):
         run("tasks", "check", "What is one?")
+
+
+def test_evaluate_lists_what_it_leaves_out_and_goes_on(mathlete: Mathlete, tmp_path: Path) -> None:
+    rows = [{"key": "a", "text": "What is 40+2?", "sol": "#### 42"}, {"key": "b", "text": "?", "sol": "1/2"}]
+    path = jsonl(tmp_path / "t.jsonl", *rows)
+    mapping = tmp_path / "m.toml"
+    mapping.write_text('[problem]\nid = "key"\nstatement = "text"\ngold = "sol"\n')
+    called = mathlete("evaluate", path, "--mapping", mapping, "--attempts", "1", "--json")
+    assert called.code == 0, called.err
+    assert "1 rows were left out, because what they say cannot be used:" in called.err
+    assert (
+        f"{path}, line 2: problem 'b': the answer, '1/2', is not an integer in 0..99999 (not_an_integer)" in called.err
+    )
+    (folder,) = (tmp_path / "runs").iterdir()
+    with RunStore.read(folder / "run.sqlite") as store:
+        run = fold_run(store.events())
+    assert {record.problem.id: record.gold for record in run.problems.values()} == {"a": "42"}
+    assert (run.config["mapping"], run.config["source"]) == (str(mapping), str(path))
+
+
+def test_solve_needs_every_problem_but_not_every_label(mathlete: Mathlete, tmp_path: Path) -> None:
+    rows = [{"id": "a", "problem": "What is 40+2?", "answer": "x"}, {"id": "b"}]
+    refused = mathlete("solve", jsonl(tmp_path / "t.jsonl", *rows))
+    assert refused.code == 2 and "line 2: problem 'b': has no 'problem'" in refused.err
+    assert not (tmp_path / "runs").exists()
+    called = mathlete("solve", jsonl(tmp_path / "t.jsonl", rows[0]), "--attempts", "1")
+    assert called.code == 0, called.err
+    assert "1 problems have no label, because what they say cannot be used:" in called.err

@@ -118,7 +118,12 @@ def test_labels_come_from_the_file_while_it_is_there(mathlete: Mathlete, whole: 
     problems.write_text("id,problem,answer\na,How many?,42\nb,Another question?,9\nc,How long?,x\n")
     called = mathlete("solve", "--resume", whole.name)
     assert called.code == 0, called.err
-    assert "without labels: " in called.err and "line 4" in called.err
+    assert "1 problems have no label" in called.err and "line 4" in called.err
+    assert [item.gold for item in stored(whole).problems.values()] == ["42", None, None]
+    cut_after(whole, 9)
+    problems.write_text("id,problem,answer\n")
+    called = mathlete("solve", "--resume", whole.name)
+    assert called.code == 0 and "without labels: " in called.err
     assert {item.gold for item in stored(whole).problems.values()} == {None}
 
 

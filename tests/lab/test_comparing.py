@@ -12,13 +12,8 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.problem import Problem
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import FALLBACK, Selection
-from mathlete.lab.comparing import (
-    Outcome,
-    compare_outcomes,
-    compare_runs,
-    outcomes_of_recorded,
-    outcomes_of_run,
-)
+from mathlete.lab.comparing import compare_outcomes, compare_runs
+from mathlete.lab.outcomes import Outcome, outcomes_of_recorded, outcomes_of_run
 from mathlete.lab.recorded import RecordedProblem
 
 
@@ -95,10 +90,18 @@ def test_the_same_text_under_another_id_is_the_same_problem() -> None:
     second = [replace(item, problem_id=f"other-{item.problem_id}") for item in first]
     compared = compare_outcomes(first, second)
     assert (compared.num_problems, compared.left_out) == (3, ())
+    assert compare_outcomes(first, second, by_text=False).num_problems == 0
     twice = [*second, replace(second[0], problem_id="again")]
     compared = compare_outcomes(first, twice)
     assert compared.num_problems == 2, "a text that stands there twice names no problem"
     assert {item.problem_id for item in compared.left_out} == {"a", "other-a", "again"}
+
+
+def test_a_right_answer_may_be_spelled_in_two_ways() -> None:
+    spelled = replace(outcome("a", True), gold="2,125")
+    for gold, num_problems in (("2125", 1), ("2126", 0), ("x + 1", 0)):
+        compared = compare_outcomes([spelled], [replace(spelled, gold=gold)])
+        assert (compared.num_problems, len(compared.left_out)) == (num_problems, 1 - num_problems)
 
 
 def test_runs_without_labels_still_tell_answers_and_cost() -> None:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_runs import attempt, run_events
 
 from mathlete.core.errors import InputError, StorageError
 from mathlete.core.problem import Problem
@@ -30,6 +29,7 @@ import sys
 from pathlib import Path
 from mathlete.lab import gathering
 from mathlete.lab.run_finding import find_runs
+from recorded_runs import attempt, run_events
 
 gathering.BLOCK_BYTES = 1
 gathering.gather_runs(find_runs(sys.argv[1], Path()), Path(sys.argv[2]), lambda *told: print(told, flush=True))

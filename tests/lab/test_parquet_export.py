@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from recorded_runs import attempt, run_events
 
 from mathlete.core.attempt import Attempt, Turn
 from mathlete.core.code import ToolResult
@@ -21,6 +20,7 @@ from mathlete.lab.parquet_export import feature_names, write_parquet
 from mathlete.lab.recordings import read_recordings
 from mathlete.lab.run_reading import read_problems
 from mathlete.lab.run_store import RunStore
+from recorded_runs import attempt, run_events
 
 
 def record(*attempts: Attempt, **fields: object) -> ProblemRecord:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recorded_runs import run_events
 
 from mathlete.core.errors import InputError
 from mathlete.lab.run_finding import FoundRun, find_run, find_runs
 from mathlete.lab.run_store import RunStore
+from recorded_runs import run_events
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from recorded_runs import attempt, run_events
 from version_1_store import make_version_1
 
 from mathlete.core.errors import InputError
@@ -15,6 +14,7 @@ from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent, encode
 from mathlete.lab.run_reading import read_figures, read_outline, read_problem, read_problems
 from mathlete.lab.run_store import RunStore
+from recorded_runs import attempt, run_events
 
 Make = Callable[[list[TraceEvent]], RunStore]
 

@@ -22,7 +22,8 @@ from mathlete.lab.in_sample import trained_on
 from mathlete.lab.policy_replay import PolicyReplay, replay_policy
 from mathlete.lab.recorded import RecordedProblem, read_recorded
 from mathlete.lab.replay_figures import policy_outcome, selector_figures
-from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, make_selectors, replay_problem
+from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, make_selectors, pools_of, replay_problem
+from mathlete.lab.stop_replay import stop_figures
 
 SLICE = Path(__file__).parents[2] / "benchmarks" / "data" / "math_attempts.jsonl.gz"
 
@@ -244,6 +245,33 @@ def test_what_a_rule_was_trained_on_is_known_by_name_and_by_content(tmp_path: Pa
     assert found["triad"].held_out[None] == shipped_model().held_out["files"][name]["all attempts"]["accuracy"]
     assert trained_on(SLICE, ("triad",)) == {}
     assert trained_on(tmp_path, ("triad",)) == {}, "a folder"
+
+
+def test_what_stopping_rules_save_where_attempts_come_one_by_one() -> None:
+    problems = [recorded(f"p{i}", *("1" * 8 if i % 2 else "21212121")) for i in range(20)]
+    never, four, strict = stop_figures(problems, ["never", "four_equal", "uncatchable_strict"], num_orders=3)
+    assert (never.used.value, never.difference.value, never.accuracy.value) == (1, 0, 0.75)
+    assert four.used.value == pytest.approx((4 / 8 + four_of(problems[0])) / 2)
+    assert strict.difference.value == strict.difference.low == 0, "it cannot change the vote"
+    assert strict.used.value < 1
+    again = stop_figures(problems, ["four_equal"], num_orders=3)
+    assert again == [four]
+    with pytest.raises(ValueError, match="enough attempts"):
+        stop_figures(problems, ["never"], min_attempts=9)
+
+
+def four_of(item: RecordedProblem) -> float:
+    """Share of its attempts, by counting in the orders that are replayed."""
+    shares = []
+    for number in range(20):
+        if number % 2 == 0:
+            for order in pools_of(replace(item, problem=replace(item.problem, id=f"p{number}")), range(8), 12, ORDERS):
+                seen = [item.attempts[i].answer for i in order]
+                shares.append(next(n for n in range(1, 9) if max(map(seen[:n].count, "12")) == 4 or n == 8) / 8)
+    return sum(shares) / len(shares)
+
+
+ORDERS = ReplayPlan(("four_equal",), (12,), 3)
 
 
 def test_a_policys_figures_stand_beside_the_oracle() -> None:

@@ -10,13 +10,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from recorded_runs import run_events
 from version_1_store import make_version_1
 
 from mathlete.core.errors import InputError, StorageError
 from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_store import STORE_VERSION, RunStore, StoredRun, list_runs
+from recorded_runs import run_events
 
 
 def warning(message: str) -> TraceEvent:

@@ -16,8 +16,8 @@ MATH = set(
     "mmultiscripts mprescripts none mtable mtr mtd mphantom mpadded merror".split()
 )
 ATTRIBUTES = set(
-    "class id href title role aria-label aria-hidden aria-pressed tabindex scope hidden type data-show data-state charset "
-    "name content http-equiv rel lang open start align style colspan "
+    "class id href title role aria-label aria-hidden aria-pressed tabindex scope hidden type data-show data-state "
+    "charset name content http-equiv rel lang open start align style colspan "
     "viewbox preserveaspectratio d x y width height rx "
     "display displaystyle stretchy fence largeop movablelimits accent form mathvariant scriptlevel columnspan "
     "linethickness lspace rspace minsize maxsize".split()

@@ -10,14 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mathlete.lab.bootstrap import Estimate
-from mathlete.lab.comparing import (
-    Comparison,
-    Cost,
-    Outcome,
-    compare_outcomes,
-    outcomes_of_recorded,
-    outcomes_of_run,
-)
+from mathlete.lab.comparing import Comparison, Cost, compare_outcomes
+from mathlete.lab.outcomes import Outcome, outcomes_of_recorded, outcomes_of_run
 from mathlete.lab.recordings import read_recordings
 from mathlete.lab.run_finding import find_run
 from mathlete.lab.run_reading import read_outline
@@ -57,6 +51,8 @@ def read_outcomes(name: str, runs_dir: Path, mapping: str | None = None) -> list
 
 
 def _show(compared: Comparison, num_flips: int, console: Console) -> None:
+    num = compared.num_problems
+    console.print(f"{num} problem{'' if num == 1 else 's'} that both have", highlight=False)
     console.print(_figures(compared))
     scores = compared.scores
     if scores is not None:
@@ -80,14 +76,15 @@ def _show(compared: Comparison, num_flips: int, console: Console) -> None:
 
 def _figures(compared: Comparison) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(f"{compared.num_problems} problem{'' if compared.num_problems == 1 else 's'}")
+    table.add_column("")
     for name in ("first", "second", "second to first"):
         table.add_column(name, justify="right", no_wrap=True)
     scores = compared.scores
     if scores is not None:
         table.add_row("accuracy", str(scores.first), str(scores.second), _signed(scores.difference))
     for name, cost in (("tokens", compared.tokens), ("seconds", compared.seconds)):
-        table.add_row(name, f"{cost.first:,.0f}", f"{cost.second:,.0f}", _times(cost))
+        if cost.first or cost.second:  # recordings may not tell
+            table.add_row(name, f"{cost.first:,.0f}", f"{cost.second:,.0f}", _times(cost))
     return table
 
 

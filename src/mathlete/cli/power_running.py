@@ -20,6 +20,7 @@ from mathlete.lab.power import (
     EffectSize,
     Luck,
     TwoRunSpread,
+    Watched,
     effect_size,
     luck_of_pool,
     two_run_spread,
@@ -66,7 +67,16 @@ def show_power(
     """Read, reckon, print."""
     notes: list[str] = []
     pools = answer_pools(_read(traces, mapping, notes))
-    figures = power_figures(pools, effects, num_problems, attempts, seed=seed, notes=notes)
+    errors = Console(stderr=True)
+    figures = power_figures(
+        pools,
+        effects,
+        num_problems,
+        attempts,
+        seed=seed,
+        notes=notes,
+        watched=lambda items: track(items, "drawing runs", console=errors, disable=not errors.is_terminal),
+    )
     if as_json:
         print(json.dumps(as_data(figures, traces), indent=2))
         return
@@ -92,13 +102,14 @@ def power_figures(
     *,
     seed: int = 0,
     notes: Sequence[str] = (),
+    watched: Watched = iter,
 ) -> PowerFigures:
     """All figures of a pool; `attempts` is `usual_attempts` when None.
 
     Raises:
         InputError: no problem has so many attempts, or an effect is not between 0 and `num_problems`.
     """
-    luck = luck_of_pool(pools, attempts or usual_attempts(pools), seed=seed)
+    luck = luck_of_pool(pools, attempts or usual_attempts(pools), seed=seed, watched=watched)
     return PowerFigures(
         num_problems=num_problems,
         luck=luck,

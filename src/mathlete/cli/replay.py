@@ -16,7 +16,9 @@ Traces = Annotated[
 ]
 SelectorNames = Annotated[
     list[str],
-    typer.Option("--selector", metavar="NAME", help="A rule that chooses the answer, or 'all'; may be repeated."),
+    typer.Option(
+        "--selector", metavar="NAME", help="A rule that chooses the answer, or 'all'; may be repeated. By default all."
+    ),
 ]
 Ks = Annotated[
     list[str],
@@ -51,7 +53,9 @@ StopName = Annotated[
 ]
 Budget = Annotated[str | None, typer.Option(help="Time for all problems of a file together: 90s, 10m, 5h.")]
 TokenBudget = Annotated[int | None, typer.Option(min=1, help="Tokens for all problems of a file together.")]
-Slots = Annotated[int, typer.Option(min=1, help="Attempts generating at once on the simulated clock.")]
+Slots = Annotated[
+    int | None, typer.Option(min=1, help="Attempts generating at once on the simulated clock. By default 32.")
+]
 TokensPerS = Annotated[
     float | None,
     typer.Option(help="Tokens a second of one attempt on the simulated clock; by default attempts take their seconds."),
@@ -59,12 +63,39 @@ TokensPerS = Annotated[
 Processes = Annotated[
     int | None, typer.Option("--processes", "-j", min=1, help="For selectors alone. By default one a core, 8 at most.")
 ]
+HalfSpeedAt = Annotated[
+    float | None,
+    typer.Option(
+        "--half-speed-at", metavar="N", help="Attempts beyond the first at which each runs at half of --tokens-per-s."
+    ),
+]
+ContestProblems = Annotated[
+    int | None,
+    typer.Option(
+        "--contest",
+        metavar="N",
+        min=1,
+        help="Hold contests of N problems, strictly in turn, against --budget (5h), with stalls, late steps and "
+        "generators that die; --slots is 8 by default.",
+    ),
+]
+Runs = Annotated[int, typer.Option(min=1, max=2, help="Runs of a contest; 2 for the score 1 / 0.5 / 0 a problem.")]
+Contests = Annotated[int, typer.Option(min=1, help="Contests that are drawn.")]
+WithoutFaults = Annotated[bool, typer.Option("--no-faults", help="Contests in which nothing goes wrong.")]
+Redecide = Annotated[
+    bool,
+    typer.Option(
+        "--redecide",
+        help="TRACES are runs: ask their own policy again at every recorded moment, hold each session again, and name "
+        "what is not as it was recorded.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: an object, or a list when there are several.")]
 
 
 def replay(
     traces: Traces,
-    selector: SelectorNames = ["all"],  # noqa: B006 - typer wants a list, and nobody changes it
+    selector: SelectorNames = [],  # noqa: B006 - typer wants a list, and nobody changes it
     k: Ks = ["all"],  # noqa: B006
     orders: Orders = None,
     seed: Seed = 0,
@@ -74,8 +105,14 @@ def replay(
     stop: StopName = None,
     budget: Budget = None,
     token_budget: TokenBudget = None,
-    slots: Slots = 32,
+    slots: Slots = None,
     tokens_per_s: TokensPerS = None,
+    half_speed_at: HalfSpeedAt = None,
+    contest: ContestProblems = None,
+    runs: Runs = 2,
+    contests: Contests = 100,
+    no_faults: WithoutFaults = False,
+    redecide: Redecide = False,
     processes: Processes = None,
     as_json: AsJson = False,
 ) -> None:
@@ -87,9 +124,14 @@ def replay(
     """
     from mathlete.cli.replay_running import Asked, replay_policies, replay_selectors
 
+    if redecide:
+        from mathlete.cli.replay_fidelity import redecide_runs
+
+        redecide_runs(tuple(traces), as_json=as_json)
+        return
     asked = Asked(
         traces=tuple(traces),
-        selectors=tuple(selector),
+        selectors=tuple(selector) or (("all",) if contest is None else ("majority",)),
         ks=tuple(k),
         num_orders=orders,
         seed=seed,
@@ -99,9 +141,16 @@ def replay(
         stop=stop,
         budget=budget,
         token_budget=token_budget,
-        slots=slots,
+        slots=slots or (32 if contest is None else 8),
         tokens_per_s=tokens_per_s,
+        half_speed_at=half_speed_at,
         num_processes=processes,
         as_json=as_json,
     )
+    if contest is not None:
+        from mathlete.cli.replay_contests import Contests as AskedContests
+        from mathlete.cli.replay_contests import hold_contests
+
+        hold_contests(asked, AskedContests(contest, runs, contests, not no_faults))
+        return
     (replay_policies if asked.is_policy else replay_selectors)(asked)

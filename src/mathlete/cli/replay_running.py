@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Asked:
     token_budget: int | None
     slots: int
     tokens_per_s: float | None
+    half_speed_at: float | None
     num_processes: int | None
     as_json: bool
 
@@ -60,6 +62,22 @@ class Asked:
         """Whether more is replayed than the choice of an answer."""
         return any(flag is not None for flag in (self.policy, self.stop, self.budget, self.token_budget))
 
+    @property
+    def speed(self) -> Speed | None:
+        """How fast attempts are generated; None where they take their recorded seconds.
+
+        Raises:
+            InputError: a slowdown without a speed, or a number that is no speed.
+        """
+        if self.tokens_per_s is None:
+            if self.half_speed_at is not None:
+                raise InputError("--half-speed-at says how --tokens-per-s falls with more attempts: give that too")
+            return None
+        try:
+            return Speed(self.tokens_per_s, math.inf if self.half_speed_at is None else self.half_speed_at)
+        except ValueError as error:
+            raise InputError(f"cannot replay that: {error}") from error
+
 
 def replay_selectors(asked: Asked) -> None:
     """Replay recordings under selectors and print what came of it.
@@ -67,18 +85,18 @@ def replay_selectors(asked: Asked) -> None:
     Raises:
         InputError: a flag or a recording cannot be used.
     """
-    plan = ReplayPlan(_names(asked.selectors), _ks(asked.ks), asked.num_orders, asked.seed, asked.min_attempts)
+    plan = ReplayPlan(selector_names(asked.selectors), _ks(asked.ks), asked.num_orders, asked.seed, asked.min_attempts)
     console = Console(stderr=True)
     found: list[dict[str, Any]] = []
-    with _ending_in_order(console):
+    with ending_in_order(console):
         for path in asked.traces:
             replayed = _replay_file(path, plan, asked, console)
             figures = _judged(replayed)
             trained = trained_on(path, plan.selectors)
             found += [_as_dict(item, replayed, trained) for item in figures]
             if not asked.as_json:
-                show_figures(_wide(), path.name, figures, trained)
-    _print_json(found, asked)
+                show_figures(wide_console(), path.name, figures, trained)
+    print_json(found, asked)
 
 
 def replay_policies(asked: Asked) -> None:
@@ -89,20 +107,21 @@ def replay_policies(asked: Asked) -> None:
     """
     console = Console(stderr=True)
     found: list[dict[str, Any]] = []
-    with _ending_in_order(console):
+    with ending_in_order(console):
         for path in asked.traces:
-            problems = _read(path, asked, console)
+            problems = read_problems(path, asked, console)
             outcomes = []
             for config in _configs(asked, max(len(item.attempts) for item in problems)):
-                with _progress(path, console, len(problems) * max(1, config.orders)) as tell:
+                with progress_bar(path, console, len(problems) * max(1, config.orders)) as tell:
                     outcomes.append(policy_outcome(problems, replay_policy(problems, config, lambda n, _: tell(n, n))))
             found += [item.as_dict(path.name) for item in outcomes]
             if not asked.as_json:
-                show_policies(_wide(), path.name, outcomes)
-    _print_json(found, asked)
+                show_policies(wide_console(), path.name, outcomes)
+    print_json(found, asked)
 
 
-def _names(told: Sequence[str]) -> tuple[str, ...]:
+def selector_names(told: Sequence[str]) -> tuple[str, ...]:
+    """The selectors that are meant, each once. "all" are all."""
     names = [name for item in told for name in parse_names(item)]
     return tuple(dict.fromkeys(each for name in names for each in (SELECTORS if name == "all" else (name,))))
 
@@ -126,7 +145,7 @@ def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
     for k in _ks(asked.ks):
         if k is not None and k > most:
             continue
-        for selector in _names(asked.selectors):
+        for selector in selector_names(asked.selectors):
             try:
                 yield PolicyReplay(
                     policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
@@ -136,7 +155,7 @@ def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
                     budget_s=None if asked.budget is None else parse_duration(asked.budget),
                     token_budget=asked.token_budget,
                     slots=asked.slots,
-                    speed=None if asked.tokens_per_s is None else Speed(asked.tokens_per_s),
+                    speed=asked.speed,
                     orders=asked.num_orders or (0 if k is None else ORDERS_OF_DRAWS),
                     seed=asked.seed,
                 )
@@ -145,7 +164,7 @@ def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
 
 
 @contextmanager
-def _ending_in_order(console: Console) -> Iterator[None]:
+def ending_in_order(console: Console) -> Iterator[None]:
     """Ctrl-C ends it with one line and its own exit code."""
     try:
         with Interrupts():
@@ -156,12 +175,14 @@ def _ending_in_order(console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(path: Path, console: Console, total: int | None) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; told what is done, in the unit of `total`, and how many problems that is."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[problems]} problems"))
+def progress_bar(
+    path: Path, console: Console, total: int | None, unit: str = "problems"
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; told what is done, in the unit of `total`, and how many `unit` that is."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(f"{{task.fields[num]}} {unit}"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(escape(path.name), total=total, problems=0)
-        yield lambda done, problems: progress.update(task, completed=done, problems=problems)
+        task = progress.add_task(escape(path.name), total=total, num=0)
+        yield lambda done, num: progress.update(task, completed=done, num=num)
 
 
 def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -> Replayed:
@@ -170,7 +191,7 @@ def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -
     if processes is None:
         cores = len(os.sched_getaffinity(0))
         processes = min(_MAX_PROCESSES, cores) if num_bytes >= _WORTH_PROCESSES_BYTES else 1
-    with Interrupts() as interrupts, _progress(path, console, num_bytes or None) as tell:
+    with Interrupts() as interrupts, progress_bar(path, console, num_bytes or None) as tell:
         if processes > 1:
             interrupts.stop = _leave_it  # a signal only sets `requested`; a second one still raises
         replayed = replay_file(
@@ -188,10 +209,11 @@ def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -
     return replayed
 
 
-def _read(path: Path, asked: Asked, console: Console) -> list[RecordedProblem]:
+def read_problems(path: Path, asked: Asked, console: Console) -> list[RecordedProblem]:
+    """The problems of a recording, with what could not be used told. Raises `InputError`."""
     report = ImportReport()
     reading = read_recordings(path, asked.mapping, min_attempts=asked.min_attempts, skip_bad=True, report=report)
-    with _progress(path, console, None) as tell:
+    with progress_bar(path, console, None) as tell:
         problems = []
         for item in reading:
             problems.append(item)
@@ -232,12 +254,13 @@ def _as_dict(item: SelectorFigures, replayed: Replayed, trained: Mapping[str, Tr
     return told
 
 
-def _print_json(found: Sequence[dict[str, Any]], asked: Asked) -> None:
+def print_json(found: Sequence[dict[str, Any]], asked: Asked) -> None:
+    """One object, or a list when there are several; nothing where JSON is not asked for."""
     if asked.as_json:
         typer.echo(json.dumps(found[0] if len(found) == 1 else list(found), indent=2))
 
 
-def _wide() -> Console:
+def wide_console() -> Console:
     """Standard output; a file or a pipe has no width of its own, and gets one in which nothing is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=120)

@@ -132,7 +132,7 @@ Policy = Annotated[
 SelectorName = Annotated[str, typer.Option("--selector", help="The rule that chooses the answer; docs/selection.md.")]
 Stop = Annotated[str, typer.Option(help="The rule that says when a vote is settled; docs/selection.md.")]
 Pillars = Annotated[
-    str | None, typer.Option(help="Ways of solving, in turn, with commas; triad: code,reasoning, others: code.")
+    str | None, typer.Option(help="Ways of solving, in turn, with commas, of code and reasoning; code if not told.")
 ]
 Checks = Annotated[
     str | None,

@@ -1,8 +1,8 @@
 """Two runs of the same problems, side by side: what changed, whether luck explains it, and what each cost.
 
-Knows runs folded from their traces and recorded attempts. Does not know where they are kept or how they are shown.
-Pure. The *first* is what one compares with (the old way), the *second* what is compared (the new way); differences are
-second minus first, ratios second over first.
+Knows what runs came to (`outcomes.py`). Does not know where they are kept or how they are shown. Pure. The *first* is
+what one compares with (the old way), the *second* what is compared (the new way); differences are second minus first,
+ratios second over first.
 """
 
 from __future__ import annotations
@@ -12,41 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mathlete.cic.majority import Majority
+from mathlete.core.problem import AnswerKind
 from mathlete.core.record import RunRecord
-from mathlete.core.selection import FALLBACK
 from mathlete.lab.bootstrap import Estimate, bootstrap_estimates, ratio_estimate, wilson_interval
 from mathlete.lab.mcnemar import McNemar, mcnemar_test
+from mathlete.lab.outcomes import Outcome, outcomes_of_run
 from mathlete.lab.power import LEVEL, detectable_difference
-from mathlete.lab.recorded import RecordedProblem
-from mathlete.verify.integers import answers_equal
+from mathlete.verify.integers import parse_integer
 
 Change = Literal["gained", "lost", "other"]
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one run came to on one problem.
-
-    Attributes:
-        problem_id: of the problem.
-        statement: of the problem; the same id with another text is another problem.
-        group: unit of resampling.
-        gold: the right answer, None when it is not known.
-        answer: that was handed in; None when there was none, which counts as wrong.
-        right: whether it is right; None when that is not known.
-        num_tokens: of all attempts and checks.
-        seconds: of all attempts and checks, added up although they may have run at the same time.
-    """
-
-    problem_id: str
-    statement: str
-    group: str
-    gold: str | None
-    answer: str | None
-    right: bool | None
-    num_tokens: int
-    seconds: float
+_ANY_INTEGER = AnswerKind(low=-(10**30), high=10**30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +133,26 @@ class Comparison:
 
 
 def compare_runs(first: RunRecord, second: RunRecord, *, seed: int = 0) -> Comparison:
-    """Two runs on the problems that both have; see `compare_outcomes`."""
-    return compare_outcomes(outcomes_of_run(first), outcomes_of_run(second), seed=seed)
+    """Two runs on the problems that both have under the same id; see `compare_outcomes`."""
+    return compare_outcomes(outcomes_of_run(first), outcomes_of_run(second), by_text=False, seed=seed)
 
 
-def compare_outcomes(first: Iterable[Outcome], second: Iterable[Outcome], *, seed: int = 0) -> Comparison:
+def compare_outcomes(
+    first: Iterable[Outcome], second: Iterable[Outcome], *, by_text: bool = True, seed: int = 0
+) -> Comparison:
     """Two runs, each given as one outcome a problem.
 
-    A problem counts when both have it: under the same id and with the same text, or the same text under another id
-    where one does not know the other's. For the scores its answer must be known. Nothing is dropped in silence: see
-    `Comparison.left_out`.
+    A problem counts when both have it, under the same id and with the same text. For the scores its answer must be
+    known. Nothing is dropped in silence: see `Comparison.left_out`.
+
+    Args:
+        first: what one compares with.
+        second: what is compared.
+        by_text: pair problems with the same text, too, where neither side knows the other's id.
+        seed: of the intervals.
     """
     ones, twos = ({item.problem_id: item for item in outcomes} for outcomes in (first, second))
-    shared, left_out = _paired(ones, twos)
+    shared, left_out = _paired(ones, twos, by_text)
     labelled = [pair for pair in shared if pair[0].right is not None and pair[1].right is not None]
     groups = [one.group for one, _ in shared]
     return Comparison(
@@ -182,59 +165,14 @@ def compare_outcomes(first: Iterable[Outcome], second: Iterable[Outcome], *, see
     )
 
 
-def outcomes_of_run(run: RunRecord) -> list[Outcome]:
-    """What a run came to on each problem; one that has no answer yet counts as wrong where the right one is known."""
-    outcomes = []
-    for key, record in run.problems.items():
-        chosen = record.selection
-        known = record.gold is not None
-        outcomes.append(
-            Outcome(
-                problem_id=key,
-                statement=record.problem.statement,
-                group=record.group or key,
-                gold=record.gold,
-                answer=None if chosen is None or chosen.rule == FALLBACK else chosen.answer,
-                right=(chosen is not None and answers_equal(chosen.answer, record.gold or "")) if known else None,
-                num_tokens=sum(attempt.num_tokens for attempt in record.attempts),
-                seconds=math.fsum(attempt.elapsed_s for attempt in record.attempts),
-            )
-        )
-    return outcomes
-
-
-def outcomes_of_recorded(problems: Iterable[RecordedProblem]) -> list[Outcome]:
-    """What a plain vote makes of recorded attempts, whose files do not tell what was handed in.
-
-    Ties go as `cic.majority` breaks them: to lower entropy, then to the answer that came first.
-    """
-    outcomes = []
-    for item in problems:
-        chosen = Majority().select(item.problem, item.attempts)
-        answer = None if chosen.rule == FALLBACK else chosen.answer
-        attempts = (*item.attempts, *item.checks)
-        outcomes.append(
-            Outcome(
-                problem_id=item.problem.id,
-                statement=item.problem.statement,
-                group=item.group,
-                gold=item.gold,
-                answer=answer,
-                right=answer is not None
-                and any(ok and a.answer == answer for a, ok in zip(item.attempts, item.correct, strict=True)),
-                num_tokens=sum(attempt.num_tokens for attempt in attempts),
-                seconds=math.fsum(attempt.elapsed_s for attempt in attempts),
-            )
-        )
-    return outcomes
-
-
 _Pair = tuple[Outcome, Outcome]
 
 
-def _paired(ones: Mapping[str, Outcome], twos: Mapping[str, Outcome]) -> tuple[list[_Pair], list[LeftOut]]:
+def _paired(
+    ones: Mapping[str, Outcome], twos: Mapping[str, Outcome], by_text: bool
+) -> tuple[list[_Pair], list[LeftOut]]:
     shared, left_out = [], []
-    texts = _by_text(two for key, two in twos.items() if key not in ones)
+    texts = _by_text(two for key, two in twos.items() if key not in ones) if by_text else {}
     met = set()
     for key, one in ones.items():
         two = twos.get(key) or texts.pop(_text(one), None)
@@ -265,7 +203,11 @@ def _text(outcome: Outcome) -> str:
 
 
 def _same_gold(one: str, two: str) -> bool:
-    return one == two or answers_equal(one, two)
+    """The same text, or the same integer however it is written: "2,125" is 2125."""
+    if one == two:
+        return True
+    first, second = parse_integer(one, _ANY_INTEGER).value, parse_integer(two, _ANY_INTEGER).value
+    return first is not None and first == second
 
 
 def _scores(pairs: Sequence[_Pair], seed: int) -> Scores:

@@ -20,19 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mathlete.cic.registry import make_selector
-from mathlete.contest.stop_rules import takes_place
-from mathlete.core.attempt import Attempt
-from mathlete.core.errors import InputError
 from mathlete.core.policy import Action, Policy, PoolState, Stop
 from mathlete.core.protocols import Selector
 from mathlete.lab.metrics import Estimate, bootstrap_estimates, majority_score
 from mathlete.lab.recorded import RecordedProblem
+from mathlete.lab.replay_costs import Costed, is_right, longest, with_costs
 from mathlete.lab.simulated_session import Ended, simulate
 from mathlete.triad.driver import DriverConfig
 from mathlete.triad.integration import OUT_OF_TOKENS
 from mathlete.triad.policies import PolicyName, PolicySettings, make_policy, stretch_of, weigher_of
 from mathlete.triad.recorded_source import RecordedConfig, Speed
-from mathlete.verify.integers import answers_equal
 
 NO_BUDGET_S = 1e9  # seconds: as good as none
 _NUM_STEPS = 5_000  # of a budget: how often a policy is asked at least while nothing ends
@@ -142,7 +139,7 @@ def replay_policy(
             which. Without a budget or speed, attempts end by their tokens where not all tell their seconds, and one
             after the other where not all tell these.
     """
-    costed = _costed(problems, config)
+    costed = with_costs(problems, budget_s=config.budget_s, token_budget=config.token_budget, speed=config.speed)
     num_orders = max(1, config.orders)
     tallies = {item.problem.id: _Tally() for item in costed.problems}
     seconds, reasons, num_done = 0.0, Counter[str](), 0
@@ -186,74 +183,6 @@ def replay_curve(
 
         found.append(replay_policy(problems, point, tell))
     return tuple(found)
-
-
-# --- what attempts cost ---
-
-
-@dataclass(frozen=True, slots=True)
-class _Costed:
-    """Problems whose attempts can be timed.
-
-    Attributes:
-        problems: with the attempts that are given out.
-        speed: how their time is told; None by their seconds.
-        knows_tokens: whether tokens mean anything.
-        knows_seconds: whether seconds do.
-    """
-
-    problems: tuple[RecordedProblem, ...]
-    speed: Speed | None
-    knows_tokens: bool
-    knows_seconds: bool
-
-
-def _costed(problems: Sequence[RecordedProblem], config: PolicyReplay) -> _Costed:
-    kept = tuple(_with_samples(item) for item in problems)
-    if not kept:
-        raise InputError("there are no recorded problems to replay")
-    no_tokens, no_seconds = _first_without(kept, "num_tokens"), _first_without(kept, "elapsed_s")
-    if no_tokens is not None and (config.token_budget is not None or config.speed is not None):
-        what = "a budget in tokens" if config.token_budget is not None else "a speed in tokens a second"
-        raise InputError(f"{no_tokens} does not say how many tokens it took, and {what} needs them: leave it out")
-    if no_seconds is not None and config.budget_s is not None and config.speed is None:
-        advice = "give a speed in tokens a second" if no_tokens is None else "leave the budget out"
-        raise InputError(
-            f"{no_seconds} does not say how many seconds it took, and a budget in seconds needs them: {advice}"
-        )
-    speed = config.speed
-    if speed is None and no_seconds is not None:
-        speed = Speed(1.0)  # only the order in which attempts end counts
-        if no_tokens is not None:
-            kept = tuple(
-                replace(item, attempts=tuple(replace(a, num_tokens=1) for a in item.attempts)) for item in kept
-            )
-    return _Costed(kept, speed, no_tokens is None, no_seconds is None or config.speed is not None)
-
-
-def _with_samples(item: RecordedProblem) -> RecordedProblem:
-    """Only attempts that are samples of what the model can do."""
-    pairs = [pair for pair in zip(item.attempts, item.correct, strict=True) if _is_sample(pair[0])]
-    return replace(
-        item, attempts=tuple(attempt for attempt, _ in pairs), correct=tuple(right for _, right in pairs), checks=()
-    )
-
-
-def _with_equal_lengths(item: RecordedProblem) -> RecordedProblem:
-    return replace(item, attempts=tuple(replace(attempt, num_tokens=1) for attempt in item.attempts))
-
-
-def _is_sample(attempt: Attempt) -> bool:
-    return takes_place(attempt) and attempt.failure not in ("stopped", "interrupted")
-
-
-def _first_without(problems: Sequence[RecordedProblem], name: str) -> str | None:
-    """Where an attempt has an answer and no cost; one without an answer may have ended before it began."""
-    for item in problems:
-        for attempt in item.attempts:
-            if attempt.answer is not None and not getattr(attempt, name) > 0:
-                return f"attempt {attempt.index} at problem {item.problem.id!r}"
-    return None
 
 
 # --- one session ---
@@ -307,7 +236,7 @@ def _shuffled(item: RecordedProblem, rng: random.Random) -> RecordedProblem:
 def _one_session(
     part: Sequence[RecordedProblem],
     config: PolicyReplay,
-    costed: _Costed,
+    costed: Costed,
     number: int,
     tallies: Mapping[str, _Tally],
     reasons: Counter[str],
@@ -325,7 +254,7 @@ def _one_session(
         [item.problem for item in part], pools, policy, budget_s,
         driving=DriverConfig(
             config.attempts, config.slots, token_budget=config.token_budget, stretch=stretch_of(config.policy),
-            max_tokens=_longest(part),
+            max_tokens=longest(part),
         ),
         recorded=RecordedConfig(costed.speed, max_step_s=max_step_s, any_pillar=True),
         weigh=weigher_of(config.policy),
@@ -335,11 +264,6 @@ def _one_session(
         _add(tally, item, ended, config.attempts)
         reasons[_NUMBER.sub("#", ended.reason)] += 1
     return session.elapsed_s
-
-
-def _longest(part: Sequence[RecordedProblem]) -> int:
-    """Tokens that an attempt may take, as far as the recordings tell."""
-    return max(1, max((attempt.num_tokens for item in part for attempt in item.attempts), default=1))
 
 
 def _add(tally: _Tally, item: RecordedProblem, ended: Ended, k: int) -> None:
@@ -353,19 +277,11 @@ def _add(tally: _Tally, item: RecordedProblem, ended: Ended, k: int) -> None:
     tally.fallbacks += ended.is_fallback
 
 
-def is_right(item: RecordedProblem, answer: str) -> bool:
-    """Whether an answer is right: as the recording says of it where an attempt gave it, else by the gold."""
-    for attempt, correct in zip(item.attempts, item.correct, strict=True):
-        if attempt.answer == answer:
-            return correct
-    return answers_equal(answer, item.gold)
-
-
 # --- figures ---
 
 
 def _figures(
-    config: PolicyReplay, costed: _Costed, tallies: Mapping[str, _Tally], seconds: float, reasons: Counter[str]
+    config: PolicyReplay, costed: Costed, tallies: Mapping[str, _Tally], seconds: float, reasons: Counter[str]
 ) -> PolicyFigures:
     told, num_orders = list(tallies.values()), max(1, config.orders)
     columns = {

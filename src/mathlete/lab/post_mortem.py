@@ -6,7 +6,7 @@ not loaded it is not searched, which is counted.
 
 Causes of a problem, the first that holds:
     selection   the right answer was in the pool and another one was chosen
-    extraction  it was never in the pool, but an attempt wrote or printed the right number and it was not read as its answer
+    extraction  it was never in the pool, but an attempt wrote or printed the right number, which is not its answer
     otherwise   what befell most of its attempts, of the causes below; where two are level, the first named
 Causes of an attempt that is not right:
     knowledge   it has an answer, and a wrong one

@@ -9,7 +9,7 @@ vote, or what a difference is worth. Glossary: a *run* answers each problem once
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -28,6 +28,7 @@ _NUM_PAIRS = 200_000  # pairs of runs drawn over all problems: luck is then know
 _FEWEST_PAIRS, _MOST_PAIRS = 50, 2_000  # a problem
 
 Method = Literal["apart", "with replacement"]
+Watched = Callable[[Sequence[AnswerPool]], Iterable[AnswerPool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,14 @@ class EffectSize:
     by_luck: float
 
 
-def luck_of_pool(pools: Sequence[AnswerPool], attempts: int, *, seed: int = 0) -> Luck:
+def luck_of_pool(pools: Sequence[AnswerPool], attempts: int, *, seed: int = 0, watched: Watched = iter) -> Luck:
     """How identical runs by a plain vote of `attempts` differ, from recorded attempts.
 
     Args:
         pools: one for each problem.
         attempts: k of each run.
         seed: of the draws of pairs of runs; a problem's draws depend on its place in the pool only.
+        watched: hands the problems on one by one, so that a caller can show how far this is.
 
     Raises:
         InputError: no problem has so many attempts.
@@ -157,7 +159,7 @@ def luck_of_pool(pools: Sequence[AnswerPool], attempts: int, *, seed: int = 0) -
     num_pairs = min(_MOST_PAIRS, max(_FEWEST_PAIRS, _NUM_PAIRS // len(fitting)))
     problems = tuple(
         problem_luck(pool, attempts, np.random.default_rng([seed, place]), num_pairs)
-        for place, pool in enumerate(fitting)
+        for place, pool in enumerate(watched(fitting))
     )
     return Luck(attempts, problems, len(pools) - len(fitting))
 

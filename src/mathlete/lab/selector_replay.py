@@ -151,7 +151,7 @@ def _scores(
     selectors: Mapping[str, Selector],
     judge: _Judge,
 ) -> Scores:
-    pools = _pools(item, voters, k, plan)
+    pools = pools_of(item, voters, k, plan)
     majority = majority_null = majority_nonzero = 0.0
     right = dict.fromkeys(selectors, 0)
     for drawn in pools:
@@ -174,8 +174,8 @@ def _scores(
     )
 
 
-def _pools(item: RecordedProblem, voters: Sequence[int], k: int | None, plan: ReplayPlan) -> list[Sequence[int]]:
-    """Places of the attempts of each pool that is drawn."""
+def pools_of(item: RecordedProblem, voters: Sequence[int], k: int | None, plan: ReplayPlan) -> list[Sequence[int]]:
+    """Places of the attempts of each pool that is drawn from `voters`, the places of all that could be."""
     if k is None and plan.num_orders is None:
         return [voters]
     pools = []

@@ -1,8 +1,8 @@
 """How far a run had come by when, and at what price: shares of its problems over its tokens and its seconds. Pure.
 
-Knows a run with the times at which its attempts and problems ended. Does not know how it is drawn. Glossary: an answer is
-*handed in* when its problem ends; the *vote so far* is the plain vote over the attempts that have finished, ties sharing;
-the *pool so far* is all that they have answered.
+Knows a run with the times at which its attempts and problems ended. Does not know how it is drawn. Glossary: an answer
+is *handed in* when its problem ends; the *vote so far* is the plain vote over the attempts that have finished, ties
+sharing; the *pool so far* is all that they have answered.
 """
 
 from __future__ import annotations

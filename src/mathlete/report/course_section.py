@@ -73,7 +73,8 @@ def _lines(course: Course, points: Sequence[tuple[float, Standing]]) -> list[Lin
 def _shares(course: Course) -> str:
     if not course.graded:
         return f"Share of {course.num_problems} problems with an answer"
-    return f"Share of {course.num_problems} graded problems whose right answer was handed in, led the vote, was in the pool"
+    what = "whose right answer was handed in, led the vote, was in the pool"
+    return f"Share of {course.num_problems} graded problems {what}"
 
 
 def _over_attempts(figures: Sequence[AtK]) -> Html:
@@ -87,8 +88,8 @@ def _over_attempts(figures: Sequence[AtK]) -> Html:
     return _figure(
         picture,
         "By attempts",
-        "What k attempts a problem are worth (majority@k and pass@k, means over all draws of k), with 95 % intervals by "
-        f"bootstrap over problems.{_short(figures)}",
+        "What k attempts a problem are worth (majority@k and pass@k, means over all draws of k), with 95 % intervals "
+        f"by bootstrap over problems.{_short(figures)}",
     )
 
 

@@ -33,14 +33,14 @@ _MEANING: dict[Cause, str] = {
 _REMEDY: dict[Cause, str] = {
     "selection": "Another rule may choose better: replay the run under all selectors (mathlete replay). More attempts "
     "help where the right answer leads at more of them; checks help where it does not.",
-    "extraction": "Read the attempts named below. If the number was the attempt's answer, the prompt should ask for it in "
-    "a box, or the reading is at fault: report it. If it only passed through, this is a matter of knowledge.",
+    "extraction": "Read the attempts named below. If the number was the attempt's answer, the prompt should ask for it "
+    "in a box, or the reading is at fault: report it. If it only passed through, this is a matter of knowledge.",
     "knowledge": "A stronger model, another way of working (--pillars), or many more attempts at a higher temperature; "
     "no rule can choose what is not there.",
-    "no_answer": "Let attempts write more (--max-tokens), make them come to an end (--thinking-budget), or try a prompt "
-    "that suits the model.",
-    "tool_error": "Look at what the programs fail with: a missing package, a limit of time or memory that is too tight, or "
-    "a model that writes programs that do not run.",
+    "no_answer": "Let attempts write more (--max-tokens), make them come to an end (--thinking-budget), or try a "
+    "prompt that suits the model.",
+    "tool_error": "Look at what the programs fail with: a missing package, a limit of time or memory that is too "
+    "tight, or a model that writes programs that do not run.",
     "out_of_time": "A longer --budget, fewer attempts a problem, or a faster engine.",
     "cut_off": "Resume the run: attempts that were cut off are made again.",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from mathlete.compose import RunConfig
 from mathlete.model_store.registry import find_model
-from mathlete.triad.policies import TRIAD_CHECKS, TRIAD_PILLARS, TRIAD_SECOND_ROUND
+from mathlete.triad.policies import TRIAD_CHECKS, TRIAD_SECOND_ROUND
 
 
 def complete_config(
@@ -32,14 +32,13 @@ def complete_config(
         ValueError: an option is out of range; the message begins with its name.
     """
     complete = dict(options)
-    by_default: dict[str, tuple[str, ...]] = {"pillars": ("code",), "checks": (), "cured": ()}
-    if complete["policy"] == "triad":
-        by_default |= {"pillars": TRIAD_PILLARS, "checks": TRIAD_CHECKS}
+    is_triad = complete["policy"] == "triad"
+    by_default = {"pillars": ("code",), "checks": TRIAD_CHECKS if is_triad else (), "cured": ()}
     for name, names in by_default.items():
         if complete.get(name) is None:
             complete[name] = names
     if complete.get("second_round") is None:
-        complete["second_round"] = TRIAD_SECOND_ROUND if complete["policy"] == "triad" else 0
+        complete["second_round"] = TRIAD_SECOND_ROUND if is_triad else 0
     needs_fixed = complete.get("batch_invariant") or complete.get("tensor_parallel", 1) > 1
     if needs_fixed and not precision_is_given:
         complete["precision"] = "w8a8" if complete.get("device", "cpu") == "cpu" else "bf16"

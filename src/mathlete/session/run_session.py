@@ -351,7 +351,10 @@ def _tasks_of(record: RunRecord, config: RunConfig, console: Console) -> list[Ta
     labels: Mapping[str, Task] = {}
     if config.source is not None:
         try:
-            labels = {task.problem.id: task for task in load_tasks(config.source, mapping=config.mapping).tasks}
+            loaded = load_tasks(config.source, mapping=config.mapping)
+            labels = {task.problem.id: task for task in loaded.tasks}
+            for note in loaded.notes:
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
         except InputError as error:  # going on matters more than marking
             console.print(f"without labels: {error}", highlight=False, markup=False, soft_wrap=True)
     tasks = []

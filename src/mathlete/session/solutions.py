@@ -33,7 +33,7 @@ class Solutions:
         record: the whole run, folded from its trace.
         folder: where the run store, the submission, the attempts and the report are.
         interrupted: whether a person ended it; `mathlete solve --resume FOLDER` goes on with it.
-        notes: what is to be known of the problems as they were given, such as rows that were left out.
+        notes: what is to be known of the problems as they were given, such as labels that cannot be used.
     """
 
     record: RunRecord
@@ -125,7 +125,7 @@ class Solutions:
     def __repr__(self) -> str:
         """The table that a terminal shows."""
         shown = io.StringIO()
-        Console(width=_WIDTH, file=shown, force_jupyter=False).print(self.__rich__())
+        Console(width=_WIDTH, file=shown, force_jupyter=False).print(self.__rich__(), soft_wrap=True)
         return shown.getvalue().rstrip()
 
     def __rich__(self) -> Group:

@@ -27,7 +27,6 @@ TemperatureSchedule = Literal["fixed", "annealed"]
 
 # What "triad" does when it is not told otherwise. Of the checks, z3's and the choice between solutions did not pay with
 # the embedded model (LOG.md).
-TRIAD_PILLARS = ("code", "reasoning")
 TRIAD_CHECKS = ("sympy_check", "enumeration_check")
 TRIAD_SECOND_ROUND = 2
 

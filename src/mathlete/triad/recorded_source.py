@@ -167,7 +167,7 @@ class RecordedSource:
         self._wake_s = wake_s
         self._start_s = clock()
         self._work = 0.0  # of an attempt that has been in flight from the beginning
-        self._left = {key: _in_order(key, attempts, config.order_seed) for key, attempts in recorded.items()}
+        self._left = {key: in_order(key, attempts, config.order_seed) for key, attempts in recorded.items()}
         self._running: dict[str, _Running] = {}  # by attempt id, in the order of launch
         self._finished: list[Attempt] = []
         self._warned: set[tuple[str, str, int]] = set()
@@ -301,7 +301,7 @@ class RecordedSource:
             self._trace.append("warning", {"message": f"{attempt_id}: no attempt {wanted} is recorded"}, problem_id)
 
 
-def _in_order(problem_id: str, attempts: Sequence[Attempt], seed: int | None) -> list[Attempt]:
+def in_order(problem_id: str, attempts: Sequence[Attempt], seed: int | None) -> list[Attempt]:
     """As given out: by index, or shuffled the same way whatever else is drawn from the seed."""
     ordered = sorted(attempts, key=lambda attempt: attempt.index)
     if seed is not None:

@@ -22,7 +22,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import random
 import statistics
 import sys
 import time
@@ -33,20 +32,19 @@ from functools import partial
 from pathlib import Path
 
 from mathlete.cic.majority import Majority, tally
-from mathlete.compose import TRIAD_STRETCH, RunConfig, build_policy
 from mathlete.contest.allocation import worth_another, worth_waiting
 from mathlete.contest.difficulty import statement_solve_rate, weight_of
 from mathlete.contest.policy import ALL_FINISHED, OUT_OF_TIME, FixedPolicy, VotePolicy
 from mathlete.contest.stop_rules import num_outstanding
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Action, Launch, Policy, PoolState, Stop, Wait
-from mathlete.core.problem import Problem
 from mathlete.core.protocols import Selector
-from mathlete.core.trace import TraceEvent
-from mathlete.lab.metrics import bootstrap_estimates
-from mathlete.lab.recorded import read_recorded
-from mathlete.triad.driver import Driver, DriverConfig
-from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, SimulatedClock, Speed
+from mathlete.lab.bootstrap import bootstrap_estimates
+from mathlete.lab.contest import ContestOutcome, draw_contest, hold_contest
+from mathlete.lab.recorded import RecordedProblem, read_recorded
+from mathlete.triad.driver import DriverConfig
+from mathlete.triad.policies import TRIAD_STRETCH, PolicySettings, make_policy
+from mathlete.triad.recorded_source import Faults, Speed
 
 LIMIT_S = 18_000.0
 BUDGET_S = 17_400.0  # what teams plan with
@@ -55,18 +53,8 @@ TOKENS_PER_ATTEMPT = 45_000.0
 MAX_TOKENS = 65_536  # that an attempt may take, as far as the driver knows
 PROGRESS_S = 10.0
 SPEED = Speed(alone=200.0, half_at=8.0)  # 8 at once: 853 tokens a second together; 16: 1,113
-MAX_STEP_S = 20.0
 MIN_ATTEMPTS = 4
 PILLAR = "code"
-
-
-@dataclass(frozen=True)
-class PoolProblem:
-    """A problem with recorded attempts and the answers that are right."""
-
-    problem: Problem
-    attempts: tuple[Attempt, ...]
-    right: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -76,31 +64,6 @@ class Arm:
     policy: Policy
     config: DriverConfig
     weighs: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one contest went under one arm.
-
-    Attributes:
-        right: problems with the right answer.
-        answered: problems with an answer, fallbacks included.
-        fallbacks: problems for which no attempt had an answer.
-        used_s: time on the clock.
-        late_s: past the budget; a step that does not return in time can make it so.
-        overrun_s: past the contest's limit.
-        tokens: sampled.
-        longest_s: that one problem took.
-    """
-
-    right: int
-    answered: int
-    fallbacks: int
-    used_s: float
-    late_s: float
-    overrun_s: float
-    tokens: int
-    longest_s: float
 
 
 # --- policies ---
@@ -179,7 +142,6 @@ def arms() -> dict[str, Arm]:
     eight = DriverConfig(attempts=8, max_in_flight=8, max_open=1, max_tokens=MAX_TOKENS)
     free = replace(eight, stretch=100.0)
     value = replace(eight, stretch=3.0)
-    product = RunConfig("solve", None, "recorded", BUDGET_S, policy="triad", selector="majority")
     return {
         "clamp": Arm(ClampPolicy(), free),
         "clamp_5": Arm(ClampPolicy(attempts=5, enough=3), free),
@@ -187,7 +149,7 @@ def arms() -> dict[str, Arm]:
         "fixed": Arm(FixedPolicy(8), eight),
         "vote": Arm(VotePolicy(8), eight),
         "vote_stretched": Arm(VotePolicy(8), value),
-        "triad": Arm(build_policy(product), replace(eight, stretch=TRIAD_STRETCH), weighs=True),
+        "triad": Arm(make_policy(PolicySettings("triad")), replace(eight, stretch=TRIAD_STRETCH), weighs=True),
         "value": Arm(ValuePolicy(), value),
         "value_first8": Arm(ValuePolicy(first=8), value),
         "value_weighed": Arm(ValuePolicy(), value, weighs=True),
@@ -198,86 +160,27 @@ def arms() -> dict[str, Arm]:
 # --- one contest ---
 
 
-@dataclass
-class ContestSink:
-    """Of the trace, what a contest is judged by."""
-
-    opened_at_s: dict[str, float] = field(default_factory=dict)
-    answers: dict[str, tuple[str, str]] = field(default_factory=dict)  # answer and rule
-    longest_s: float = 0.0
-
-    def append(self, event: TraceEvent) -> None:
-        """Take an event in."""
-        key = event.problem_id or ""
-        if event.kind == "problem_opened":
-            self.opened_at_s[key] = event.at_s
-        elif event.kind == "problem_finished":
-            selection = event.data["selection"]
-            self.answers[key] = (selection["answer"], selection["rule"])
-            self.longest_s = max(self.longest_s, event.at_s - self.opened_at_s.get(key, event.at_s))
-
-
-def draw_faults(rng: random.Random, budget_s: float) -> Faults:
-    """What goes wrong: stalls in three of ten contests, late steps in two, a dead generator in one of twenty."""
-    stalls, at_s = [], 0.0
-    if rng.random() < 0.3:
-        for _ in range(rng.randint(1, 4)):
-            at_s += rng.uniform(0, budget_s / 4)
-            stalls.append((at_s, at_s + rng.uniform(0.002, 0.05) * budget_s))
-            at_s = stalls[-1][1]
-    late_s = rng.uniform(0.5, 20.0) if rng.random() < 0.2 else 0.0
-    dead_s = rng.uniform(0, budget_s) if rng.random() < 0.05 else math.inf
-    return Faults(tuple(stalls), dead_s, late_s)
-
-
-def hold(seed: int, pool: Sequence[PoolProblem], arm: Arm, faults: Faults | None = None) -> Outcome:
+def hold(seed: int, pool: Sequence[RecordedProblem], arm: Arm, faults: Faults | None = None) -> ContestOutcome:
     """One contest under one arm; `faults` in place of those drawn."""
-    rng = random.Random(seed)
-    drawn = rng.sample(list(pool), min(NUM_PROBLEMS, len(pool)))
-    factor = rng.lognormvariate(0, 0.25)
-    faults = draw_faults(rng, BUDGET_S) if faults is None else faults
-    config = RecordedConfig(Speed(SPEED.alone * factor, SPEED.half_at), faults, seed, MAX_STEP_S)
-    clock, sink = SimulatedClock(), ContestSink()
-    recorded = {item.problem.id: item.attempts for item in drawn}
-    order = {item.problem.id: place for place, item in enumerate(drawn)}
-
-    def weigh(problem: Problem) -> float:  # those to come have not been seen
-        return weight_of(problem) if arm.weighs and order[problem.id] <= len(sink.opened_at_s) else 1.0
-
-    driver: Driver
-    driver = Driver(
-        lambda trace: RecordedSource(trace, clock, recorded, config, lambda: driver.next_deadline_s()),
-        sink, arm.policy, arm.config, weigh=weigh, clock=clock,
+    contest = draw_contest(pool, seed, NUM_PROBLEMS, BUDGET_S)
+    if faults is not None:
+        contest = replace(contest, faults=faults)
+    weigh = weight_of if arm.weighs else lambda problem: 1.0
+    return hold_contest(
+        contest, arm.policy, arm.config, budget_s=BUDGET_S, limit_s=LIMIT_S, speed=SPEED, weigh=weigh
     )  # fmt: skip
-    result = driver.run([item.problem for item in drawn], BUDGET_S, {}, 0.0)
-    right = sum(sink.answers[item.problem.id][0] in item.right for item in drawn if item.problem.id in sink.answers)
-    return Outcome(
-        right=right,
-        answered=len(sink.answers),
-        fallbacks=sum(rule == "fallback" for _, rule in sink.answers.values()),
-        used_s=clock(),
-        late_s=max(0.0, clock() - BUDGET_S),
-        overrun_s=max(0.0, clock() - LIMIT_S),
-        tokens=int(result.stats["num_tokens"]),
-        longest_s=sink.longest_s,
-    )
 
 
-def read_pool(paths: Sequence[Path]) -> list[PoolProblem]:
-    """The problems of some files with at least four attempts, of one pillar, their lengths scaled."""
+def read_pool(paths: Sequence[Path]) -> list[RecordedProblem]:
+    """The problems of some files with at least four attempts, their lengths scaled."""
     pool = []
     for path in paths:
         for row in read_recorded(path):
-            kept = [
-                (attempt, right)
-                for attempt, right in zip(row.attempts, row.correct, strict=True)
-                if not attempt.is_check and attempt.round == 1
-            ]
+            kept = [pair for pair in zip(row.attempts, row.correct, strict=True) if pair[0].is_independent]
             if len(kept) < MIN_ATTEMPTS:
                 continue
             attempts = tuple(replace(a, pillar=PILLAR, turns=(), num_tokens=a.num_tokens or _chars(a)) for a, _ in kept)
-            right = frozenset(a.answer for a, is_right in kept if is_right and a.answer is not None)
-            pool.append(PoolProblem(row.problem, attempts, right))
+            pool.append(replace(row, attempts=attempts, correct=tuple(right for _, right in kept), checks=()))
     scale = TOKENS_PER_ATTEMPT / statistics.fmean(a.num_tokens for item in pool for a in item.attempts)
     return [
         replace(item, attempts=tuple(replace(a, num_tokens=round(a.num_tokens * scale)) for a in item.attempts))
@@ -292,21 +195,21 @@ def _chars(attempt: Attempt) -> int:
 # --- many contests ---
 
 
-_POOL: list[PoolProblem] = []  # of a worker process
+_POOL: list[RecordedProblem] = []  # of a worker process
 
 
-def start_worker(pool: list[PoolProblem]) -> None:
+def start_worker(pool: list[RecordedProblem]) -> None:
     """Give a worker its problems once, not with each contest."""
     _POOL.extend(pool)
 
 
-def hold_all(seed: int, names: Sequence[str]) -> dict[str, Outcome]:
+def hold_all(seed: int, names: Sequence[str]) -> dict[str, ContestOutcome]:
     """One contest under each arm, in a worker."""
     known = arms()
     return {name: hold(seed, _POOL, known[name]) for name in names}
 
 
-def report(rows: Sequence[Mapping[str, Outcome]], names: Sequence[str]) -> None:
+def report(rows: Sequence[Mapping[str, ContestOutcome]], names: Sequence[str]) -> None:
     """Print the table and the paired differences to the first arm."""
     heads = ("right", "sd", "time used", "Mtokens", "longest", "fallback", "unanswered", "latest", "overruns")
     print(f"{'policy':<16}" + "".join(f"{head:>12}" for head in heads))
@@ -349,15 +252,15 @@ def main() -> None:
     args = parser.parse_args()
     if args.report:
         lines = args.report.read_text("utf-8").splitlines()
-        rows = [{name: Outcome(**told) for name, told in json.loads(line).items()} for line in lines]
+        rows = [{name: ContestOutcome(**told) for name, told in json.loads(line).items()} for line in lines]
         print(f"{len(rows)} contests")
         report(rows, list(rows[0]))
         return
     pool, begun = read_pool(args.recorded), time.monotonic()
     print(f"{len(pool)} problems, {sum(len(item.attempts) for item in pool)} attempts")
-    task: Callable[[int], dict[str, Outcome]] = partial(hold_all, names=args.arms)
+    task: Callable[[int], dict[str, ContestOutcome]] = partial(hold_all, names=args.arms)
     seeds = range(args.first, args.first + args.contests)
-    rows: list[dict[str, Outcome]] = []
+    rows: list[dict[str, ContestOutcome]] = []
     told_s = begun
     with multiprocessing.Pool(args.processes, start_worker, (pool,)) as workers, ExitStack() as files:
         out = files.enter_context(args.out.open("w", encoding="utf-8")) if args.out else None

@@ -18,7 +18,7 @@ import argparse
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,15 +30,16 @@ from mathlete.cic.triad_selector import TriadSelector
 from mathlete.contest.policy import VotePolicy
 from mathlete.contest.stop_rules import make_stop_rule
 from mathlete.core.attempt import Attempt
-from mathlete.core.policy import Action, Policy, PoolState, Stop
+from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
 from mathlete.core.protocols import Selector
-from mathlete.core.trace import TraceEvent
 from mathlete.lab.metrics import Estimate, bootstrap_estimates
+from mathlete.lab.policy_replay import CappedPolicy
+from mathlete.lab.simulated_session import SimulatedSession, simulate
 from mathlete.lab.tasks import Task
-from mathlete.triad.driver import Driver, DriverConfig
-from mathlete.triad.integration import OUT_OF_TOKENS, TriadConfig, TriadPolicy
-from mathlete.triad.recorded_source import RecordedConfig, RecordedSource, SimulatedClock, Speed
+from mathlete.triad.driver import DriverConfig
+from mathlete.triad.integration import TriadConfig, TriadPolicy
+from mathlete.triad.recorded_source import RecordedConfig, Speed
 from mathlete.verify.integers import answers_equal
 from triad import golds_of, read_run
 
@@ -47,41 +48,12 @@ BUDGET_S = 1e7
 SPEED = Speed(alone=10.0)
 
 
-@dataclass
-class AnswerSink:
-    """The answer handed in for each problem, and what was spent."""
-
-    answers: dict[str, str] = field(default_factory=dict)
-    num_tokens: int = 0
-
-    def append(self, event: TraceEvent) -> None:
-        """Keep what counts of an event."""
-        if event.kind == "problem_finished" and event.problem_id is not None:
-            self.answers[event.problem_id] = event.data["selection"]["answer"]
-        elif event.kind == "attempt_finished":
-            self.num_tokens += event.data["attempt"]["num_tokens"]
-
-
-@dataclass(frozen=True)
-class Capped:
-    """A policy that ends problems when the run's tokens are spent."""
-
-    policy: Policy
-    selector: Selector
-
-    def decide(self, state: PoolState) -> Action:
-        """As the policy, while there are tokens."""
-        if state.outlook is not None and state.outlook.tokens_left == 0:
-            return Stop(self.selector.select(state.problem, state.attempts), OUT_OF_TOKENS)
-        return self.policy.decide(state)
-
-
 def policies(selector: Selector, num: int) -> dict[str, Policy]:
     """What is compared: made anew for each contest, since a policy remembers its selections."""
     triad = TriadConfig(attempts=num, checks=(), second_round=0)
     rule = make_stop_rule("settled")
     return {
-        "vote, settled, 8": Capped(VotePolicy(NUM_BASELINE, rule=rule), Majority()),
+        "vote, settled, 8": CappedPolicy(VotePolicy(NUM_BASELINE, rule=rule), Majority()),
         "triad's allocation, majority": TriadPolicy(Majority(), rule, triad),
         "triad's allocation, triad": TriadPolicy(selector, rule, triad),
         "triad's allocation, triad, waves of 2": TriadPolicy(selector, rule, replace(triad, wave=2, min_attempts=2)),
@@ -108,18 +80,13 @@ def renamed(pool: Sequence[Attempt], rng: random.Random) -> tuple[Attempt, ...]:
 
 def replay(
     policy: Policy, problems: Sequence[Problem], pools: Mapping[str, tuple[Attempt, ...]], num: int, budget: int
-) -> AnswerSink:
+) -> SimulatedSession:
     """One pass over all problems."""
-    clock, sink = SimulatedClock(), AnswerSink()
-    driver: Driver
-    driver = Driver(
-        lambda trace: RecordedSource(
-            trace, clock, pools, RecordedConfig(speed=SPEED, max_step_s=5.0), lambda: driver.next_deadline_s()
-        ),
-        sink, policy, DriverConfig(num, max_in_flight=64, token_budget=budget), clock=clock, on_progress=None,
+    return simulate(
+        problems, pools, policy, BUDGET_S,
+        driving=DriverConfig(num, max_in_flight=64, token_budget=budget),
+        recorded=RecordedConfig(speed=SPEED, max_step_s=5.0),
     )  # fmt: skip
-    driver.run(problems, BUDGET_S, {}, 0.0)
-    return sink
 
 
 def compare(args: argparse.Namespace, console: Console) -> dict[str, tuple[Estimate, Estimate, float]]:
@@ -147,8 +114,8 @@ def compare(args: argparse.Namespace, console: Console) -> dict[str, tuple[Estim
         order = rng.sample(problems, len(problems))
         for part in args.parts:
             for name, policy in policies(selector, num).items():
-                sink = replay(policy, order, drawn, num, int(part * budget))
-                note(f"{name}, at most {part:g}", sink.answers, sink.num_tokens)
+                session = replay(policy, order, drawn, num, int(part * budget))
+                note(f"{name}, at most {part:g}", session.answers, session.num_tokens)
     groups = [golds[key].group for key in pools]
     columns = {arm: [told[key] for key in pools] for arm, told in scores.items()}
     base = columns["majority of 8"]

@@ -66,16 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--document", type=Path, default=DOCUMENT)
     options = parser.parse_args(arguments)
-    text = options.document.read_text(encoding="utf-8")
-    text = replaced(text, "committed problems", table(slice_columns()))
+    tables = {"committed problems": table(slice_columns())}
     files = sorted(
         (path for path in options.files if path.name in RECORDINGS), key=lambda p: [*RECORDINGS].index(p.name)
     )
     if files:
-        text = replaced(text, "stops", stop_table(files))
-        text = replaced(text, "recordings", table(columns(files)))
+        tables |= {"stops": stop_table(files), "recordings": table(columns(files))}
     else:
-        print("no recordings were given, so their table stays as it is", file=sys.stderr)
+        print("no recordings were given, so their tables stay as they are", file=sys.stderr)
+    text = options.document.read_text(encoding="utf-8")
+    for name, content in tables.items():
+        text = replaced(text, name, content)
     options.document.write_text(text, encoding="utf-8")
 
 

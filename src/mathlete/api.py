@@ -24,7 +24,8 @@ from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import read_outline
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.task_files import Row
-from mathlete.lab.tasks import TaskSet, find_source, load_tasks, tasks_of_rows
+from mathlete.lab.task_sources import find_source
+from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.session import run_session
 from mathlete.session.configuring import complete_config

@@ -9,6 +9,7 @@ MATHLETE_TEST_KEPT.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -96,6 +97,18 @@ def run_in_fork(arguments: list[str], log: Path) -> int:
         os._exit(code)
 
 
+def ending_of(child: int, kill_after_s: float | None) -> int:
+    """How a fork ended, killed if it did not in time."""
+    kill_at_s = time.monotonic() + (math.inf if kill_after_s is None else kill_after_s)
+    while time.monotonic() < kill_at_s:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)  # nobody has waited for it, so the number is still its own
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
     pyarrow.table({"answer": [42]})  # imports what it needs now and not in every fork
     session.load_generator = scripted_cli.load_scripted
@@ -104,7 +117,4 @@ if __name__ == "__main__":
     for line in sys.stdin:
         arguments, kill_after_s = json.loads(line)
         child = run_in_fork(arguments, Path("log"))
-        if kill_after_s is not None:
-            time.sleep(kill_after_s)
-            os.kill(child, signal.SIGKILL)  # which may have ended by itself, but is waited for only now
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(ending_of(child, kill_after_s), flush=True)

@@ -98,6 +98,7 @@ def test_rows_that_cannot_be_used_are_named(mathlete: Mathlete, traces: Path) ->
         (["--k", "9"], "no problem has 9 attempts, the most is 4"),
         (["--min-attempts", "7"], "no problem has 7 attempts"),
         (["--stop", "soon"], "stop must be one of"),
+        (["--stop", "settled", "--k", "9"], "no problem has so many attempts"),
         (["--budget", "soon"], "is not a duration"),
         (["--mapping", "no_such_preset"], "no_such_preset"),
     ],

@@ -20,6 +20,7 @@ from mathlete.lab.gathering import GatheredRun, add_recording, gather_runs
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.run_finding import find_runs
 from mathlete.lab.run_store import RunStore, list_runs
+from recorded_runs import attempt, run_events
 
 NUM_KILLS = 6
 
@@ -29,7 +30,6 @@ import sys
 from pathlib import Path
 from mathlete.lab import gathering
 from mathlete.lab.run_finding import find_runs
-from recorded_runs import attempt, run_events
 
 gathering.BLOCK_BYTES = 1
 gathering.gather_runs(find_runs(sys.argv[1], Path()), Path(sys.argv[2]), lambda *told: print(told, flush=True))

@@ -19,11 +19,12 @@ from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind
 from mathlete.lab import json_lines
 from mathlete.lab.bad_rows import BadRow
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.json_lines import decode_json, decode_json_slowly
 from mathlete.lab.mapped_rows import map_row
 from mathlete.lab.mapping import load_mapping, mapping_of
 from mathlete.lab.recorded import MalformedError, problem_from
-from mathlete.lab.recordings import ImportReport, read_recordings
+from mathlete.lab.recordings import read_recordings
 from mathlete.lab.task_files import Row
 
 

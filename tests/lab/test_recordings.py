@@ -17,10 +17,11 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
 from mathlete.core.problem import Problem
 from mathlete.core.trace import TraceEvent, encode_ending, encode_problem
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.mapping import RecordingMapping, mapping_of
 from mathlete.lab.parquet_export import feature_names, write_parquet
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.recordings import ImportReport, from_data_frame, read_recordings
+from mathlete.lab.recordings import from_data_frame, read_recordings
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import read_problems
 from mathlete.lab.run_store import RunStore

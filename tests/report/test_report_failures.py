@@ -10,6 +10,7 @@ from mathlete.cic.triad_selector import TriadSelector
 from mathlete.core.record import Moment, ProblemRecord, RunRecord
 from mathlete.core.selection import Evidence, Selection
 from mathlete.lab.post_mortem import post_mortem
+from mathlete.lab.run_habits import habits_of
 from mathlete.report import render_report
 from mathlete.report.decisions import render_decisions, steps_of
 from mathlete.report.post_mortem import render_post_mortem
@@ -25,7 +26,14 @@ def test_the_page_sorts_failures_by_cause_and_links_each_problem() -> None:
     ids = {a.get("id") for _, a in inspected.elements}
     for cause in {problem.cause for problem in post_mortem(sample_run()).problems}:
         assert links.count(f"#cause-{cause}") >= 2 and f"cause-{cause}" in ids
-    for words in ("What one could do:", "pool 3 × 571, 2 × 570, 1 × 286", "chose 571, right is 570", "nobody voted"):
+    for words in (
+        "What one could do:",
+        "How the answers were come by",
+        "4 of 6 that ran a program",
+        "pool 3 × 571, 2 × 570, 1 × 286",
+        "chose 571, right is 570",
+        "nobody voted",
+    ):
         assert words in inspected.text, words
 
 
@@ -35,7 +43,8 @@ def test_without_golds_it_says_what_cannot_be_told() -> None:
 
 
 def test_nothing_finished_means_no_section() -> None:
-    assert render_post_mortem(post_mortem(RunRecord({}, {}))) == ""
+    run = RunRecord({}, {})
+    assert render_post_mortem(post_mortem(run), habits=habits_of(run)) == ""
 
 
 def test_an_outline_says_that_texts_are_elsewhere() -> None:

@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 
 from mathlete.lab.dependence import Agreement, BetaBinomial, answer_agreement, fit_beta_binomial
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.pools import AnswerPool, answer_pools
 from mathlete.lab.power import (
     LEVEL,
@@ -26,7 +27,7 @@ from mathlete.lab.power import (
     two_run_spread,
 )
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.recordings import ImportReport, read_recordings
+from mathlete.lab.recordings import read_recordings
 
 USUAL_ATTEMPTS = 8
 

@@ -17,7 +17,10 @@ Traces = Annotated[
 SelectorNames = Annotated[
     list[str],
     typer.Option(
-        "--selector", metavar="NAME", help="A rule that chooses the answer, or 'all'; may be repeated. By default all."
+        "--selector",
+        metavar="NAME",
+        help="A rule that chooses the answer, or 'all'; may be repeated. By default all, and majority where the whole "
+        "decision is replayed.",
     ),
 ]
 Ks = Annotated[
@@ -129,9 +132,10 @@ def replay(
 
         redecide_runs(tuple(traces), as_json=as_json)
         return
+    is_choice = all(flag is None for flag in (policy, stop, budget, token_budget, contest))
     asked = Asked(
         traces=tuple(traces),
-        selectors=tuple(selector) or (("all",) if contest is None else ("majority",)),
+        selectors=tuple(selector) or (("all",) if is_choice else ("majority",)),
         ks=tuple(k),
         num_orders=orders,
         seed=seed,

@@ -22,10 +22,11 @@ from mathlete.cli.replay_table import show_figures, show_policies
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE
 from mathlete.core.errors import InputError
 from mathlete.lab.file_replay import Replayed, replay_file, unpacked_size
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.in_sample import Trained, trained_on
 from mathlete.lab.policy_replay import PolicyReplay, replay_policy
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.recordings import ImportReport, read_recordings
+from mathlete.lab.recordings import read_recordings
 from mathlete.lab.replay_figures import SelectorFigures, policy_outcome, selector_figures
 from mathlete.lab.selector_replay import ORDERS_OF_DRAWS, ReplayPlan
 from mathlete.session.interrupts import Interrupts
@@ -111,9 +112,12 @@ def replay_policies(asked: Asked) -> None:
         for path in asked.traces:
             problems = read_problems(path, asked, console)
             outcomes = []
-            for config in _configs(asked, max(len(item.attempts) for item in problems)):
+            most = max(len(item.attempts) for item in problems)
+            for config in _configs(asked, most):
                 with progress_bar(path, console, len(problems) * max(1, config.orders)) as tell:
                     outcomes.append(policy_outcome(problems, replay_policy(problems, config, lambda n, _: tell(n, n))))
+            if not outcomes:
+                raise InputError(f"{path}: no problem has so many attempts as --k says, the most is {most}")
             found += [item.as_dict(path.name) for item in outcomes]
             if not asked.as_json:
                 show_policies(wide_console(), path.name, outcomes)

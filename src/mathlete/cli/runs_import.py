@@ -14,10 +14,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mathlete.core.errors import InputError
 from mathlete.lab.gathering import add_recording
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.mapping import load_mapping, preset_names
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.recorded_writing import write_recorded
-from mathlete.lab.recordings import ImportReport, read_recordings
+from mathlete.lab.recordings import read_recordings
 
 
 def import_recordings(

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind
-from mathlete.lab.tasks import TaskRow, find_source, read_task_rows
+from mathlete.lab.task_sources import find_source
+from mathlete.lab.tasks import TaskRow, read_task_rows
 
 app = typer.Typer(help="Check files of problems.", no_args_is_help=True)
 

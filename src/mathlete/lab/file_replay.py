@@ -27,10 +27,11 @@ from mathlete.core.problem import AnswerKind
 from mathlete.core.protocols import Selector
 from mathlete.lab.answer_judging import AnswerJudge
 from mathlete.lab.bad_rows import BadRow, BadRows
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.json_lines import Line, decode_object, read_lines
 from mathlete.lab.mapping import RecordingMapping
 from mathlete.lab.recorded import SUFFIXES, MalformedError, RecordedProblem, problem_from
-from mathlete.lab.recordings import ImportReport, is_interchange, read_recordings
+from mathlete.lab.recordings import is_interchange, read_recordings
 from mathlete.lab.selector_replay import ReplayPlan, ScoredProblem, make_selectors, replay_problem
 from mathlete.lab.task_files import stem_of
 

@@ -202,8 +202,13 @@ class _Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class _Capped:
-    """A policy under a budget of tokens that it does not know of itself: ends problems when they are spent."""
+class CappedPolicy:
+    """A policy under a budget of tokens that it does not know of itself: ends problems when they are spent.
+
+    Attributes:
+        policy: decides until then.
+        selector: chooses the answer then.
+    """
 
     policy: Policy
     selector: Selector
@@ -247,7 +252,7 @@ def _one_session(
     }
     policy = make_policy(config.settings())
     if config.token_budget is not None and config.policy != "triad":
-        policy = _Capped(policy, make_selector(config.selector))
+        policy = CappedPolicy(policy, make_selector(config.selector))
     budget_s = config.budget_s or NO_BUDGET_S
     max_step_s = NO_BUDGET_S if config.budget_s is None else config.budget_s / _NUM_STEPS
     session = simulate(

@@ -172,7 +172,9 @@ def post_mortem(run: RunRecord) -> PostMortem:
 def is_right(record: ProblemRecord, answer: str) -> bool:
     """Whether an answer to a problem with a known gold is right: as whoever judged the attempts said, else by value."""
     if record.correct is not None:
-        return any(a.answer == answer and a.id in record.correct for a in record.attempts)
+        gave_it = [attempt.id for attempt in record.attempts if attempt.answer == answer]
+        if gave_it:
+            return not record.correct.isdisjoint(gave_it)
     return record.gold is not None and (answer.strip() == record.gold.strip() or answers_equal(answer, record.gold))
 
 

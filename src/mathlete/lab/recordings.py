@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from mathlete.core.problem import AnswerKind
 from mathlete.core.record import ProblemRecord
 from mathlete.lab.answer_judging import AnswerJudge
 from mathlete.lab.attempt_rows import AttemptRows, GatheredProblem
-from mathlete.lab.bad_rows import BadRow, BadRows
+from mathlete.lab.bad_rows import BadRow
+from mathlete.lab.import_report import ImportReport
 from mathlete.lab.mapped_rows import found, is_wanted, map_row
 from mathlete.lab.mapping import RecordingMapping, load_mapping
 from mathlete.lab.recorded import SUFFIXES as INTERCHANGE_SUFFIXES
@@ -37,54 +37,6 @@ TABLE = "table"
 _STORE_NAMES = (".sqlite", ".db")
 
 PathLike = str | os.PathLike[str]
-
-
-@dataclass
-class ImportReport:
-    """What became of an import; filled while the problems are read.
-
-    Attributes:
-        num_problems: handed out.
-        num_attempts: of those.
-        num_judged_unknown: attempts whose answer could be shown neither right nor wrong; they count as wrong.
-        unknown: the first of them, as "answer, gold: why".
-        num_too_few: problems left out because they have fewer attempts than asked for.
-        num_without_gold: problems of runs left out because their label was never told.
-        num_other_views: rows left out because they show the same attempts in another way (see `one_of`).
-        num_unwanted: rows left out by the mapping's `where`.
-        bad: rows that could not be used.
-    """
-
-    num_problems: int = 0
-    num_attempts: int = 0
-    num_judged_unknown: int = 0
-    unknown: list[str] = field(default_factory=list)
-    num_too_few: int = 0
-    num_without_gold: int = 0
-    num_other_views: int = 0
-    num_unwanted: int = 0
-    bad: BadRows = field(default_factory=BadRows)
-
-    @property
-    def notes(self) -> list[str]:
-        """What a person should know, one sentence each."""
-        told = []
-        if self.num_judged_unknown:
-            few = "; ".join(self.unknown[:2])
-            told.append(
-                f"{self.num_judged_unknown} answers could be shown neither right nor wrong, and count as wrong: {few}"
-            )
-        if self.num_too_few:
-            told.append(f"{self.num_too_few} problems were left out because they have too few attempts")
-        if self.num_without_gold:
-            told.append(f"{self.num_without_gold} problems of runs were left out because they have no known answer")
-        if self.num_other_views:
-            told.append(
-                f"{self.num_other_views} rows were left out because they show the same attempts by another filter"
-            )
-        if self.num_unwanted:
-            told.append(f"{self.num_unwanted} rows were left out by [where]")
-        return told
 
 
 def read_recordings(

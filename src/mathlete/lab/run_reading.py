@@ -42,7 +42,7 @@ class RunFigures:
         command: that made it; None when it was cut off before it began.
         model: that made the attempts; None when they are of several.
         started_wall_time: seconds since the epoch.
-        elapsed_s: of its clock, at the last of the events that were read.
+        elapsed_s: of its clock.
         num_problems: asked.
         num_attempts: finished, checks of answers included.
         num_selected: problems with an answer and a label.
@@ -83,7 +83,7 @@ def read_figures(store: RunStore) -> RunFigures:
         command=run.config.get("command"),
         model=run.config.get("model"),
         started_wall_time=run.started_wall_time,
-        elapsed_s=run.elapsed_s,
+        elapsed_s=store.last_at_s(),
         num_problems=len(run.problems),
         num_attempts=store.num_events("attempt_finished"),
         num_selected=len(labelled),
@@ -101,7 +101,8 @@ def read_outline(store: RunStore) -> RunRecord:
         InputError: a newer version wrote the run.
         StorageError: it cannot be read.
     """
-    return fold_run(map(without_turns, store.events(kinds=OUTLINE_KINDS)))
+    run = fold_run(map(without_turns, store.events(kinds=OUTLINE_KINDS)))
+    return replace(run, elapsed_s=max(run.elapsed_s, store.last_at_s()))
 
 
 def read_problem(store: RunStore, problem_id: str) -> ProblemRecord:

@@ -17,7 +17,6 @@ is, of whatever version, and what is checked is what is read.
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -25,10 +24,11 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from mathlete.core.errors import InputError
 from mathlete.core.trace import SCHEMA_VERSION, EventKind, TraceEvent
+from mathlete.lab.event_payload import decode_payload, encode_payload
 from mathlete.lab.run_lock import RunLock
 from mathlete.lab.store_connection import (
     ALL_SAFE,
@@ -44,7 +44,6 @@ from mathlete.lab.store_schema import STORE_VERSION, add_run, check_version, mak
 
 __all__ = ["STORE_VERSION", "EventRow", "RunStore", "StoredEvent", "StoredRun", "encode_row", "list_runs"]
 
-_COMPRESS_FROM_BYTES = 1024  # below, a payload stays readable text; above, it is mostly arrays of logprobs
 _NUM_LISTED = 10
 
 _COLUMNS = "kind, at_s, wall_time, problem_id, attempt_id, version, data"
@@ -300,6 +299,14 @@ class RunStore:
             (num,) = self._connection.execute(query, values).fetchone()
         return int(num)
 
+    def last_at_s(self) -> float:
+        """Where the run's clock stood at its last event; 0 before the first."""
+        conditions, values = self._of_run()
+        last = f"SELECT MAX(seq) FROM events WHERE {' AND '.join(conditions) or '1'}"
+        with reporting(self.path, "read", ALL_SAFE):
+            found = self._connection.execute(f"SELECT at_s FROM events WHERE seq = ({last})", values).fetchone()
+        return 0.0 if found is None else float(found[0])
+
     def close(self) -> None:
         """Fold the write-ahead log into the file and let others write. Safe to call twice."""
         self._connection.close()
@@ -342,7 +349,7 @@ class RunStore:
                 f"this one reads up to {SCHEMA_VERSION}); use that version"
             )
         try:
-            data: dict[str, Any] = json.loads(zlib.decompress(row.data) if isinstance(row.data, bytes) else row.data)
+            data = decode_payload(row.kind, row.data)
         except (ValueError, zlib.error) as error:
             raise damaged(self.path, f"event {seq} cannot be decoded ({error})") from error
         return TraceEvent(
@@ -352,9 +359,8 @@ class RunStore:
 
 def encode_row(event: TraceEvent) -> EventRow:
     """An event as the table holds it."""
-    text = json.dumps(dict(event.data), separators=(",", ":"))
-    payload = text if len(text) < _COMPRESS_FROM_BYTES else zlib.compress(text.encode("ascii"))
-    return EventRow(event.kind, event.at_s, event.wall_time, event.problem_id, event.attempt_id, event.version, payload)
+    data = encode_payload(event.data)
+    return EventRow(event.kind, event.at_s, event.wall_time, event.problem_id, event.attempt_id, event.version, data)
 
 
 def _open_for_writing(path: Path, undo: ExitStack) -> tuple[sqlite3.Connection, RunLock]:

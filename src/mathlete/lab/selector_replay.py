@@ -178,7 +178,7 @@ def pools_of(item: RecordedProblem, voters: Sequence[int], k: int | None, plan: 
     """Places of the attempts of each pool that is drawn from `voters`, the places of all that could be."""
     if k is None and plan.num_orders is None:
         return [voters]
-    pools = []
+    pools: list[Sequence[int]] = []
     for order in range(plan.num_orders or ORDERS_OF_DRAWS):
         places = list(voters)
         random.Random(derive_seed(plan.seed, "replay", item.problem.id, order)).shuffle(places)

@@ -14,7 +14,7 @@ import numpy as np
 
 from mathlete.contest.stop_rules import StopRule, make_stop_rule
 from mathlete.core.policy import PoolState
-from mathlete.lab.bootstrap import Estimate, bootstrap_estimates, ratio_estimate
+from mathlete.lab.bootstrap import Estimate, Floats, bootstrap_estimates, ratio_estimate
 from mathlete.lab.metrics import majority_score
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.selector_replay import ReplayPlan, pools_of
@@ -113,8 +113,9 @@ def _score(item: RecordedProblem) -> float:
     return majority_score([attempt.answer for attempt in item.attempts], item.correct)
 
 
-def _means(outcomes: Sequence[Sequence[_Outcome]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _means(outcomes: Sequence[Sequence[_Outcome]]) -> Floats:
     """Cost and score of each problem, [num_problems, 2], means over its orders."""
     if not outcomes:
         raise ValueError("no problem has enough attempts to be stopped")
-    return np.array([[[each.cost, each.score] for each in of_one] for of_one in outcomes]).mean(axis=1)
+    means: Floats = np.array([[[each.cost, each.score] for each in of_one] for of_one in outcomes]).mean(axis=1)
+    return means

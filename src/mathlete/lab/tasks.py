@@ -8,7 +8,6 @@ nothing.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from typing import Any
 from mathlete.core.errors import InputError
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.lab.bad_rows import MAX_SHOWN, BadRow
-from mathlete.lab.hugging_face import PREFIX, hub_rows, is_saved_dataset, saved_rows
+from mathlete.lab.hugging_face import PREFIX, hub_rows, saved_rows
 from mathlete.lab.mapped_rows import MISSING, found
 from mathlete.lab.mapping import Places, RecordingMapping, load_mapping
-from mathlete.lab.task_files import SUFFIXES, Row, read_rows, stem_of
+from mathlete.lab.task_files import Row, read_rows, stem_of
 from mathlete.lab.task_golds import is_blank, prove_gold
+from mathlete.lab.task_sources import find_source
 
-_MAX_PATH_CHARS = 1_000
-_PATH_SUFFIXES = (*SUFFIXES, ".json", ".tsv", ".txt", ".xlsx")
 _NUM_NOTED = 3
 # Tried in turn where no mapping says which column is meant.
 _PLACES: dict[str, Places] = {
@@ -196,40 +194,6 @@ def read_task_rows(
     else:
         rows = read_rows(Path(text))
     return _task_rows(rows, kind, require_gold, places)
-
-
-def find_source(path_or_text: str | os.PathLike[str]) -> str | Path | None:
-    """The file, folder or data set that is meant, or None for a statement.
-
-    Raises:
-        InputError: it is empty, or looks like a file that is not there.
-    """
-    text = os.fspath(path_or_text)
-    if not text.strip():
-        raise InputError("the problem is empty: give a statement, or a .csv, .jsonl or .parquet file")
-    may_be_path = len(text) <= _MAX_PATH_CHARS and "\n" not in text and "\0" not in text
-    if may_be_path and text.startswith(PREFIX) and not any(map(str.isspace, text)):
-        return text
-    path = Path(text)
-    if may_be_path and os.path.isdir(text):
-        if is_saved_dataset(path):
-            return path
-        raise InputError(f"{path}: is a directory; name a file in it ({', '.join(SUFFIXES)})")
-    if may_be_path and os.path.exists(text):  # unlike pathlib's, false for a name that is too long
-        return path
-    looks_like_path = text.lower().endswith(_PATH_SUFFIXES) or (os.sep in text and not any(map(str.isspace, text)))
-    if not isinstance(path_or_text, str) or (may_be_path and looks_like_path):
-        raise InputError(f"{path}: file not found{_near_names(path)}")
-    return None
-
-
-def _near_names(path: Path) -> str:
-    if not os.path.isdir(path.parent):
-        return f"; there is no directory {path.parent}"
-    near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
-    if not near:
-        return ". A problem given as text must contain a space"
-    return "; did you mean " + " or ".join(str(path.parent / name) for name in near) + "?"
 
 
 def _single_task(statement: str, kind: AnswerKind, require_gold: bool) -> TaskSet:

@@ -242,8 +242,8 @@ def _timeline(session: Sequence[TraceEvent]) -> dict[str, TimedAttempt]:
                 begun[attempt_id] = TimedAttempt(attempt, at_once=not never_ended(attempt))
                 continue
             together.append(attempt)
-            for sibling in together:
-                begun[sibling.id] = TimedAttempt(sibling, event.at_s)
+            for place, sibling in enumerate(together):
+                begun[sibling.id] = TimedAttempt(sibling, event.at_s, place)
     return begun
 
 

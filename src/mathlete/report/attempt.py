@@ -16,7 +16,7 @@ from mathlete.report.detail import Detail
 from mathlete.report.markup import Html, join, shorten, shorten_middle, tag
 from mathlete.report.program import render_program, render_result
 from mathlete.report.prose import render_prose
-from mathlete.report.summary import FAILURE_WORDS, same_answer
+from mathlete.report.summary import FAILURE_WORDS
 from mathlete.report.timeline import format_s
 
 _ABOUT = {True: "asked about", False: "was shown"}
@@ -36,6 +36,7 @@ class AttemptView:
         detail: how much to show.
         rewindings: where it went back, and why.
         beam_levels: what its beam decided.
+        is_right: whether its answer is; None when it has none or golds are not known.
     """
 
     label: str
@@ -45,11 +46,12 @@ class AttemptView:
     detail: Detail
     rewindings: tuple[Rewinding, ...] = ()
     beam_levels: tuple[BeamLevel, ...] = ()
+    is_right: bool | None = None
 
 
-def render_attempt(view: AttemptView, gold: str | None, ceiling: float) -> Html:
+def render_attempt(view: AttemptView, ceiling: float) -> Html:
     """The block of one attempt; `ceiling` is the entropy at the top of its curve, nats."""
-    kind = _kind(view.attempt, gold)
+    kind = _kind(view)
     body = [_settings(view.attempt)] if view.attempt is not None else []
     if view.attempt is not None and view.attempt.is_check:
         body.append(render_evidence(view.attempt.evidence, view.detail))
@@ -83,9 +85,9 @@ def _kind(attempt: Attempt | None, gold: str | None) -> str:
         return "check"
     if attempt.answer is None:
         return "silent"
-    if gold is None:
+    if view.is_right is None:
         return "voted"
-    return "right" if same_answer(attempt.answer, gold) else "wrong"
+    return "right" if view.is_right else "wrong"
 
 
 def _facts(view: AttemptView, kind: str, ceiling: float) -> Html:

@@ -16,7 +16,7 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.at_k import majority_at_k, pass_at_k
 from mathlete.lab.metrics import AttemptRow, Estimate, attempt_rows, bootstrap_estimates
-from mathlete.report.summary import same_answer
+from mathlete.lab.post_mortem import is_right
 
 MAX_ATTEMPTS = 64
 
@@ -148,13 +148,13 @@ class _SoFar:
         gold, selection = item.record.gold, item.record.selection
         if item.attempt is None:
             assert selection is not None, "a problem that ended has a selection"
-            right = float(gold is None or same_answer(selection.answer, gold))
+            right = float(gold is None or is_right(item.record, selection.answer))
         elif item.attempt.answer is not None and gold is not None:
             self._votes[item.attempt.answer] += 1
             most = max(self._votes.values())
             leaders = [answer for answer, votes in self._votes.items() if votes == most]
-            vote = sum(same_answer(answer, gold) for answer in leaders) / len(leaders)
-            pool = max(pool, float(same_answer(item.attempt.answer, gold)))
+            vote = sum(is_right(item.record, answer) for answer in leaders) / len(leaders)
+            pool = max(pool, float(is_right(item.record, item.attempt.answer)))
         self.shares = (right, vote, pool)
 
 

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
-from mathlete.core.record import RunRecord
-from mathlete.lab.post_mortem import post_mortem
+from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.post_mortem import is_right, post_mortem
+from mathlete.lab.run_habits import habits_of
 from mathlete.report.attempt import AttemptView
 from mathlete.report.confidence import curve_of, shared_ceiling
 from mathlete.report.course_section import render_course
@@ -49,7 +51,8 @@ def render_report(run: RunRecord) -> str:
         render_problem(problem, views, ceiling, failed=failed.get(problem.number))
         for problem, views in zip(summary.problems, pools, strict=True)
     ]
-    overview = render_overview(run, summary, num_plain, join([render_course(run), render_post_mortem(dissected)]))
+    findings = join([render_course(run), render_post_mortem(dissected, habits=habits_of(run))])
+    overview = render_overview(run, summary, num_plain, findings)
     return render_document(render_title(run), join([SKIP_LINK, tag("main", overview, *sections)]))
 
 
@@ -149,11 +152,18 @@ def attempt_views(problems: Sequence[ProblemSummary]) -> list[list[AttemptView]]
                 detail,
                 tuple(problem.record.rewindings.get(name, ())),
                 tuple(problem.record.beam_levels.get(name, ())),
+                _is_right(problem.record, attempt),
             )
             for (name, attempt, turns), detail in zip(pool, details, strict=True)
         ]
         for problem, pool, details in zip(problems, pools, plan, strict=True)
     ]
+
+
+def _is_right(record: ProblemRecord, attempt: Attempt | None) -> bool | None:
+    if attempt is None or attempt.answer is None or record.gold is None:
+        return None
+    return is_right(record, attempt.answer)
 
 
 def _asset(name: str) -> Html:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mathlete.lab.post_mortem import CAUSES, AttemptToll, Cause, FailedProblem, Overlooked, PostMortem
+from mathlete.lab.run_habits import MIN_REASONING_CHARS, Habits, Tally
 from mathlete.report.markup import Html, join, shorten, tag
-from mathlete.report.timeline import Link, in_page
+from mathlete.report.timeline import Link, format_s, in_page
 
 CAUSE_WORDS: dict[Cause, str] = {
     "selection": "Selection",
@@ -53,8 +54,14 @@ _MAX_ANSWERS, _MAX_OVERLOOKED = 8, 3
 _MAX_UNFOLDED = 24  # failed problems that are shown without being asked for
 
 
-def render_post_mortem(found: PostMortem, link: Link = in_page) -> Html:
-    """The section; empty before any problem has an answer."""
+def render_post_mortem(found: PostMortem, link: Link = in_page, habits: Habits | None = None) -> Html:
+    """The section; empty before any problem has an answer.
+
+    Args:
+        found: what failed.
+        link: where a problem is shown.
+        habits: how the answers were come by; left out when None.
+    """
     if not found.num_finished:
         return Html()
     causes = [cause for cause in CAUSES if found.of_cause(cause)]
@@ -65,6 +72,7 @@ def render_post_mortem(found: PostMortem, link: Link = in_page) -> Html:
         _tolls(found),
         *(_group(cause, found, link) for cause in causes),
         _unread(found.num_unread),
+        _questions(habits) if habits is not None else "",
         class_="post-mortem",
         id="post-mortem",
     )
@@ -194,6 +202,36 @@ def _unread(num_unread: int) -> Html:
         return Html()
     words = "is not loaded here and was not searched for the right number."
     return tag("p", f"The text of {_counted(num_unread, 'attempt')} {words}", class_="quiet note")
+
+
+def _questions(habits: Habits) -> Html:
+    """What was asked of a run that had failed, asked of this one."""
+
+    def told(tally: Tally) -> str:
+        return f"{tally.num}" + (f", {tally.num_right} of them right" if habits.knows_golds and tally.num else "")
+
+    facts = [
+        ("Attempts a problem", f"{habits.num_attempts / habits.num_answers:.1f}"),
+        ("Answers after one attempt only", told(habits.one_pass)),
+        ("Answers that one of several attempts gave", told(habits.one_vote)),
+        ("Answers with several votes, but less than half", told(habits.minority)),
+        ("Answers that a check supports", told(habits.checked)),
+        ("Answers that a check refutes", told(habits.against_check)),
+        ("Fallbacks: answers that nobody gave", told(habits.fallbacks)),
+    ]
+    if habits.num_with_program:
+        share = f"{habits.num_straight_to_code:,} of {habits.num_with_program:,} that ran a program"
+        facts.append((f"Straight to code, with less than {MIN_REASONING_CHARS} characters before it", share))
+    if habits.knows_golds:
+        facts.append(("Time on problems that were solved", format_s(habits.solved_s)))
+        facts.append(("Time on problems that failed", format_s(habits.failed_s)))
+    rows = (tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in facts)
+    return tag(
+        "details",
+        tag("summary", tag("h3", "How the answers were come by")),
+        tag("div", tag("table", tag("tbody", *rows)), class_="scroll", tabindex=0),
+        class_="cause-group",
+    )
 
 
 def _counted(number: int, noun: str) -> str:

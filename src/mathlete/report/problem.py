@@ -145,7 +145,7 @@ def _blocks(name: str, facts: Sequence[str], views: Sequence[AttemptView], gold:
     """A heading and the foldable blocks below it."""
     heading = tag("h3", f"{name} ", tag("span", " · ".join(facts), class_="quiet"))
     unfold = tag("button", "Open all", type="button", class_="unfold js", hidden=True)
-    blocks = join(render_attempt(view, gold, ceiling) for view in views)
+    blocks = join(render_attempt(view, ceiling) for view in views)
     if len(views) > MAX_ATTEMPTS_UNFOLDED:
         blocks = tag("details", tag("summary", f"Show all {len(views)}"), blocks, class_="many")
     return tag("div", tag("div", heading, unfold, class_="attempts-heading"), blocks, class_="attempts")

@@ -17,6 +17,7 @@ from typing import Literal
 from mathlete.core.attempt import Failure
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import FALLBACK
+from mathlete.lab.post_mortem import is_right
 
 State = Literal["right", "wrong", "answered", "fallback", "running", "waiting"]
 FAILURE_WORDS: dict[Failure, str] = {
@@ -129,7 +130,7 @@ def summarise_problem(number: int, record: ProblemRecord, run_elapsed_s: float) 
     )
     gold_votes = None
     if record.gold is not None:
-        gold_votes = sum(count for answer, count in votes.items() if same_answer(answer, record.gold))
+        gold_votes = sum(count for answer, count in votes.items() if is_right(record, answer))
     end_s = run_elapsed_s if record.finished_at_s is None else record.finished_at_s
     return ProblemSummary(
         number=number,
@@ -175,5 +176,5 @@ def _state(record: ProblemRecord) -> State:
     if selection is None:
         return "waiting" if record.opened_at_s is None and not record.attempts else "running"
     if record.gold is not None:
-        return "right" if same_answer(selection.answer, record.gold) else "wrong"
+        return "right" if is_right(record, selection.answer) else "wrong"
     return "fallback" if selection.rule == FALLBACK else "answered"

@@ -81,7 +81,8 @@ def format_s(seconds: float) -> str:
 def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale: float, link: Link) -> Html:
     width = max(2.0, (problem.elapsed_s or 0.0) * scale - 1.5)
     height = lane_height - (4 if lane_height > 10 else 1)
-    fits = width > 9 * len(str(problem.number)) and height >= 12
+    name = f"{problem.number} ✗" if problem.state == "wrong" else str(problem.number)  # not told by colour alone
+    fits = width > 9 * len(name) and height >= 12
     label = (
         f"Problem {problem.number}, {problem.record.problem.id}: {problem.state}, {format_s(problem.elapsed_s or 0.0)}"
     )
@@ -89,7 +90,7 @@ def _bar(problem: ProblemSummary, left: float, top: int, lane_height: int, scale
         "a",
         tag("title", label),
         tag("rect", x=f"{left:.1f}", y=top, width=f"{width:.1f}", height=height, rx=2),
-        tag("text", str(problem.number), x=f"{left + width / 2:.1f}", y=top + height / 2, class_="mid") if fits else "",
+        tag("text", name, x=f"{left + width / 2:.1f}", y=top + height / 2, class_="mid") if fits else "",
         href=link(problem.number),
         class_=problem.state,
         aria_label=label,

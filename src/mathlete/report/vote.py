@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mathlete.core.attempt import Failure
+from mathlete.lab.post_mortem import is_right
 from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.summary import FAILURE_WORDS, ProblemSummary, same_answer
 
@@ -42,7 +43,7 @@ def vote_bars(problem: ProblemSummary) -> tuple[Bar, ...]:
     num_more = votes_of_more = 0
     for answer, votes in problem.votes.items():
         is_chosen = chosen is not None and same_answer(answer, chosen)
-        is_gold = record.gold is not None and same_answer(answer, record.gold)
+        is_gold = record.gold is not None and is_right(record, answer)
         if len(bars) < MAX_ANSWERS or is_chosen or is_gold:
             note = _note(is_chosen, is_gold, record.gold is not None)
             bars.append(Bar(answer, votes, "chosen" if is_chosen else "other", note))

@@ -60,7 +60,7 @@ def _facts(selection: Selection, stop_reason: str | None) -> Html:
         tag(
             "div",
             tag("dt", shorten(name, 60)),
-            tag("dd", shorten(value, 200), tag("span", f" {meaning}", class_="quiet") if meaning else ""),
+            tag("dd", shorten(value, 200), tag("span", f", {meaning}", class_="quiet") if meaning else ""),
         )
         for name, value, meaning in facts
     )

@@ -28,11 +28,13 @@ class TimedAttempt:
         attempt: as recorded; of one that the end of its session overtook, what is known.
         ended_at_s: on the run's clock; infinite when it never ended by itself. Attempts that were told of in one step
             have the same.
+        place: among those that ended in one step, in the order in which they did.
         at_once: whether it ended before anything else happened, since its prompt was refused.
     """
 
     attempt: Attempt
     ended_at_s: float = math.inf
+    place: int = 0
     at_once: bool = False
 
 
@@ -126,10 +128,10 @@ class TimelineSource:
         until_s = min(now_s + self._max_step_s, wake_s if wake_s > now_s else math.inf)
         first_s = min((running.timed.ended_at_s for running in self._running.values()), default=math.inf)
         self._clock.advance(max(0.0, min(until_s, first_s) - now_s))
-        for attempt_id, running in list(self._running.items()):
-            if running.timed.ended_at_s <= self._clock():
-                del self._running[attempt_id]
-                self._keep(running.timed.attempt)
+        done = [running.timed for running in self._running.values() if running.timed.ended_at_s <= self._clock()]
+        for timed in sorted(done, key=lambda timed: (timed.ended_at_s, timed.place)):
+            del self._running[timed.attempt.id]
+            self._keep(timed.attempt)
 
     def take_finished(self) -> list[Attempt]:
         """Attempts that have ended since the last call, in the order in which they ended."""

@@ -105,6 +105,8 @@ class Viewer:
             seen = request.headers.get("last-event-id") or asked["seen"]
             epoch, place = map(int, seen.split("-"))
             number = int(asked["problem"]) if "problem" in asked else None
+            if number is not None and number < 1:
+                raise ValueError(f"there is no problem {number}")
         except (KeyError, ValueError):
             return PlainTextResponse("write ?seen=<epoch>-<place>, and &problem=<number> for a problem's page\n", 400)
         reader = Reader(address, watched, epoch, place, asked.get("shell", ""), number)

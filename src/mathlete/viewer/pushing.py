@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mathlete.core.record import RunRecord
 from mathlete.report.markup import Html
@@ -90,8 +91,8 @@ class Reader:
         return parts | row_parts(self.address, summary, rows)
 
     def _problem(self, run: RunRecord, number: int, changed: set[str]) -> dict[str, Html]:
-        problem_id = list(run.problems)[number - 1]
-        if problem_id not in changed:
+        problem_id = next(islice(run.problems, number - 1, None), None)
+        if problem_id is None or problem_id not in changed:
             return {}
         return problem_parts(self.address, run, number, self.watched.read_problem(problem_id))
 

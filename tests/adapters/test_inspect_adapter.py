@@ -145,10 +145,13 @@ def test_the_entry_point_of_the_package_registers_provider_and_task(tmp_path: Pa
     (info / "entry_points.txt").write_text("\n".join(["[inspect_ai]", *lines, ""]))
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from inspect_ai.model import get_model\n"
+        "from inspect_ai.model import ModelOutput, ModelUsage, get_model\n"
         "print(type(get_model('mathlete/0.5b').api).__name__)\n"
         "import inspect_ai\n"
-        "(log,) = inspect_ai.eval('mathlete/problems', task_args={'path': 'four.csv'}, model='mockllm/model',\n"
+        "wrong = ModelOutput.from_content('mockllm/model', 'nothing')\n"
+        "wrong.usage = ModelUsage()\n"  # else the double fetches a tokenizer to count
+        "model = get_model('mockllm/model', custom_outputs=[wrong] * 4)\n"
+        "(log,) = inspect_ai.eval('mathlete/problems', task_args={'path': 'four.csv'}, model=model,\n"
         "    log_dir='logs', display='none')\n"
         "print(log.status, log.results.scores[0].name, log.results.scores[0].metrics['accuracy'].value)\n"
     )

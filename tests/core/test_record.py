@@ -113,3 +113,14 @@ def test_folding_leaves_the_events_as_they_are() -> None:
 def test_an_event_of_a_problem_that_is_not_in_the_run() -> None:
     with pytest.raises(KeyError, match="stranger"):
         fold_run([STARTED, event("problem_opened", 1, "stranger", budget_s=1.0)])
+
+
+def test_what_others_judged_is_kept_beside_the_label() -> None:
+    judged = event("gold_revealed", 5, "p", gold="2", group="base", correct=["p#0"])
+    assert fold_run([*WHOLE_RUN, judged]).problems["p"].correct == frozenset({"p#0"})
+    assert fold_run(WHOLE_RUN).problems["p"].correct is None
+
+
+@pytest.mark.parametrize("length", range(len(WHOLE_RUN) + 1))
+def test_a_run_folded_in_two_parts(length: int) -> None:
+    assert fold_run(WHOLE_RUN[length:], fold_run(WHOLE_RUN[:length])) == fold_run(WHOLE_RUN)

@@ -21,8 +21,8 @@ def problem(
     name: str, answers: list[str | None], gold: str = "7", group: str | None = None, **fields: Any
 ) -> RecordedProblem:
     attempts = tuple(attempt(name, i, answer, **fields) for i, answer in enumerate(answers))
-    correct = tuple(answer == gold for answer in answers)
-    return RecordedProblem(Problem(name, f"What is {name}?"), gold, group or name, attempts, correct)
+    correct = tuple(answer == "7" for answer in answers)
+    return RecordedProblem(Problem(name, f"What is {name}?"), "7", name, attempts, correct)
 
 
 def pool(num_problems: int, num_attempts: int, seed: int = 0) -> list[RecordedProblem]:

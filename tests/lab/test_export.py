@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from mathlete.core.errors import StorageError
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import Evidence, Selection
-from mathlete.lab.export import write_attempts, write_submission
+from mathlete.lab.export import write_attempts, write_interchange, write_submission
 from mathlete.lab.run_folder import RunFolder
 
 
@@ -214,3 +215,33 @@ def test_checks_are_in_a_list_of_their_own(folder: RunFolder) -> None:
     assert (told["pillar"], told["about"], told["answer"]) == ("sympy_check", ["42"], None)
     assert told["evidence"] == [asdict(evidence)] and "correct" not in told
     assert "checks" not in second
+
+
+def test_what_others_judged_stands_in_the_attempts(folder: RunFolder) -> None:
+    judged = record("p", attempts=(attempt(0, "1"), attempt(1, "2")), gold="1", correct=frozenset({"p#1"}))
+    write_attempts(run_of(judged), folder)
+    assert [item["correct"] for item in json.loads(folder.attempts_jsonl.read_text())["attempts"]] == [False, True]
+
+
+def test_attempts_are_written_problem_by_problem(tmp_path: Path) -> None:
+    path, sizes = tmp_path / "a.jsonl", []
+
+    def records() -> Iterator[ProblemRecord]:
+        for number in range(3):
+            sizes.append((tmp_path / ".a.jsonl.partial").stat().st_size)
+            yield record(f"p{number}", attempts=(attempt(0, "1", Turn("x" * 100_000)),))
+
+    write_interchange(records(), "small", path)
+    assert sizes[0] == 0 and sizes[2] > 100_000
+    assert [json.loads(line)["problem_id"] for line in path.read_text().splitlines()] == ["p0", "p1", "p2"]
+
+
+def test_attempts_that_cannot_be_read_leave_what_was_there(tmp_path: Path) -> None:
+    def records() -> Iterator[ProblemRecord]:
+        yield record("p")
+        raise StorageError("the store is damaged")
+
+    (tmp_path / "a.jsonl").write_text("before")
+    with pytest.raises(StorageError, match="the store is damaged"):
+        write_interchange(records(), None, tmp_path / "a.jsonl")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

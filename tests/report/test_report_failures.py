@@ -125,3 +125,15 @@ def test_the_terms_of_the_functional_are_named() -> None:
 def test_a_selection_that_says_nothing_is_shown_as_such() -> None:
     text = inspect(render_why(Selection("5", "majority", 0.5), None)).text
     assert "No reason was recorded." in text and "What each feature adds" not in text
+
+
+def test_where_others_judged_the_attempts_the_page_says_what_they_said() -> None:
+    record = sample_run().problems["gsm8k-test-0"]
+    pool = tuple(replace(item, answer=None if item.answer is None else f"{item.answer}/1") for item in record.attempts)
+    right = frozenset(item.id for item in pool if item.answer == "18/1")
+    selection = replace(record.selection, answer="26/1")  # type: ignore[type-var]
+    judged = replace(record, attempts=pool, selection=selection, correct=right)
+    page = render_report(RunRecord({}, {"p": judged}))
+    assert page.count('class="attempt right"') == 4 and page.count('class="attempt wrong"') == 1
+    assert "was in the pool: 4 of 6 attempts gave it." in inspect(page).text
+    assert "Selection." in inspect(page).text

@@ -1,4 +1,4 @@
-"""A run that was recorded is decided again, and held again, as it was: every policy, sessions that broke off included."""
+"""A run that was recorded is decided again, and held again, as it was; sessions that broke off are no exception."""
 
 from __future__ import annotations
 

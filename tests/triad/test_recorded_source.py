@@ -68,7 +68,8 @@ def decisions(events: Sequence[TraceEvent]) -> list[tuple[str, object, object]]:
             data = event.data["attempt"]
             told.append((event.kind, event.attempt_id, (data["answer"], data["failure"])))
         elif event.kind == "decision":
-            told.append((event.kind, event.problem_id, {k: v for k, v in event.data.items() if k not in ("temperature", "seen")}))
+            data = {name: value for name, value in event.data.items() if name not in ("temperature", "seen")}
+            told.append((event.kind, event.problem_id, data))
         elif event.kind == "problem_finished":
             told.append((event.kind, event.data["reason"], event.data["selection"]["answer"]))
     return told

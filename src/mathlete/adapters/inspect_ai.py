@@ -2,7 +2,7 @@ r"""Mathlete in inspect_ai: the model provider `mathlete/MODEL`, a task over pro
 
     inspect eval mathlete/problems -T path=problems.csv --model mathlete/1.5b -M budget_s=60 -M attempts=8
 
-Knows inspect_ai's public interface, 0.3.69 and later, and Mathlete's own (`mathlete.Solver`). Imported by inspect_ai
+Knows inspect_ai's public interface, 0.3.280 and later, and Mathlete's own (`mathlete.Solver`). Imported by inspect_ai
 through the entry point of this package, and by nothing of ours.
 """
 

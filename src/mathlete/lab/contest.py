@@ -24,6 +24,7 @@ from mathlete.triad.driver import DriverConfig
 from mathlete.triad.recorded_source import Faults, RecordedConfig, Speed, in_order
 
 SPEED_SPREAD = 0.25  # standard deviation of the logarithm of a day's speed; judged, not measured
+_USUAL_S = 17_400.0  # that teams plan with in AIMO-3
 _NUM_STEPS = 870  # of a contest: how often a policy is asked at least while nothing ends
 
 
@@ -80,14 +81,17 @@ def draw_contest(pool: Sequence[RecordedProblem], seed: int, num_problems: int, 
 
 
 def draw_faults(rng: random.Random, budget_s: float) -> Faults:
-    """What goes wrong: stalls in three of ten contests, late steps in two, a dead generator in one of twenty."""
+    """What goes wrong: stalls in three of ten contests, late steps in two, a dead generator in one of twenty.
+
+    All in proportion to the clock: of AIMO-3's, a step is up to 20 s late.
+    """
     stalls, at_s = [], 0.0
     if rng.random() < 0.3:
         for _ in range(rng.randint(1, 4)):
             at_s += rng.uniform(0, budget_s / 4)
             stalls.append((at_s, at_s + rng.uniform(0.002, 0.05) * budget_s))
             at_s = stalls[-1][1]
-    late_s = rng.uniform(0.5, 20.0) if rng.random() < 0.2 else 0.0
+    late_s = rng.uniform(0.5, 20.0) * budget_s / _USUAL_S if rng.random() < 0.2 else 0.0
     dead_s = rng.uniform(0, budget_s) if rng.random() < 0.05 else math.inf
     return Faults(tuple(stalls), dead_s, late_s)
 

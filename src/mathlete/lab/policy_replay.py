@@ -33,6 +33,8 @@ from mathlete.triad.recorded_source import RecordedConfig, Speed
 
 NO_BUDGET_S = 1e9  # seconds: as good as none
 _NUM_STEPS = 5_000  # of a budget: how often a policy is asked at least while nothing ends
+_STEPS_OF_ATTEMPT = 50  # with a budget of tokens: no more often than so many times an attempt
+_SHORTEST_STEP_S = 1e-6
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _AT_ONCE = 200  # problems of a session without a budget: nothing is shared between them but slots
 
@@ -254,7 +256,7 @@ def _one_session(
     if config.token_budget is not None and config.policy != "triad":
         policy = CappedPolicy(policy, make_selector(config.selector))
     budget_s = config.budget_s or NO_BUDGET_S
-    max_step_s = NO_BUDGET_S if config.budget_s is None else config.budget_s / _NUM_STEPS
+    max_step_s = _longest_step_s(part, config, costed.speed)
     session = simulate(
         [item.problem for item in part], pools, policy, budget_s,
         driving=DriverConfig(
@@ -269,6 +271,20 @@ def _one_session(
         _add(tally, item, ended, config.attempts)
         reasons[_NUMBER.sub("#", ended.reason)] += 1
     return session.elapsed_s
+
+
+def _longest_step_s(part: Sequence[RecordedProblem], config: PolicyReplay, speed: Speed | None) -> float:
+    """How long a policy may go without being asked: not at all long where time or tokens may run out meanwhile."""
+    steps = [NO_BUDGET_S]
+    if config.budget_s is not None:
+        steps.append(config.budget_s / _NUM_STEPS)
+    attempts = [attempt for item in part for attempt in item.attempts]
+    if config.token_budget is not None and attempts:
+        tokens = math.fsum(attempt.num_tokens for attempt in attempts)
+        work_s = math.fsum(attempt.elapsed_s for attempt in attempts) if speed is None else tokens / speed.alone
+        spent_in_s = config.token_budget * work_s / max(1.0, tokens) / config.slots  # all slots at work
+        steps.append(max(spent_in_s / _NUM_STEPS, work_s / len(attempts) / _STEPS_OF_ATTEMPT))
+    return max(_SHORTEST_STEP_S, min(steps))
 
 
 def _add(tally: _Tally, item: RecordedProblem, ended: Ended, k: int) -> None:

@@ -16,6 +16,7 @@ from mathlete.core.errors import InputError, MathleteError, StorageError
 ALL_SAFE = "everything recorded so far is safe"
 
 _BUSY_TIMEOUT_S = 5.0
+_MAX_LOG_PAGES = 128  # 512 KiB: the write-ahead log is folded into the file before a small disk is full of it
 
 
 def connect_for_writing(path: Path, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
@@ -48,6 +49,7 @@ def make_durable(connection: sqlite3.Connection) -> None:
     """Sync every transaction to the disk before it counts (see `lab.run_store`)."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOG_PAGES}")
 
 
 def check_is_file(path: Path) -> None:

@@ -78,7 +78,8 @@ def _is_outline(attempt: Attempt | None) -> bool:
     return attempt is not None and not attempt.turns and attempt.num_tokens > 0
 
 
-def _kind(attempt: Attempt | None, gold: str | None) -> str:
+def _kind(view: AttemptView) -> str:
+    attempt = view.attempt
     if attempt is None:
         return "unfinished"
     if attempt.is_check:

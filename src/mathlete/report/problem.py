@@ -129,11 +129,11 @@ def _attempts(problem: ProblemSummary, views: Sequence[AttemptView], ceiling: fl
     facts = [f"{len(others)}", f"{problem.num_tokens:,} tokens{' with the checks' if checks else ''}"]
     if problem.elapsed_s is not None:
         facts.append(format_s(problem.elapsed_s))
-    parts = [_blocks("Attempts", facts, others, problem.record.gold, ceiling)] if others else []
+    parts = [_blocks("Attempts", facts, others, ceiling)] if others else []
     if checks:
         num_tokens = sum(view.attempt.num_tokens for view in checks if view.attempt is not None)
         facts = [f"{len(checks)}", f"{num_tokens:,} tokens"]
-        parts.append(_blocks("Checks of answers", facts, checks, problem.record.gold, ceiling))
+        parts.append(_blocks("Checks of answers", facts, checks, ceiling))
     return join(parts)
 
 
@@ -141,7 +141,7 @@ def _is_check(view: AttemptView) -> bool:
     return view.attempt is not None and view.attempt.is_check
 
 
-def _blocks(name: str, facts: Sequence[str], views: Sequence[AttemptView], gold: str | None, ceiling: float) -> Html:
+def _blocks(name: str, facts: Sequence[str], views: Sequence[AttemptView], ceiling: float) -> Html:
     """A heading and the foldable blocks below it."""
     heading = tag("h3", f"{name} ", tag("span", " · ".join(facts), class_="quiet"))
     unfold = tag("button", "Open all", type="button", class_="unfold js", hidden=True)

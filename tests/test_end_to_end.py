@@ -18,6 +18,9 @@ import pyarrow.parquet
 import pytest
 
 from mathlete.core.attempt import CUT_OFF
+from mathlete.lab.redecide import redecide
+from mathlete.lab.run_store import RunStore
+from mathlete.lab.timeline_replay import replay_timeline
 from watching import num_finished, stored, submission, wait_for_attempts
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -60,6 +63,13 @@ def example_ids(num: int) -> list[str]:
         return [row["id"] for row in csv.DictReader(file)][:num]
 
 
+def assert_redecided(folder: Path) -> None:
+    """The run's own policy says the same again at every moment."""
+    with RunStore.read(folder / "run.sqlite") as store:
+        again = redecide(store.events())
+    assert again.is_faithful and again.num_launches and again.num_stops, "\n".join(again.lines())
+
+
 def test_solve_writes_everything(start: Start, tmp_path: Path) -> None:
     process = start("solve", EXAMPLES, "--limit", "3", "--budget", "60s", "--attempts", "4", "--max-tokens", "200")
     out, err = process.communicate(timeout=180)
@@ -89,6 +99,7 @@ def test_solve_writes_everything(start: Start, tmp_path: Path) -> None:
     assert all(name in page for name in answers)
     assert "of 3 right" in out and str(Path("runs") / folder.name / "report.html") in out
     assert "Traceback" not in err
+    assert_redecided(folder)
 
 
 def test_evaluate_gives_figures_as_json(start: Start) -> None:
@@ -137,6 +148,10 @@ def test_interrupted_then_killed_then_resumed(start: Start, tmp_path: Path) -> N
         assert len(voted) == 3, "each that was cut off without an answer is made again"
         assert len({attempt.id for attempt in item.attempts}) == len(item.attempts)
     assert list(submission(folder)) == example_ids(3)
+    assert_redecided(folder)
+    with RunStore.read(folder / "run.sqlite") as store:
+        held = replay_timeline(store.events())
+    assert held.is_faithful, "\n".join(held.lines())
 
 
 def test_a_budget_of_one_second(start: Start) -> None:

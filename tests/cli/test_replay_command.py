@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from calling import Mathlete
 
 from mathlete.cic.registry import SELECTORS
+from mathlete.lab.run_store import RunStore
 
 SLICE = Path(__file__).parents[2] / "benchmarks" / "data" / "math_attempts.jsonl.gz"
 KEYS = ["selector", "file", "n", "k", "accuracy", "ci", "majority", "oracle", "gap_closed", "vs_majority"]
@@ -137,3 +139,59 @@ def test_ctrl_c_ends_it_and_its_processes(tmp_path: Path) -> None:
             break
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+
+
+def test_contests(mathlete: Mathlete, traces: Path) -> None:
+    options = ("--contest", "5", "--budget", "60s", "--contests", "3", "--k", "3")
+    told = json.loads(mathlete("replay", traces, *options, "--json").out)
+    assert (told["file"], told["num_problems"], told["num_overruns"]) == ("few.jsonl", 5, 0)
+    assert told["two_run_score"]["value"] == pytest.approx(told["right"]["value"])
+    assert told["replay"]["selector"] == "majority" and told["replay"]["attempts"] == 3
+    shown = mathlete("replay", traces, *options, "--runs", "1", "--selector", "majority,huikang", "--no-faults")
+    assert shown.code == 0 and "3 contests of 5 problems in 60 s, policy triad" in shown.out
+    assert "huikang" in shown.out and "not over new problems" in shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--contest", "3", "--token-budget", "9"], "give --budget, not --token-budget"),
+        (["--contest", "3", "--k", "curve"], "--k is one number"),
+        (["--contest", "3", "--selector", "best"], "selector must be one of"),
+        (["--contest", "3", "--half-speed-at", "8"], "give that too"),
+        (["--contest", "3", "--tokens-per-s", "0"], "alone must be > 0"),
+    ],
+)
+def test_contests_that_cannot_be_held(mathlete: Mathlete, traces: Path, options: list[str], complaint: str) -> None:
+    called = mathlete("replay", traces, *options)
+    assert called.code != 0 and complaint in called.err and "Traceback" not in called.err
+
+
+def test_runs_are_decided_again(mathlete: Mathlete, problems: Path, tmp_path: Path) -> None:
+    assert mathlete("solve", problems, "--policy", "triad", "--attempts", "4", "--budget", "60s").code == 0
+    assert mathlete("evaluate", problems, "--attempts", "2", "--budget", "60s").code == 0
+    shown = mathlete("replay", tmp_path / "runs", "--redecide")
+    assert shown.code == 0, shown.err
+    assert shown.out.count("all as recorded") == 2 and shown.out.count("all selections and stops as recorded") == 2
+    told = json.loads(mathlete("replay", next((tmp_path / "runs").iterdir()), "--redecide", "--json").out)
+    assert told["is_faithful"] and told["redecided"]["num_stops"] == 3 and told["held_again"]["num_problems"] == 3
+
+
+def test_a_run_that_was_tampered_with_is_told(mathlete: Mathlete, problems: Path, tmp_path: Path) -> None:
+    assert mathlete("evaluate", problems, "--attempts", "2", "--budget", "60s").code == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    with RunStore.read(folder / "run.sqlite") as store:
+        events = list(store.events())
+    forged = tmp_path / "forged.sqlite"
+    with RunStore.create(forged) as store:
+        for event in events:
+            if event.kind == "problem_finished":
+                event = replace(event, data={**event.data, "selection": {**event.data["selection"], "answer": "43"}})
+            store.append(event)
+    called = mathlete("replay", forged, "--redecide")
+    assert called.code == 1 and "recorded answer 43 by" in called.out and "not as recorded" in called.out
+
+
+def test_a_run_that_is_not_there(mathlete: Mathlete, tmp_path: Path) -> None:
+    called = mathlete("replay", tmp_path / "gone", "--redecide")
+    assert called.code != 0 and "gone" in called.err and "Traceback" not in called.err

@@ -59,7 +59,7 @@ def replay(
 
 
 def decisions(events: Sequence[TraceEvent]) -> list[tuple[str, object, object]]:
-    """What was done in which order: starts, ends and decisions, times left out."""
+    """What was done in which order: starts, ends and decisions to do something, times left out."""
     told = []
     for event in events:
         if event.kind in ("attempt_started", "problem_opened"):
@@ -67,7 +67,7 @@ def decisions(events: Sequence[TraceEvent]) -> list[tuple[str, object, object]]:
         elif event.kind == "attempt_finished":
             data = event.data["attempt"]
             told.append((event.kind, event.attempt_id, (data["answer"], data["failure"])))
-        elif event.kind == "decision":
+        elif event.kind == "decision" and event.data["action"] != "wait" and event.data.get("n") != 0:
             data = {name: value for name, value in event.data.items() if name not in ("temperature", "seen")}
             told.append((event.kind, event.problem_id, data))
         elif event.kind == "problem_finished":

@@ -50,7 +50,9 @@ class Listener:
     def next(self) -> tuple[str, dict[str, str], str]:
         """Kind, parts and id of the next event."""
         fields: dict[str, str] = {}
+        give_up_s = time.monotonic() + PATIENCE_S
         for line in self._lines:
+            assert time.monotonic() < give_up_s, "nothing but signs of life"
             if line and not line.startswith(":"):
                 name, _, value = line.partition(": ")
                 fields[name] = value
@@ -60,13 +62,15 @@ class Listener:
                 fields = {}
         raise AssertionError("the viewer stopped pushing")
 
-    def until(self, name: str, words: str) -> str:
-        """The id of the event that brings `words` in the part `name`."""
-        while True:
+    def until(self, words: str) -> str:
+        """The id of the event that brings `words` in some part."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
             kind, parts, place = self.next()
             assert kind == "parts"
-            if words in parts.get(name, ""):
+            if any(words in html for html in parts.values()):
                 return place
+        raise AssertionError(f"never heard of {words!r}")
 
 
 def events_of(client: httpx.Client, path: str) -> str:
@@ -94,16 +98,16 @@ def test_a_page_follows_a_run_that_begins_goes_on_and_ends(tmp_path: Path) -> No
                     with client.stream("GET", problem_events) as third:
                         problem = Listener(third)
                         next(steps)
-                        front.until("row-1", "0 of 1")
-                        problem.until("problem-1", "Turn 1")
+                        front.until("0 of 1")
+                        problem.until("Turn 1")
                     next(steps)
-                    seen = front.until("row-1", "0 of 2")
+                    seen = front.until("0 of 2")
                     for _ in steps:
                         pass
-                    front.until("live", "Over.")
+                    front.until("Over.")
                 # A connection that was lost takes up where it was: the browser says what it had last.
                 with client.stream("GET", problem_events, headers={"Last-Event-ID": seen}) as again:
-                    Listener(again).until("problem-1", "This is the right answer")
+                    Listener(again).until("This is the right answer")
 
 
 def test_the_end_does_not_wait_for_those_who_listen(tmp_path: Path) -> None:

@@ -85,8 +85,6 @@ class WatchedRun:
             if changes:
                 place = max(changes.values())
                 run = fold_run(_outline_events(store, seen.place, place), seen.run)
-                if not run.problems:
-                    run = None  # it has a name and has not begun
                 changed = {} if seen.place == 0 else {**seen.changed, **_about_problems(changes)}
                 seen = replace(seen, run=run, place=place, changed=changed)
         self._snapshot = replace(seen, status=self._status(seen.run), message="")

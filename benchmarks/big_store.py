@@ -3,7 +3,7 @@
 Makes a store of about `--size` from synthetic attempts (sentences that look like solutions, logprobs like those of a
 model) and times, each in a process of its own whose peak memory is read: the figures that a list of runs shows, the
 outline, one problem in full, exports as Parquet and as JSONL, opening it for writing with its check of the whole file,
-and copying it into a store of many runs. The first read of a fresh process may find the file in the system's memory;
+copying it into a store of many runs, and the viewer's pages of all problems and of one. The first read of a fresh process may find the file in the system's memory;
 `--cold` asks the system to forget it before each (needs no rights).
 
     python benchmarks/big_store.py --size 2g --out /tmp/big --cold --json
@@ -34,6 +34,8 @@ from mathlete.lab.parquet_export import feature_names, write_parquet
 from mathlete.lab.run_finding import FoundRun
 from mathlete.lab.run_reading import read_figures, read_outline, read_problem, read_problems
 from mathlete.lab.run_store import EventRow, RunStore, encode_row
+from mathlete.viewer.pages import Address, front_page, problem_page
+from mathlete.viewer.watching import WatchedRun
 
 ATTEMPTS = 64  # of a problem
 WORDS = (
@@ -154,9 +156,23 @@ def gathered(store: RunStore, folder: Path) -> Any:
     return {"events": run.num_copied}
 
 
+def front(store: RunStore, folder: Path) -> Any:
+    """The viewer's page of all problems, as the first reader of a viewer gets it."""
+    page = front_page(Address(store.run.id), WatchedRun(store.path).look())
+    return {"bytes": len(page.encode())}
+
+
+def page(store: RunStore, folder: Path) -> Any:
+    """The viewer's page of one problem with all its attempts, as somebody gets it who opens it first of all."""
+    watched = WatchedRun(store.path)
+    snapshot = watched.look()
+    record = watched.read_problem("p0")
+    return {"bytes": len(problem_page(Address(store.run.id), snapshot, 1, record).encode())}
+
+
 MEASURED: dict[str, Callable[[RunStore, Path], Any]] = {
     "figures": figures, "outline": outline, "problem": problem, "parquet": parquet, "jsonl": jsonl, "open": opened,
-    "gather": gathered,
+    "gather": gathered, "front": front, "page": page,
 }  # fmt: skip
 
 

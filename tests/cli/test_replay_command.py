@@ -141,6 +141,14 @@ def test_ctrl_c_ends_it_and_its_processes(tmp_path: Path) -> None:
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
 
 
+def test_several_budgets_are_points_of_a_curve(mathlete: Mathlete, traces: Path) -> None:
+    options = ("--selector", "majority", "--policy", "fixed", "--slots", "1", "--budget", "10s,1m")
+    points = json.loads(mathlete("replay", traces, *options, "--json").out)
+    assert [point["budget_s"] for point in points] == [10.0, 60.0]
+    assert points[0]["tokens"] < points[1]["tokens"] and points[0]["seconds"] <= 10 < points[1]["seconds"]
+    assert "10 s" in mathlete("replay", traces, *options).out
+
+
 def test_contests(mathlete: Mathlete, traces: Path) -> None:
     options = ("--contest", "5", "--budget", "60s", "--contests", "3", "--k", "3")
     told = json.loads(mathlete("replay", traces, *options, "--json").out)

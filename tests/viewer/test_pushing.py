@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from written_run import HOSTILE, create, write_steps, write_whole
 
 from mathlete.viewer.pages import Address, front_page, problem_page
@@ -108,3 +109,15 @@ def test_hostile_text_is_escaped_in_what_is_pushed(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(1)" in pushed
     assert "<script" not in pushed and "<img" not in pushed and not any(c in pushed for c in "\x00\u202e\u202c")
     assert HOSTILE not in pushed
+
+
+def test_what_takes_long_to_draw_is_pushed_after_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = WatchedRun(write_whole(tmp_path))
+    whole = front_page(ADDRESS, watched.look())
+    monkeypatch.setattr("mathlete.viewer.pages.MAX_AT_ONCE", 2)
+    page = front_page(ADDRESS, watched.look())
+    reader = reader_of(watched)
+    parts = parts_of(reader.news())
+    for name in ("part-course", "part-failures"):
+        assert f'<div id="{name}"></div>' in page and parts[name] in whole and "<section" in parts[name]
+    assert not any(name.startswith("row") for name in parts) and reader.news() is None

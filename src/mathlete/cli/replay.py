@@ -54,7 +54,10 @@ PolicyName = Annotated[
 StopName = Annotated[
     str | None, typer.Option("--stop", metavar="NAME", help="The rule that says when a vote is settled.")
 ]
-Budget = Annotated[str | None, typer.Option(help="Time for all problems of a file together: 90s, 10m, 5h.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="Time for all problems of a file together: 90s, 10m, 5h; several for a curve: 1m,5m,30m."),
+]
 TokenBudget = Annotated[int | None, typer.Option(min=1, help="Tokens for all problems of a file together.")]
 Slots = Annotated[
     int | None, typer.Option(min=1, help="Attempts generating at once on the simulated clock. By default 32.")

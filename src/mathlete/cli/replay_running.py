@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -146,25 +147,25 @@ def _ks(told: Sequence[str]) -> tuple[int | None, ...]:
 
 def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
     """What is replayed of a file whose problems have at most so many attempts."""
-    for k in _ks(asked.ks):
+    budgets = [None] if asked.budget is None else [parse_duration(text) for text in parse_names(asked.budget)]
+    for k, selector, budget_s in itertools.product(_ks(asked.ks), selector_names(asked.selectors), budgets):
         if k is not None and k > most:
             continue
-        for selector in selector_names(asked.selectors):
-            try:
-                yield PolicyReplay(
-                    policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
-                    selector=selector,
-                    stop=asked.stop or "settled",
-                    attempts=k or most,
-                    budget_s=None if asked.budget is None else parse_duration(asked.budget),
-                    token_budget=asked.token_budget,
-                    slots=asked.slots,
-                    speed=asked.speed,
-                    orders=asked.num_orders or (0 if k is None else ORDERS_OF_DRAWS),
-                    seed=asked.seed,
-                )
-            except ValueError as error:
-                raise InputError(f"cannot replay that: {error}") from error
+        try:
+            yield PolicyReplay(
+                policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
+                selector=selector,
+                stop=asked.stop or "settled",
+                attempts=k or most,
+                budget_s=budget_s,
+                token_budget=asked.token_budget,
+                slots=asked.slots,
+                speed=asked.speed,
+                orders=asked.num_orders or (0 if k is None else ORDERS_OF_DRAWS),
+                seed=asked.seed,
+            )
+        except ValueError as error:
+            raise InputError(f"cannot replay that: {error}") from error
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def show_policies(console: Console, file: str, outcomes: Sequence[PolicyOutcome]
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("selector", "stop"):
         table.add_column(name, no_wrap=True)
-    for name in ("k", "accuracy", "to majority of k", "tokens", "of all", "attempts", "seconds in all"):
+    for name in ("k", "budget", "accuracy", "to majority of k", "tokens", "of all", "attempts", "seconds in all"):
         table.add_column(name, justify="right")
     for item in outcomes:
         told = item.figures
@@ -124,6 +124,7 @@ def show_policies(console: Console, file: str, outcomes: Sequence[PolicyOutcome]
             told.replay.selector,
             "-" if told.replay.policy == "fixed" else told.replay.stop,
             str(told.replay.attempts),
+            "-" if told.replay.budget_s is None else f"{told.replay.budget_s:g} s",
             str(told.accuracy),
             _signed(told.vs_majority, _colour(told.vs_majority)),
             "-" if told.tokens is None else f"{told.tokens:.0f}",

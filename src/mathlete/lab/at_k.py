@@ -81,8 +81,7 @@ def _chance_right(right: tuple[int, ...], wrong: tuple[int, ...], num_silent: in
 def _weighted_ways(others: Counter[int], num_silent: int, votes: int, num_left: int) -> float:
     """Ways to draw `num_left` attempts so that no other answer has more than `votes`, each way over its leaders."""
     most_ties = num_left // votes
-    nodes, weights = np.polynomial.legendre.leggauss(most_ties // 2 + 1)
-    ties = (nodes + 1) / 2  # y, moved from [-1, 1] to [0, 1]
+    ties, weights = _nodes(most_ties // 2 + 1)
     num_free = num_silent + sum(size * number for size, number in others.items() if size < votes)
     ways = np.tile(_binomials(num_free, num_left), (len(ties), 1))  # of answers too rare to reach `votes`, and silence
     for size, number in others.items():
@@ -95,6 +94,14 @@ def _weighted_ways(others: Counter[int], num_silent: int, votes: int, num_left: 
     return float(ways[:, num_left] @ weights) / 2
 
 
+@lru_cache(maxsize=256)
+def _nodes(number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gauss-Legendre nodes moved from [-1, 1] to [0, 1], and their weights on [-1, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(number)
+    return (nodes + 1) / 2, weights
+
+
+@lru_cache(maxsize=1 << 12)
 def _binomials(size: int, highest: int) -> NDArray[np.float64]:
     return np.array([math.comb(size, number) for number in range(highest + 1)], np.float64)
 

@@ -129,7 +129,7 @@ def hold_contest(
         weigh=weigh, sees_ahead=False,
     )  # fmt: skip
     ends, by_id = session.problems, {item.problem.id: item for item in contest.problems}
-    right = tuple(key for key, end in ends.items() if is_right(by_id[key], end.answer))
+    right = tuple(key for key, end in ends.items() if not end.is_fallback and is_right(by_id[key], end.answer))
     return ContestOutcome(
         right=len(right),
         answered=len(ends),

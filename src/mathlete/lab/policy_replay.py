@@ -92,7 +92,7 @@ class PolicyFigures:
         replay: what was replayed.
         num_problems: problems.
         num_short: problems with fewer recorded attempts than `replay.attempts`.
-        accuracy: of the answers handed in.
+        accuracy: of the answers handed in; a fallback is wrong even where it happens to be right.
         majority: of the plain vote over the first k attempts of each pool, ties counted in parts.
         vs_majority: the difference, paired problem by problem.
         tokens: a problem, cut-off attempts included; None where the recordings do not say.
@@ -289,7 +289,7 @@ def _longest_step_s(part: Sequence[RecordedProblem], config: PolicyReplay, speed
 
 def _add(tally: _Tally, item: RecordedProblem, ended: Ended, k: int) -> None:
     first = item.attempts[:k]
-    tally.right += is_right(item, ended.answer)
+    tally.right += not ended.is_fallback and is_right(item, ended.answer)
     tally.majority += majority_score([attempt.answer for attempt in first], item.correct[:k])
     tally.tokens += ended.num_tokens
     tally.tokens_of_all += sum(attempt.num_tokens for attempt in first)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from mathlete.core.errors import InputError
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import EventKind, TraceEvent
+from mathlete.lab.read_ahead import reading_ahead
 from mathlete.lab.run_store import RunStore
 from mathlete.verify.integers import answers_equal
 
@@ -101,7 +102,8 @@ def read_outline(store: RunStore) -> RunRecord:
         InputError: a newer version wrote the run.
         StorageError: it cannot be read.
     """
-    run = fold_run(map(without_turns, store.events(kinds=OUTLINE_KINDS)))
+    with reading_ahead(store.path):
+        run = fold_run(map(without_turns, store.events(kinds=OUTLINE_KINDS)))
     return replace(run, elapsed_s=max(run.elapsed_s, store.last_at_s()))
 
 

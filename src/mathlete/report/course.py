@@ -19,6 +19,7 @@ from mathlete.lab.metrics import AttemptRow, Estimate, attempt_rows, bootstrap_e
 from mathlete.lab.post_mortem import is_right
 
 MAX_ATTEMPTS = 64
+_FARTHER = (24, 32, 48, 64)
 
 
 class Standing(NamedTuple):
@@ -115,10 +116,12 @@ def thin_out(standings: Sequence[Standing], most: int) -> tuple[Standing, ...]:
 def at_k(run: RunRecord) -> tuple[AtK, ...]:
     """For k = 1, 2, ... up to the largest number of attempts (64 at most), with paired bootstrap intervals by group.
 
+    From 16 on only 24, 32, 48, 64 and the largest: each k costs more than the ones before, and a line needs no more.
     Empty when no gold is known or nothing was tried. Attempts are those that `lab.metrics` counts.
     """
     rows = attempt_rows(run)
-    ks = range(1, min(MAX_ATTEMPTS, max((len(row.answers) for row in rows), default=0)) + 1)
+    most = min(MAX_ATTEMPTS, max((len(row.answers) for row in rows), default=0))
+    ks = [k for k in range(1, most + 1) if k <= 16 or k in _FARTHER or k == most]
     if not ks:
         return ()
     columns = {f"pass@{k}": [_any_right(row, k) for row in rows] for k in ks}

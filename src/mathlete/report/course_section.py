@@ -18,9 +18,14 @@ _MAX_POINTS = 160  # of a line: its picture is not wider
 _MAX_ROWS = 13  # of a table
 
 
-def render_course(run: RunRecord) -> Html:
-    """The section; empty for a run that has not come far enough to have anything to show."""
-    course, figures = course_of(run), at_k(run)
+def render_course(run: RunRecord, *, with_draws: bool = True) -> Html:
+    """The section; empty for a run that has not come far enough to have anything to show.
+
+    Args:
+        run: an outline does.
+        with_draws: whether to tell what k attempts are worth, which takes seconds for ten thousand attempts.
+    """
+    course, figures = course_of(run), at_k(run) if with_draws else ()
     pictures, tables = [], []
     if course is not None:
         standings = thin_out(course.standings, _MAX_POINTS)
@@ -78,13 +83,14 @@ def _shares(course: Course) -> str:
 
 
 def _over_attempts(figures: Sequence[AtK]) -> Html:
-    step = -(-len(figures) // 8)
-    ticks = (1.0, *(float(k) for k in range(max(2, step), len(figures) + 1, step)))
+    most = figures[-1].k
+    step = -(-most // 8)
+    ticks = (1.0, *(float(k) for k in range(max(2, step), most + 1, step)))
     lines = [
         _at_k_line("vote of k", "first", [(item.k, item.vote) for item in figures]),
         _at_k_line("any of k", "third", [(item.k, item.any_right) for item in figures]),
     ]
-    picture = draw_lines(lines, Axis(1.0, float(len(figures)), ticks, "{:g}".format), "Accuracy of k attempts.")
+    picture = draw_lines(lines, Axis(1.0, float(most), ticks, "{:g}".format), "Accuracy of k attempts.")
     return _figure(
         picture,
         "By attempts",

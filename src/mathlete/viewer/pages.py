@@ -30,6 +30,10 @@ STATUS_WORDS: Mapping[Status, str] = {
     "over": "Over.",
     "unreadable": "The run can no longer be read.",
 }
+MAX_WITH_DRAWS = 5_000  # attempts of a run whose page tells what k of them are worth; for more that takes too long
+MAX_AT_ONCE = (
+    20_000  # attempts of a run whose page is whole from the first; the findings on a larger one are pushed after
+)
 LIVE_SCRIPT = Html(resources.files("mathlete.viewer").joinpath("live.js").read_text(encoding="utf-8"))
 POLICY = f"{page_policy(LIVE_SCRIPT)}; frame-ancestors 'none'"
 
@@ -71,17 +75,24 @@ def front_page(address: Address, snapshot: Snapshot) -> str:
         return render_document(f"Mathlete: {shorten(address.key, 60)}", body, LIVE_SCRIPT)
     summary = summarise_run(snapshot.run)
     live = status_part(snapshot, address.events(snapshot, shell_of(summary)))
-    parts = front_parts(address, snapshot.run, summary)
+    parts = front_parts(address, snapshot.run, summary, with_findings=not is_large(summary))
     body = join([_siblings(address), live, *parts.values(), tag("div", table_part(address, summary))])
     return render_document(render_title(snapshot.run), body, LIVE_SCRIPT)
 
 
-def front_parts(address: Address, run: RunRecord, summary: RunSummary) -> dict[str, Html]:
-    """What stands above the table, as parts by id."""
-    drawn = overview_parts(run, summary, address.problem) | {
-        "course": render_course(run),
-        "failures": render_post_mortem(post_mortem(run), address.problem),
-    }
+def is_large(summary: RunSummary) -> bool:
+    """Whether a page of the run is sent before all of it is drawn."""
+    return summary.num_attempts > MAX_AT_ONCE
+
+
+def front_parts(
+    address: Address, run: RunRecord, summary: RunSummary, *, with_findings: bool = True
+) -> dict[str, Html]:
+    """What stands above the table, as parts by id; without the findings their places are empty."""
+    drawn = overview_parts(run, summary, address.problem) | {"course": Html(), "failures": Html()}
+    if with_findings:
+        drawn["course"] = render_course(run, with_draws=summary.num_attempts <= MAX_WITH_DRAWS)
+        drawn["failures"] = render_post_mortem(post_mortem(run), address.problem)
     return {f"part-{name}": tag("div", html, id=f"part-{name}") for name, html in drawn.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from typing import Literal
 from mathlete.core.errors import InputError, StorageError
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import TraceEvent
+from mathlete.lab.read_ahead import reading_ahead
 from mathlete.lab.run_lock import is_held
 from mathlete.lab.run_reading import OUTLINE_KINDS, read_problem, without_turns
 from mathlete.lab.run_store import RunStore
@@ -84,7 +86,8 @@ class WatchedRun:
             changes = store.changes(seen.place)
             if changes:
                 place = max(changes.values())
-                run = fold_run(_outline_events(store, seen.place, place), seen.run)
+                with reading_ahead(self.path) if seen.place == 0 else nullcontext():
+                    run = fold_run(_outline_events(store, seen.place, place), seen.run)
                 changed = {} if seen.place == 0 else {**seen.changed, **_about_problems(changes)}
                 seen = replace(seen, run=run, place=place, changed=changed)
         self._snapshot = replace(seen, status=self._status(seen.run), message="")

@@ -3,7 +3,8 @@
 Makes a store of about `--size` from synthetic attempts (sentences that look like solutions, logprobs like those of a
 model) and times, each in a process of its own whose peak memory is read: the figures that a list of runs shows, the
 outline, one problem in full, exports as Parquet and as JSONL, opening it for writing with its check of the whole file,
-copying it into a store of many runs, and the viewer's pages of all problems and of one. The first read of a fresh process may find the file in the system's memory;
+copying it into a store of many runs, and the viewer's pages: the first of a large store, the whole one, and one
+problem's. The first read of a fresh process may find the file in the system's memory;
 `--cold` asks the system to forget it before each (needs no rights).
 
     python benchmarks/big_store.py --size 2g --out /tmp/big --cold --json
@@ -156,23 +157,26 @@ def gathered(store: RunStore, folder: Path) -> Any:
     return {"events": run.num_copied}
 
 
-def front(store: RunStore, folder: Path) -> Any:
-    """The viewer's page of all problems, as the first reader of a viewer gets it."""
-    page = front_page(Address(store.run.id), WatchedRun(store.path).look())
-    return {"bytes": len(page.encode())}
+def first_page(store: RunStore, folder: Path) -> Any:
+    """What the viewer shows first of a large store: its answers."""
+    return {"bytes": len(front_page(Address(store.run.id), WatchedRun(store.path).glance()).encode())}
 
 
-def page(store: RunStore, folder: Path) -> Any:
-    """The viewer's page of one problem with all its attempts, as somebody gets it who opens it first of all."""
+def whole_page(store: RunStore, folder: Path) -> Any:
+    """What it shows as soon as the outline is read, the reading included."""
+    return {"bytes": len(front_page(Address(store.run.id), WatchedRun(store.path).look()).encode())}
+
+
+def problem_in_viewer(store: RunStore, folder: Path) -> Any:
+    """The viewer's page of one problem with all its attempts."""
     watched = WatchedRun(store.path)
-    snapshot = watched.look()
-    record = watched.read_problem("p0")
-    return {"bytes": len(problem_page(Address(store.run.id), snapshot, 1, record).encode())}
+    page = problem_page(Address(store.run.id), watched.glance(), 1, watched.read_problem("p0"))
+    return {"bytes": len(page.encode())}
 
 
 MEASURED: dict[str, Callable[[RunStore, Path], Any]] = {
     "figures": figures, "outline": outline, "problem": problem, "parquet": parquet, "jsonl": jsonl, "open": opened,
-    "gather": gathered, "front": front, "page": page,
+    "gather": gathered, "first_page": first_page, "whole_page": whole_page, "page": problem_in_viewer,
 }  # fmt: skip
 
 

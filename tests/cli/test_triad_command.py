@@ -22,7 +22,10 @@ from mathlete.lab.run_store import RunStore
 from mathlete.session import run_session as session
 from watching import stored
 
-TRIAD = ("--attempts", "4", "--budget", "2m", "--checks", "enumeration_check,genselect_check", "--second-round", "2")
+TRIAD = (
+    "--attempts", "4", "--budget", "2m", "--pillars", "code,reasoning",
+    "--checks", "enumeration_check,genselect_check", "--second-round", "2",
+)  # fmt: skip
 Find = Callable[[], Path]
 
 

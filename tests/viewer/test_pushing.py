@@ -111,13 +111,13 @@ def test_hostile_text_is_escaped_in_what_is_pushed(tmp_path: Path) -> None:
     assert HOSTILE not in pushed
 
 
-def test_what_takes_long_to_draw_is_pushed_after_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_store_is_told_of_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mathlete.viewer.watching.LARGE_BYTES", 1)
     watched = WatchedRun(write_whole(tmp_path))
-    whole = front_page(ADDRESS, watched.look())
-    monkeypatch.setattr("mathlete.viewer.pages.MAX_AT_ONCE", 2)
-    page = front_page(ADDRESS, watched.look())
-    reader = reader_of(watched)
-    parts = parts_of(reader.news())
-    for name in ("part-course", "part-failures"):
-        assert f'<div id="{name}"></div>' in page and parts[name] in whole and "<section" in parts[name]
-    assert not any(name.startswith("row") for name in parts) and reader.news() is None
+    glance = watched.glance()
+    page = front_page(ADDRESS, glance)
+    assert glance.status == "reading" and "Reading the attempts" in page and "Votes" not in page
+    assert 'href="/runs/r1/problems/2"' in page and "right ✓" in page and "wrong ✗" in page
+    push = Reader(ADDRESS, watched, glance.epoch, glance.place).news()
+    assert push is not None and push.parts is None  # it is read now, and the page is to be loaded again
+    assert watched.glance() == watched.look() and "Votes" in front_page(ADDRESS, watched.glance())

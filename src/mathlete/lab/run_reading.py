@@ -30,7 +30,14 @@ OUTLINE_KINDS: tuple[EventKind, ...] = (
 )
 """All but what happens within attempts."""
 _ASKED: tuple[EventKind, ...] = ("run_started",)
-_FIGURES: tuple[EventKind, ...] = ("run_started", "run_resumed", "problem_finished", "gold_revealed", "run_finished")
+FIGURE_KINDS: tuple[EventKind, ...] = (
+    "run_started",
+    "run_resumed",
+    "problem_finished",
+    "gold_revealed",
+    "run_finished",
+)
+"""What was asked, and what came of it, without the attempts: few events, found at once in a store of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ def read_figures(store: RunStore) -> RunFigures:
         InputError: a newer version wrote the run.
         StorageError: it cannot be read.
     """
-    run = fold_run(store.events(kinds=_FIGURES))
+    run = fold_run(store.events(kinds=FIGURE_KINDS))
     labelled = [record for record in run.problems.values() if record.selection is not None and record.gold is not None]
     return RunFigures(
         id=store.run.id,

@@ -83,7 +83,7 @@ class Viewer:
 
     async def _front(self, request: Request) -> Response:
         address, watched = await self._find(request)
-        return HTMLResponse(await self._draw(lambda: front_page(address, watched.look())))
+        return HTMLResponse(await self._draw(lambda: front_page(address, watched.glance())))
 
     async def _problem(self, request: Request) -> Response:
         address, watched = await self._find(request)

@@ -19,21 +19,19 @@ from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.overview import knows_golds, overview_parts, render_row, render_table, render_title
 from mathlete.report.page import attempt_views, page_policy, render_document
 from mathlete.report.post_mortem import render_post_mortem
-from mathlete.report.problem import render_problem
+from mathlete.report.problem import badge, render_problem
 from mathlete.report.summary import ProblemSummary, RunSummary, summarise_problem, summarise_run
 from mathlete.viewer.watching import Snapshot, Status
 
 STATUS_WORDS: Mapping[Status, str] = {
     "waiting": "Nothing is recorded yet; this page fills when the run begins.",
+    "reading": "Reading the attempts of a large store; this page fills when that is done.",
     "running": "Running; this page follows.",
     "cut_off": "Cut off: no process works on this run. It can be resumed; this page follows.",
     "over": "Over.",
     "unreadable": "The run can no longer be read.",
 }
 MAX_WITH_DRAWS = 5_000  # attempts of a run whose page tells what k of them are worth; for more that takes too long
-MAX_AT_ONCE = (
-    20_000  # attempts of a run whose page is whole from the first; the findings on a larger one are pushed after
-)
 LIVE_SCRIPT = Html(resources.files("mathlete.viewer").joinpath("live.js").read_text(encoding="utf-8"))
 POLICY = f"{page_policy(LIVE_SCRIPT)}; frame-ancestors 'none'"
 
@@ -70,29 +68,42 @@ class Address:
 def front_page(address: Address, snapshot: Snapshot) -> str:
     """The run's front page: figures, time line, all problems; without what is written in attempts."""
     if snapshot.run is None:
-        live = status_part(snapshot, address.events(snapshot))
-        body = join([live, tag("h1", shorten(address.key, 120)), _siblings(address)])
+        live, why = status_part(snapshot, address.events(snapshot)), tag("p", snapshot.message, class_="quiet")
+        body = join([_siblings(address), live, tag("h1", shorten(address.key, 120)), why])
         return render_document(f"Mathlete: {shorten(address.key, 60)}", body, LIVE_SCRIPT)
     summary = summarise_run(snapshot.run)
     live = status_part(snapshot, address.events(snapshot, shell_of(summary)))
-    parts = front_parts(address, snapshot.run, summary, with_findings=not is_large(summary))
-    body = join([_siblings(address), live, *parts.values(), tag("div", table_part(address, summary))])
+    if snapshot.status == "reading":
+        parts = [overview_parts(snapshot.run, summary)["header"], _answers(address, summary)]
+    else:
+        parts = [*front_parts(address, snapshot.run, summary).values(), table_part(address, summary)]
+    body = join([_siblings(address), live, *parts])
     return render_document(render_title(snapshot.run), body, LIVE_SCRIPT)
 
 
-def is_large(summary: RunSummary) -> bool:
-    """Whether a page of the run is sent before all of it is drawn."""
-    return summary.num_attempts > MAX_AT_ONCE
+def _answers(address: Address, summary: RunSummary) -> Html:
+    """What can be told of the problems before their attempts are read."""
+    rows = [
+        tag(
+            "tr",
+            tag("td", str(item.number), class_="number"),
+            tag("th", tag("a", tag("bdi", item.record.problem.id), href=address.problem(item.number)), scope="row"),
+            tag("td", "—" if item.record.selection is None else shorten(item.record.selection.answer, 12)),
+            tag("td", badge(item.state)),
+        )
+        for item in summary.problems
+    ]
+    names = (tag("th", name, scope="col") for name in ("Number", "Problem", "Answer", "Result"))
+    table = tag("table", tag("thead", tag("tr", *names)), tag("tbody", *rows))
+    return tag("section", tag("h2", "Problems"), table, id="problems", class_="problems")
 
 
-def front_parts(
-    address: Address, run: RunRecord, summary: RunSummary, *, with_findings: bool = True
-) -> dict[str, Html]:
-    """What stands above the table, as parts by id; without the findings their places are empty."""
-    drawn = overview_parts(run, summary, address.problem) | {"course": Html(), "failures": Html()}
-    if with_findings:
-        drawn["course"] = render_course(run, with_draws=summary.num_attempts <= MAX_WITH_DRAWS)
-        drawn["failures"] = render_post_mortem(post_mortem(run), address.problem)
+def front_parts(address: Address, run: RunRecord, summary: RunSummary) -> dict[str, Html]:
+    """What stands above the table, as parts by id."""
+    drawn = overview_parts(run, summary, address.problem) | {
+        "course": render_course(run, with_draws=summary.num_attempts <= MAX_WITH_DRAWS),
+        "failures": render_post_mortem(post_mortem(run), address.problem),
+    }
     return {f"part-{name}": tag("div", html, id=f"part-{name}") for name, html in drawn.items()}
 
 

@@ -15,7 +15,6 @@ from mathlete.report.summary import summarise_run
 from mathlete.viewer.pages import (
     Address,
     front_parts,
-    is_large,
     problem_parts,
     row_parts,
     shell_of,
@@ -57,7 +56,6 @@ class Reader:
     place: int
     shell: str = ""
     number: int | None = None
-    _is_new: bool = True
     _digests: dict[str, bytes] = field(default_factory=dict)
 
     def news(self) -> Push | None:
@@ -72,9 +70,9 @@ class Reader:
         if snapshot.epoch != self.epoch or snapshot.place < self.place or begun:
             return Push(where, None)
         parts = {"live": status_part(snapshot)}
-        if snapshot.run is not None and (snapshot.place > self.place or self._is_new):
+        if snapshot.run is not None and snapshot.place > self.place:
             parts |= self._changed_parts(snapshot, snapshot.run)
-        self.place, self._is_new = snapshot.place, False
+        self.place = snapshot.place
         fresh = {name: html for name, html in parts.items() if self._is_fresh(name, html)}
         return Push(where, fresh) if fresh else None
 
@@ -83,8 +81,6 @@ class Reader:
         if self.number is not None:
             return self._problem(run, self.number, changed)
         summary = summarise_run(run)
-        if snapshot.place == self.place and not is_large(summary):
-            return {}  # the page is new and whole
         parts = front_parts(self.address, run, summary)
         shell = shell_of(summary)
         if shell != self.shell:

@@ -14,15 +14,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from mathlete.core.errors import InputError, StorageError
+from mathlete.core.errors import InputError, MathleteError, StorageError
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.read_ahead import reading_ahead
 from mathlete.lab.run_lock import is_held
-from mathlete.lab.run_reading import OUTLINE_KINDS, read_problem, without_turns
+from mathlete.lab.run_reading import FIGURE_KINDS, OUTLINE_KINDS, read_problem, without_turns
 from mathlete.lab.run_store import RunStore
 
-Status = Literal["waiting", "running", "cut_off", "over", "unreadable"]
+Status = Literal["waiting", "reading", "running", "cut_off", "over", "unreadable"]
+
+LARGE_BYTES = 256 << 20  # of a store whose outline may take seconds to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Snapshot:
     """A run as it was when somebody looked.
 
     Attributes:
-        status: "waiting" before there is anything to read, "running" while a process works on it, "cut_off" when none
+        status: "waiting" before there is anything to read, "reading" before all of a large store is read, "running" while a process works on it, "cut_off" when none
             does and it is not over, "unreadable" when its store cannot be read any more.
         message: what is wrong, when it is waiting or unreadable.
         epoch: counts the stores that were found under the run's name; places of different ones cannot be compared.
@@ -69,6 +71,17 @@ class WatchedRun:
                 self._snapshot = replace(self._snapshot, status="unreadable", message=str(error))
             return self._snapshot
 
+    def glance(self) -> Snapshot:
+        """As `look`, but of a large store that has not been read yet only what can be told at once: no attempts."""
+        if self._snapshot.place > 0 or not self._is_large():
+            return self.look()
+        try:
+            with RunStore.read(self.path, self.run_id) as store:
+                run = fold_run(store.events(kinds=FIGURE_KINDS))
+        except MathleteError:
+            return self.look()  # which says what is wrong
+        return Snapshot("reading", epoch=self._snapshot.epoch + 1, run=run)
+
     def read_problem(self, problem_id: str) -> ProblemRecord:
         """One problem with all that was written on it.
 
@@ -98,6 +111,9 @@ class WatchedRun:
         if identity != self._identity:
             self._identity = identity
             self._snapshot = Snapshot(epoch=self._snapshot.epoch + 1)
+
+    def _is_large(self) -> bool:
+        return self.path.is_file() and self.path.stat().st_size >= LARGE_BYTES
 
     def _status(self, run: RunRecord | None) -> Status:
         if run is None:

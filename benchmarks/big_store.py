@@ -3,9 +3,9 @@
 Makes a store of about `--size` from synthetic attempts (sentences that look like solutions, logprobs like those of a
 model) and times, each in a process of its own whose peak memory is read: the figures that a list of runs shows, the
 outline, one problem in full, exports as Parquet and as JSONL, opening it for writing with its check of the whole file,
-copying it into a store of many runs, and the viewer's pages: the first of a large store, the whole one, and one
-problem's. The first read of a fresh process may find the file in the system's memory;
-`--cold` asks the system to forget it before each (needs no rights).
+copying it into a store of many runs, and the viewer's pages: the first one, the whole one, and one problem's. The first
+read of a fresh process may find the file in the system's memory; `--cold` asks the system to forget it before each
+(needs no rights).
 
     python benchmarks/big_store.py --size 2g --out /tmp/big --cold --json
 """

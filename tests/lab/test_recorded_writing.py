@@ -17,7 +17,8 @@ from mathlete.lab.recorded_writing import write_recorded
 
 PLAIN = Attempt("a#0", "a", 0, "reasoning", 0, 0, "\\frac{1}{2}", None, (), 0, 0)
 FULL = Attempt(
-    "a#1", "a", 1, "beam", 2**63 - 1, 0.8, "2", "boxed", (Turn("So 2.", num_tokens=9),), 9, 1.25, {"x": 0.5, "tool_calls": 2.0},
+    "a#1", "a", 1, "beam", 2**63 - 1, 0.8, "2", "boxed", (Turn("So 2.", num_tokens=9),), 9, 1.25,
+    {"x": 0.5, "tool_calls": 2.0},
     "out_of_time", None, 3, 2, ("7",), (), "big",
 )  # fmt: skip
 TAIL = Attempt(

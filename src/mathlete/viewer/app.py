@@ -90,7 +90,7 @@ class Viewer:
         number = int(request.path_params["number"])
 
         def draw() -> str:
-            snapshot = watched.look()
+            snapshot = watched.glance()
             ids = list(snapshot.run.problems) if snapshot.run is not None else []
             if not 0 < number <= len(ids):
                 raise InputError(f"the run {address.key} has no problem {number}")

@@ -32,8 +32,9 @@ class Snapshot:
     """A run as it was when somebody looked.
 
     Attributes:
-        status: "waiting" before there is anything to read, "reading" before all of a large store is read, "running" while a process works on it, "cut_off" when none
-            does and it is not over, "unreadable" when its store cannot be read any more.
+        status: "waiting" before there is anything to read, "reading" before all of a large store is read, "running"
+            while a process works on it, "cut_off" when none does and it is not over, "unreadable" when its store
+            cannot be read any more.
         message: what is wrong, when it is waiting or unreadable.
         epoch: counts the stores that were found under the run's name; places of different ones cannot be compared.
         place: of the last event seen; 0 before the first.

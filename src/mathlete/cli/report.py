@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
+from rich.console import Console
+from rich.progress import track
 
+from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
-from mathlete.core.record import RunRecord, fold_run
+from mathlete.core.record import RunRecord
 from mathlete.lab.run_finding import FoundRun, find_runs
 from mathlete.lab.run_folder import STORE_NAME
-from mathlete.lab.run_reading import read_outline
+from mathlete.lab.run_reading import read_outline, read_problems
 from mathlete.report.comparison import render_comparison
 from mathlete.report.page import write_document, write_report
 
 REPORT_NAME = "report.html"
 COMPARISON_NAME = "comparison.html"
+MAX_ATTEMPTS = 20_000  # of a run in one page
 
 
 def report(
@@ -42,16 +47,39 @@ def report(
     found = [run for name in runs for run in find_runs(name, runs_dir)]
     if len(found) == 1:
         target = out or _folder(found[0]) / REPORT_NAME
-        with found[0].read() as store:
-            record = fold_run(store.events())
-        _check_begun(found[0], record)
-        write_report(record, target)
+        write_report(_read_for_report(found[0]), target)
     else:
         target = out or Path(COMPARISON_NAME)
         write_document(_comparison(found, target), target)
     typer.echo(target)
     if open_browser:
         webbrowser.open(target.absolute().as_uri())
+
+
+def _read_for_report(run: FoundRun) -> RunRecord:
+    """All of a run that its report shows, read problem by problem: numbers along the tokens are most of a store."""
+    with run.read() as store:
+        outline = read_outline(store)
+        _check_begun(run, outline)
+        num_attempts = sum(len(record.attempts) for record in outline.problems.values())
+        if num_attempts > MAX_ATTEMPTS:
+            raise InputError(
+                f"the run {run.id} has {num_attempts:,} attempts, more than fit on one page ({MAX_ATTEMPTS:,}); "
+                f"`mathlete view {run.path.parent}` shows them problem by problem"
+            )
+        problems = {}
+        reading = track(
+            read_problems(store), "reading", len(outline.problems), console=Console(stderr=True), transient=True
+        )
+        for record in reading:
+            problems[record.problem.id] = replace(record, attempts=tuple(map(_as_shown, record.attempts)))
+    return replace(outline, problems=problems)
+
+
+def _as_shown(attempt: Attempt) -> Attempt:
+    """Without the numbers that no report draws."""
+    turns = tuple(replace(turn, logprobs=(), top_means=(), top5_bits=()) for turn in attempt.turns)
+    return replace(attempt, turns=turns)
 
 
 def _comparison(runs: list[FoundRun], target: Path) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from written_run import HOSTILE, create, write_steps, write_whole
 
+from mathlete.viewer.index import Catalogue
 from mathlete.viewer.pages import Address, front_page, problem_page
-from mathlete.viewer.pushing import Push, Reader
+from mathlete.viewer.pushing import IndexReader, Push, Reader
 from mathlete.viewer.watching import WatchedRun
 
 ADDRESS = Address("r1")
@@ -85,6 +86,35 @@ def test_a_reader_of_another_store_loads_again(tmp_path: Path) -> None:
     for epoch, place in [(snapshot.epoch + 1, 3), (snapshot.epoch, snapshot.place + 1), (snapshot.epoch, 0)]:
         push = Reader(ADDRESS, watched, epoch, place).news()
         assert push is not None and push.parts is None and push.place == f"{snapshot.epoch}-{snapshot.place}"
+
+
+def test_a_reader_whose_news_nobody_kept_loads_again(tmp_path: Path) -> None:
+    with create(tmp_path) as store:
+        steps, before = write_steps(store), WatchedRun(store.path)
+        next(steps), next(steps)
+        seen = before.look()
+        next(steps)
+        restarted = WatchedRun(store.path)  # by a viewer that was started anew, or has dropped the run meanwhile
+        restarted.look()
+        push = Reader(ADDRESS, restarted, seen.epoch, seen.place).news()
+        assert push is not None and push.parts is None
+        kept = Reader(ADDRESS, before, seen.epoch, seen.place).news()
+        assert kept is not None and kept.parts is not None
+
+
+def test_the_list_of_runs_follows(tmp_path: Path) -> None:
+    reader = IndexReader(Catalogue(folders=[tmp_path]))
+    assert "no run here yet" in parts_of(reader.news())["part-runs"]
+    assert reader.news() is None
+    with create(tmp_path) as store:
+        steps = write_steps(store)
+        next(steps)
+        assert "running" in parts_of(reader.news())["part-runs"]
+        for _ in steps:
+            pass
+        told = parts_of(reader.news())["part-runs"]
+        assert "complete" in told and "1 of 2" in told
+    assert reader.news() is None
 
 
 def test_a_page_that_waited_loads_again_when_the_run_begins(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_what_is_folded_step_by_step_is_the_outline(tmp_path: Path) -> None:
             seen.append(snapshot)
         assert [item.status for item in seen] == ["running"] * 5 + ["over"]
         assert all(before.place < after.place for before, after in zip(seen, seen[1:], strict=False))
-        assert {item.epoch for item in seen} == {1}
+        assert {item.epoch for item in seen} == {store.path.stat().st_ino}
     assert all(not attempt.turns for record in seen[-1].run.problems.values() for attempt in record.attempts)
 
 
@@ -89,7 +89,7 @@ def test_another_store_under_the_same_name_starts_afresh(tmp_path: Path) -> None
     with create(tmp_path) as store:
         Writer(store).start(BOLTS)
         second = watched.look()
-    assert second.epoch == first.epoch + 1 and second.run is not None and list(second.run.problems) == ["bolts"]
+    assert second.epoch != first.epoch and second.run is not None and list(second.run.problems) == ["bolts"]
 
 
 def test_damage_is_told_and_what_was_seen_stays(tmp_path: Path) -> None:

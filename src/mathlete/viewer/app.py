@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.viewer.index import Catalogue, comparison_page, index_page
 from mathlete.viewer.pages import POLICY, Address, front_page, plain_page, problem_page
-from mathlete.viewer.pushing import Push, Reader
+from mathlete.viewer.pushing import IndexReader, Push, Reader
 from mathlete.viewer.watching import WatchedRun
 
 POLL_S = 0.5
@@ -64,6 +64,7 @@ class Viewer:
         """The application."""
         routes = [
             Route("/", self._index),
+            Route("/events", self._index_events),
             Route("/compare", self._compare),
             Route("/runs/{key}", self._front),
             Route("/runs/{key}/problems/{number:int}", self._problem),
@@ -76,6 +77,9 @@ class Viewer:
         if len(self._catalogue.named) == 1 and not self._catalogue.grows:
             return RedirectResponse(self._catalogue.address(self._catalogue.named[0].id).front)
         return HTMLResponse(await self._draw(lambda: index_page(self._catalogue)))
+
+    async def _index_events(self, request: Request) -> Response:
+        return StreamingResponse(self._push(IndexReader(self._catalogue)), media_type="text/event-stream")
 
     async def _compare(self, request: Request) -> Response:
         keys = request.query_params.getlist("run")
@@ -112,7 +116,7 @@ class Viewer:
         reader = Reader(address, watched, epoch, place, asked.get("shell", ""), number)
         return StreamingResponse(self._push(reader), media_type="text/event-stream")
 
-    async def _push(self, reader: Reader) -> AsyncIterator[str]:
+    async def _push(self, reader: Reader | IndexReader) -> AsyncIterator[str]:
         """News for one reader, as server-sent events, until it goes away or the viewer does."""
         yield f"retry: {round(1000 * max(1.0, self._poll_s))}\n\n"
         told_s = time.monotonic()

@@ -19,11 +19,11 @@ from mathlete.lab.run_lock import is_held
 from mathlete.lab.run_reading import RunFigures, read_figures
 from mathlete.lab.run_store import list_runs
 from mathlete.report.comparison import render_comparison
-from mathlete.report.markup import join, shorten, tag
+from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.overview import format_date
 from mathlete.report.page import render_document
 from mathlete.report.timeline import format_s
-from mathlete.viewer.pages import Address
+from mathlete.viewer.pages import LIVE_SCRIPT, Address
 from mathlete.viewer.watching import WatchedRun
 
 MAX_TOLD = 200  # runs of which the index tells more than the name
@@ -102,6 +102,13 @@ class Catalogue:
 
 def index_page(catalogue: Catalogue) -> str:
     """All runs, each with how it stands."""
+    live = tag("p", "This list follows.", id="live", class_="live running", role="status", data_events="/events")
+    header = tag("header", tag("p", "Mathlete", class_="brand"), live, class_="page-header")
+    return render_document("Mathlete: runs", join([header, tag("main", *index_parts(catalogue).values())]), LIVE_SCRIPT)
+
+
+def index_parts(catalogue: Catalogue) -> dict[str, Html]:
+    """The list of runs, as a part by its id."""
     runs = catalogue.runs()
     keys = list(runs)
     rows = []
@@ -115,15 +122,13 @@ def index_page(catalogue: Catalogue) -> str:
     table = tag("table", tag("caption", "Runs", class_="hidden"), tag("thead", head), tag("tbody", *rows))
     body = tag("div", table, class_="scroll", role="region", aria_label="Runs", tabindex=0)
     if not runs:
-        body = tag("p", "There is no run here yet. Load this page again when one has begun.", class_="ending")
+        body = tag("p", "There is no run here yet.", class_="ending")
     all_of_them = ""
     if 2 < len(keys) <= MAX_COMPARED:
         link = tag("a", f"Compare all {len(keys)}", href=_comparing(keys[::-1]))
         all_of_them = tag("p", link, class_="note")
     heading = tag("h1", f"{len(keys)} run{'' if len(keys) == 1 else 's'}")
-    header = tag("header", tag("p", "Mathlete", class_="brand"), heading, class_="page-header")
-    main = tag("main", tag("section", body, all_of_them, class_="compared"))
-    return render_document("Mathlete: runs", join([header, main]))
+    return {"part-runs": tag("section", heading, body, all_of_them, id="part-runs", class_="runs-served")}
 
 
 def comparison_page(catalogue: Catalogue, keys: Sequence[str]) -> str:

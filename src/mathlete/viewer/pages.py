@@ -17,7 +17,7 @@ from mathlete.report.confidence import shared_ceiling
 from mathlete.report.course_section import render_course
 from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.overview import knows_golds, overview_parts, render_row, render_table, render_title
-from mathlete.report.page import attempt_views, page_policy, render_document
+from mathlete.report.page import SKIP_LINK, attempt_views, page_policy, render_document
 from mathlete.report.post_mortem import render_post_mortem
 from mathlete.report.problem import badge, render_problem
 from mathlete.report.summary import ProblemSummary, RunSummary, summarise_problem, summarise_run
@@ -77,7 +77,7 @@ def front_page(address: Address, snapshot: Snapshot) -> str:
         parts = [overview_parts(snapshot.run, summary)["header"], _answers(address, summary)]
     else:
         parts = [*front_parts(address, snapshot.run, summary).values(), table_part(address, summary)]
-    body = join([_siblings(address), live, *parts])
+    body = join([SKIP_LINK, _siblings(address), live, tag("main", *parts)])
     return render_document(render_title(snapshot.run), body, LIVE_SCRIPT)
 
 

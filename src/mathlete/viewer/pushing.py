@@ -1,4 +1,4 @@
-"""What is new for one reader of one page since it was last told. Pure but for looking at the run.
+"""What is new for one reader of one page since it was last told.
 
 Knows which parts of a page the reader has, by place in the store and by digest. Does not know how they are sent.
 """
@@ -6,12 +6,14 @@ Knows which parts of a page the reader has, by place in the store and by digest.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from mathlete.core.record import RunRecord
 from mathlete.report.markup import Html
 from mathlete.report.summary import summarise_run
+from mathlete.viewer.index import Catalogue, index_parts
 from mathlete.viewer.pages import (
     Address,
     front_parts,
@@ -37,9 +39,41 @@ class Push:
     parts: dict[str, Html] | None
 
 
+class Digests:
+    """Which parts somebody has, by digest: what is told to a reader must be new to it."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._known: dict[str, bytes] = {}
+
+    def news_among(self, parts: Mapping[str, Html]) -> dict[str, Html]:
+        """Those that are not known as they are; from now on they are."""
+        digests = {name: hashlib.blake2b(html.encode(), digest_size=16).digest() for name, html in parts.items()}
+        fresh = {name: html for name, html in parts.items() if self._known.get(name) != digests[name]}
+        self._known |= digests
+        return fresh
+
+
+@dataclass(slots=True)
+class IndexReader:
+    """Somebody who has the list of runs open.
+
+    Attributes:
+        catalogue: of the runs.
+    """
+
+    catalogue: Catalogue
+    _digests: Digests = field(default_factory=Digests)
+
+    def news(self) -> Push | None:
+        """What is new; None when nothing is."""
+        fresh = self._digests.news_among(index_parts(self.catalogue))
+        return Push("0-0", fresh) if fresh else None
+
+
 @dataclass(slots=True)
 class Reader:
-    """Somebody who has a page open.
+    """Somebody who has a page of a run open.
 
     Attributes:
         address: of the run.
@@ -56,7 +90,7 @@ class Reader:
     place: int
     shell: str = ""
     number: int | None = None
-    _digests: dict[str, bytes] = field(default_factory=dict)
+    _digests: Digests = field(default_factory=Digests)
 
     def news(self) -> Push | None:
         """What is new; None when nothing is.
@@ -66,14 +100,13 @@ class Reader:
         """
         snapshot = self.watched.look()
         where = f"{snapshot.epoch}-{snapshot.place}"
-        begun = snapshot.run is not None and self.place == 0
-        if snapshot.epoch != self.epoch or snapshot.place < self.place or begun:
+        if snapshot.epoch != self.epoch or not snapshot.watched_from <= self.place <= snapshot.place:
             return Push(where, None)
         parts = {"live": status_part(snapshot)}
         if snapshot.run is not None and snapshot.place > self.place:
             parts |= self._changed_parts(snapshot, snapshot.run)
         self.place = snapshot.place
-        fresh = {name: html for name, html in parts.items() if self._is_fresh(name, html)}
+        fresh = self._digests.news_among(parts)
         return Push(where, fresh) if fresh else None
 
     def _changed_parts(self, snapshot: Snapshot, run: RunRecord) -> dict[str, Html]:
@@ -95,10 +128,3 @@ class Reader:
         if problem_id is None or problem_id not in changed:
             return {}
         return problem_parts(self.address, run, number, self.watched.read_problem(problem_id))
-
-    def _is_fresh(self, name: str, html: Html) -> bool:
-        digest = hashlib.blake2b(html.encode(), digest_size=16).digest()
-        if self._digests.get(name) == digest:
-            return False
-        self._digests[name] = digest
-        return True

@@ -36,8 +36,9 @@ class Snapshot:
             while a process works on it, "cut_off" when none does and it is not over, "unreadable" when its store
             cannot be read any more.
         message: what is wrong, when it is waiting or unreadable.
-        epoch: counts the stores that were found under the run's name; places of different ones cannot be compared.
-        place: of the last event seen; 0 before the first.
+        epoch: tells the store from others that had its name before: the number of its file, 0 while there is none.
+        place: of the last event seen; 0 before the first. Places of different epochs cannot be compared.
+        watched_from: the place at which it was first read; what changed before is not in `changed`.
         run: an outline; None before the first event.
         changed: of each problem that changed since it was watched, the place of the last event about it.
     """
@@ -46,6 +47,7 @@ class Snapshot:
     message: str = ""
     epoch: int = 0
     place: int = 0
+    watched_from: int = 0
     run: RunRecord | None = None
     changed: Mapping[str, int] = field(default_factory=dict)
 
@@ -57,7 +59,6 @@ class WatchedRun:
         """Watch the run `run_id` of the store at `path`; None for the only one there is."""
         self.path = path
         self.run_id = run_id
-        self._identity: tuple[int, int] | None = None
         self._snapshot = Snapshot()
         self._lock = threading.Lock()
 
@@ -81,7 +82,7 @@ class WatchedRun:
                 run = fold_run(store.events(kinds=FIGURE_KINDS))
         except MathleteError:
             return self.look()  # which says what is wrong
-        return Snapshot("reading", epoch=self._snapshot.epoch + 1, run=run)
+        return Snapshot("reading", epoch=self.path.stat().st_ino, run=run)
 
     def read_problem(self, problem_id: str) -> ProblemRecord:
         """One problem with all that was written on it.
@@ -102,16 +103,16 @@ class WatchedRun:
                 place = max(changes.values())
                 with reading_ahead(self.path) if seen.place == 0 else nullcontext():
                     run = fold_run(_outline_events(store, seen.place, place), seen.run)
-                changed = {} if seen.place == 0 else {**seen.changed, **_about_problems(changes)}
-                seen = replace(seen, run=run, place=place, changed=changed)
+                if seen.place == 0:
+                    seen = replace(seen, run=run, place=place, watched_from=place)
+                else:
+                    seen = replace(seen, run=run, place=place, changed={**seen.changed, **_about_problems(changes)})
         self._snapshot = replace(seen, status=self._status(seen.run), message="")
 
     def _start_afresh_if_replaced(self) -> None:
-        found = self.path.stat()
-        identity = (found.st_dev, found.st_ino)
-        if identity != self._identity:
-            self._identity = identity
-            self._snapshot = Snapshot(epoch=self._snapshot.epoch + 1)
+        epoch = self.path.stat().st_ino
+        if epoch != self._snapshot.epoch:
+            self._snapshot = Snapshot(epoch=epoch)
 
     def _is_large(self) -> bool:
         return self.path.is_file() and self.path.stat().st_size >= LARGE_BYTES

@@ -50,6 +50,10 @@ def test_a_folder_of_samples_into_a_file_and_into_a_store(tmp_path: Path, sample
         (problem,) = read_recordings(path)
         assert [attempt.answer for attempt in problem.attempts] == ["\\frac{1}{2}", "0.5", "3"]
         assert (problem.gold, problem.correct) == ("1/2", (True, True, False))
+    compared = json.loads(run("compare", out, store, "--json"))
+    assert compared["scores"]["mcnemar"]["only_first"] == compared["scores"]["mcnemar"]["only_second"] == 0
+    with pytest.raises(InputError, match="recorded elsewhere"):
+        run("replay", store, "--redecide")
     with pytest.raises(InputError, match="there is a run 'theirs' in the store"):
         run("runs", "import", out, "--into", store, "--name", "theirs")
 

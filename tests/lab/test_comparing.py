@@ -141,6 +141,9 @@ def test_a_large_difference_is_told_and_a_lucky_handful_is_not() -> None:
     assert compared.scores is not None and compared.scores.difference.low > 0
     assert compared.scores.mcnemar.p_value == 0.125
     assert compared.verdict.startswith("No difference that luck would not explain")
+    compared = compare_outcomes([outcome("p", False), outcome("q", False)], [outcome("p", True), outcome("q", True)])
+    assert compared.verdict == "No difference that luck would not explain (2 gained, 0 lost of 2: +1.000, exact p 0.5)."
+    assert compare_outcomes(worse, worse).verdict == "Both were right on the same problems."
 
 
 def test_variants_of_one_problem_count_as_one() -> None:

@@ -16,9 +16,10 @@ from mathlete.core.errors import InputError, StorageError
 from mathlete.core.problem import Problem
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent
-from mathlete.lab.gathering import GatheredRun, add_recording, gather_runs
+from mathlete.lab.gathering import VOTED, GatheredRun, add_recording, gather_runs
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.run_finding import find_runs
+from mathlete.lab.run_reading import read_figures
 from mathlete.lab.run_store import RunStore, list_runs
 from recorded_runs import attempt, run_events
 
@@ -167,7 +168,11 @@ class TestAddRecording:
             assert record.problem == item.problem and (record.gold, record.group) == (item.gold, item.group)
             assert record.attempts == (*item.attempts, *item.checks)
             assert record.correct == {item.attempts[0].id, item.attempts[1].id}, "what they say, not what we compare"
-            assert record.selection is None and not record.unfinished
+            assert not record.unfinished and (record.opened_at_s, record.stop_reason) == (None, VOTED)
+            chosen = record.selection
+            assert chosen is not None and (chosen.rule, chosen.answer, chosen.confidence) == ("majority", "1", 0.5)
+        with RunStore.read(path, "theirs") as store:
+            assert read_figures(store).num_right == 2, "told without the attempts being read"
 
     def test_one_model_is_told(self, tmp_path: Path) -> None:
         one = recorded("p")

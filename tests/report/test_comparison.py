@@ -47,6 +47,16 @@ def test_a_run_without_golds_borrows_those_of_another() -> None:
     assert compared.differences[0].scores.mcnemar.only_first == 0
 
 
+def test_who_recorded_the_attempts_has_the_last_word() -> None:
+    run = sample_run()
+    record = run.problems["math500-3"]
+    judged = replace(record, gold="\\sqrt{81}", correct=frozenset(item.id for item in record.attempts))
+    imported = replace(run, problems={**run.problems, "math500-3": judged})
+    compared = compare([("imported", imported), ("live", run)])
+    row = next(row for row in compared.rows if row.problem_id == "math500-3")
+    assert [cell.verdict for cell in row.cells] == ["right", "right"] and row.kind == "same"
+
+
 def test_without_any_gold_answers_are_compared_and_nothing_is_called_better() -> None:
     run = finished_run_without_gold()
     compared = compare([("a", run), ("b", with_answer(run, "math500-3", "8"))])

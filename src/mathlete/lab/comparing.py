@@ -261,9 +261,12 @@ def _verdict(comparison: Comparison) -> str:
     told = f"{test.only_second} gained, {test.only_first} lost of {scores.num_problems}: {scores.difference.value:+.3f}"
     if scores.better is not None:
         return f"The {scores.better} is better ({told}, exact p {test.p_value:.2g})."
-    if scores.detectable is None:
+    if test.only_first == test.only_second == 0:
         return "Both were right on the same problems."
+    luck = f"No difference that luck would not explain ({told}, exact p {test.p_value:.2g})."
+    if scores.detectable is None:  # every problem changed in the same way, which leaves no spread to reckon with
+        return luck
     return (
-        f"No difference that luck would not explain ({told}, exact p {test.p_value:.2g}). So many problems show a "
-        f"difference of {scores.detectable:.3f} or more in four of five such comparisons."
+        f"{luck} So many problems show a difference of {scores.detectable:.3f} or more in four of five such "
+        "comparisons."
     )

@@ -21,8 +21,8 @@ from mathlete.cic.registry import make_selector
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.rightness import attempt_is_right
 from mathlete.lab.run_folder import RunFolder, replace_file, replacing_file
-from mathlete.verify.integers import answers_equal
 
 
 def write_submission(run: RunRecord, folder: RunFolder) -> None:
@@ -90,15 +90,6 @@ def write_interchange(records: Iterable[ProblemRecord], model: str | None, path:
             file.write(json.dumps(_interchange(record, model), allow_nan=False).encode("ascii") + b"\n")
 
 
-def is_right(record: ProblemRecord, attempt: Attempt) -> bool | None:
-    """Whether an attempt's answer is right: what was recorded of it, else by comparison with the label, if any."""
-    if record.correct is not None:
-        return attempt.id in record.correct
-    if record.gold is None:
-        return None
-    return attempt.answer is not None and answers_equal(attempt.answer, record.gold)
-
-
 def exported_features(attempt: Attempt) -> dict[str, float | None]:
     """Its features, None where one is not finite, and how many programs it ran and how many of them failed, if any."""
     finite = {name: value if math.isfinite(value) else None for name, value in attempt.features.items()}
@@ -130,7 +121,9 @@ def _interchange(record: ProblemRecord, model: str | None) -> dict[str, Any]:
         "problem": record.problem.statement,
         "gold": record.gold,
         "group": record.group if record.group is not None else record.problem.id,
-        "attempts": [_attempt(item, is_right(record, item), model) for item in record.attempts if not item.is_check],
+        "attempts": [
+            _attempt(item, attempt_is_right(record, item), model) for item in record.attempts if not item.is_check
+        ],
         **({"checks": checks} if checks else {}),
     }
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete import __version__
+from mathlete.cic.majority import Majority
 from mathlete.core.errors import InputError
 from mathlete.core.trace import EventKind, TraceEvent, encode, encode_ending, encode_problem
 from mathlete.lab.recorded import RecordedProblem
@@ -24,6 +25,8 @@ from mathlete.lab.run_store import EventRow, RunStore, StoredRun, encode_row, li
 
 BLOCK_BYTES = 16 << 20  # of events copied in one transaction
 _BLOCK_EVENTS = 10_000
+VOTED = "recorded elsewhere; the plain vote stands"
+"""Why the problems of a recording ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,9 @@ def gather_runs(
 def add_recording(store_path: Path, run_id: str, source: str, problems: Iterable[RecordedProblem]) -> StoredRun:
     """Put recorded attempts of others into a store as a run of their own, whole or not at all.
 
-    The run has no selections, since nobody chose. Which attempts are right is kept as `problems` have it
-    (`ProblemRecord.correct`), their checks stand behind the attempts. Problems are taken one by one and need not fit
-    into memory.
+    Recordings do not tell what was handed in: the plain vote of a problem's attempts stands for it. Which attempts are
+    right is kept as `problems` have it (`ProblemRecord.correct`), their checks stand behind the attempts. Problems are
+    taken one by one and need not fit into memory.
 
     Args:
         store_path: the store; made when it is not there.
@@ -119,6 +122,8 @@ class _Recording:
                 for turn in attempt.turns:
                     yield self._row("turn_finished", {"turn": encode(turn)}, problem_id, attempt.id)
                 yield self._row("attempt_finished", {"attempt": encode_ending(attempt)}, problem_id, attempt.id)
+            vote = Majority().select(recorded.problem, recorded.attempts)
+            yield self._row("problem_finished", {"selection": encode(vote), "reason": VOTED}, problem_id)
             right = [
                 attempt.id for attempt, is_right in zip(recorded.attempts, recorded.correct, strict=True) if is_right
             ]

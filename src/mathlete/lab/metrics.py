@@ -26,7 +26,7 @@ from mathlete.lab.bootstrap import (
     ratio_estimate,
     wilson_interval,
 )
-from mathlete.verify.integers import answers_equal
+from mathlete.lab.rightness import attempt_is_right, choice_is_right
 
 __all__ = [
     "LEVEL",
@@ -185,14 +185,13 @@ def attempt_rows(run: RunRecord) -> list[AttemptRow]:
 
 
 def _row(record: ProblemRecord) -> AttemptRow:
-    gold = record.gold or ""
     attempts = _with_a_chance(record.attempts)
     return AttemptRow(
         problem_id=record.problem.id,
         group=record.group or record.problem.id,
         answers=tuple(attempt.answer for attempt in attempts),
-        correct=tuple(attempt.answer is not None and answers_equal(attempt.answer, gold) for attempt in attempts),
-        selected_correct=record.selection is not None and answers_equal(record.selection.answer, gold),
+        correct=tuple(attempt_is_right(record, attempt) is True for attempt in attempts),
+        selected_correct=choice_is_right(record) is True,
         tokens=tuple(attempt.num_tokens for attempt in attempts),
         seconds=tuple(attempt.elapsed_s for attempt in attempts),
     )

@@ -14,7 +14,7 @@ from mathlete.cic.majority import Majority
 from mathlete.core.record import RunRecord
 from mathlete.core.selection import FALLBACK
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.verify.integers import answers_equal
+from mathlete.lab.rightness import choice_is_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,6 @@ def outcomes_of_run(run: RunRecord) -> list[Outcome]:
     outcomes = []
     for key, record in run.problems.items():
         chosen = record.selection
-        known = record.gold is not None
         outcomes.append(
             Outcome(
                 problem_id=key,
@@ -55,7 +54,7 @@ def outcomes_of_run(run: RunRecord) -> list[Outcome]:
                 group=record.group or key,
                 gold=record.gold,
                 answer=None if chosen is None or chosen.rule == FALLBACK else chosen.answer,
-                right=(chosen is not None and answers_equal(chosen.answer, record.gold or "")) if known else None,
+                right=choice_is_right(record),
                 num_tokens=sum(attempt.num_tokens for attempt in record.attempts),
                 seconds=math.fsum(attempt.elapsed_s for attempt in record.attempts),
             )

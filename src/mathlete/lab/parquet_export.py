@@ -18,7 +18,8 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord
 from mathlete.core.trace import EventKind
-from mathlete.lab.export import exported_features, is_right
+from mathlete.lab.export import exported_features
+from mathlete.lab.rightness import attempt_is_right
 from mathlete.lab.run_folder import replacing_file
 from mathlete.lab.run_store import RunStore
 
@@ -112,7 +113,7 @@ def _rows(records: Iterable[ProblemRecord], run_id: str, model: str | None) -> I
             "gold": record.gold,
         }
         for attempt in record.attempts:
-            correct = None if attempt.is_check else is_right(record, attempt)
+            correct = None if attempt.is_check else attempt_is_right(record, attempt)
             yield {**known, "correct": correct, "model": attempt.model or model, **_columns(attempt)}
 
 

@@ -30,6 +30,7 @@ from mathlete.core.attempt import Attempt, Failure
 from mathlete.core.problem import AnswerKind
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import FALLBACK
+from mathlete.lab.rightness import is_right
 from mathlete.verify.extraction import extract_boxed, last_printed_integer
 from mathlete.verify.integers import answers_equal, parse_integer
 
@@ -167,15 +168,6 @@ def post_mortem(run: RunRecord) -> PostMortem:
         right=right,
         num_unread=num_unread,
     )
-
-
-def is_right(record: ProblemRecord, answer: str) -> bool:
-    """Whether an answer to a problem with a known gold is right: as whoever judged the attempts said, else by value."""
-    if record.correct is not None:
-        gave_it = [attempt.id for attempt in record.attempts if attempt.answer == answer]
-        if gave_it:
-            return not record.correct.isdisjoint(gave_it)
-    return record.gold is not None and (answer.strip() == record.gold.strip() or answers_equal(answer, record.gold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ def redecide(events: Iterable[TraceEvent], policy: Policy | None = None) -> Rede
             had it met the same states.
 
     Raises:
-        InputError: the run was recorded before decisions told what they saw, or names a policy that there is not.
+        InputError: the run was imported or recorded before decisions told what they saw, or names a policy that there
+            is not.
     """
     again = _Redeciding(policy)
     for event in events:
@@ -137,6 +138,8 @@ class _Redeciding:
 
     def take(self, event: TraceEvent) -> None:
         if event.kind == "run_started":
+            if event.data["config"].get("command") == "import":
+                raise InputError("these attempts were recorded elsewhere, so there are no decisions to make again")
             self._problems = {data["id"]: _Problem(decode_problem(data)) for data in event.data["problems"]}
             self._policy = self._given or recorded_policy(event.data["config"])
         elif event.kind == "run_resumed":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mathlete.core.attempt import Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import FALLBACK
-from mathlete.lab.post_mortem import is_right
+from mathlete.lab.rightness import choice_is_right
 
 MIN_REASONING_CHARS = 80
 """Of text before the first program; with less, an attempt went straight to code."""
@@ -79,8 +79,8 @@ def habits_of(run: RunRecord) -> Habits:
         **kinds,
         num_with_program=len(programs),
         num_straight_to_code=sum(len(text.strip()) < MIN_REASONING_CHARS for text in programs),
-        solved_s=sum(_seconds(record) for record in graded if _is_solved(record)),
-        failed_s=sum(_seconds(record) for record in graded if not _is_solved(record)),
+        solved_s=sum(_seconds(record) for record in graded if choice_is_right(record)),
+        failed_s=sum(_seconds(record) for record in graded if not choice_is_right(record)),
     )
 
 
@@ -107,11 +107,7 @@ def _kinds(record: ProblemRecord) -> set[str]:
 
 
 def _tally(records: list[ProblemRecord]) -> Tally:
-    return Tally(len(records), sum(record.gold is not None and _is_solved(record) for record in records))
-
-
-def _is_solved(record: ProblemRecord) -> bool:
-    return record.selection is not None and is_right(record, record.selection.answer)
+    return Tally(len(records), sum(choice_is_right(record) is True for record in records))
 
 
 def _seconds(record: ProblemRecord) -> float:

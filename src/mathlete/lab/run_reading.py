@@ -13,8 +13,8 @@ from mathlete.core.errors import InputError
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import EventKind, TraceEvent
 from mathlete.lab.read_ahead import reading_ahead
+from mathlete.lab.rightness import choice_is_right
 from mathlete.lab.run_store import RunStore
-from mathlete.verify.integers import answers_equal
 
 OUTLINE_KINDS: tuple[EventKind, ...] = (
     "run_started",
@@ -95,7 +95,7 @@ def read_figures(store: RunStore) -> RunFigures:
         num_problems=len(run.problems),
         num_attempts=store.num_events("attempt_finished"),
         num_selected=len(labelled),
-        num_right=sum(map(_is_right, labelled)),
+        num_right=sum(choice_is_right(record) is True for record in labelled),
         finished=run.finished,
     )
 
@@ -149,9 +149,3 @@ def without_turns(event: TraceEvent) -> TraceEvent:
     if event.kind != "attempt_finished" or "turns" not in event.data["attempt"]:
         return event
     return replace(event, data={"attempt": {**event.data["attempt"], "turns": ()}})
-
-
-def _is_right(record: ProblemRecord) -> bool:
-    return (
-        record.selection is not None and record.gold is not None and answers_equal(record.selection.answer, record.gold)
-    )

@@ -164,12 +164,13 @@ def _in_words(item: Difference, baseline: str) -> str:
     if scores.better is not None:
         better, worse = (item.letter, baseline) if scores.better == "second" else (baseline, item.letter)
         return f"{better} is better than {worse}."
-    if scores.detectable is None:
+    if scores.mcnemar.only_first == scores.mcnemar.only_second == 0:
         return "Both are right on the same problems."
-    return (
-        "No difference that luck would not explain. So many problems show one of "
-        f"{100 * scores.detectable:.1f} points or more in four of five comparisons."
-    )
+    luck = "No difference that luck would not explain."
+    if scores.detectable is None:  # every problem changed in the same way, which leaves no spread to reckon with
+        return luck
+    shown = f"{100 * scores.detectable:.1f} points or more in four of five comparisons"
+    return f"{luck} So many problems show one of {shown}."
 
 
 def _prices(comparison: Comparison) -> Html:

@@ -14,6 +14,7 @@ from typing import Literal
 from mathlete.core.record import RunRecord
 from mathlete.lab.bootstrap import Estimate, bootstrap_estimates, wilson_interval
 from mathlete.lab.comparing import Scores, compare_runs
+from mathlete.lab.rightness import is_right
 from mathlete.report.summary import ProblemSummary, RunSummary, same_answer, summarise_run
 
 Verdict = Literal["right", "wrong", "answered", "open", "absent"]
@@ -179,16 +180,17 @@ def _row(problem_id: str, problems: Sequence[ProblemSummary | None]) -> Row:
 
 def _cell(problem: ProblemSummary, gold: str | None) -> Cell:
     chosen = problem.record.selection
+    judged = problem.record if problem.record.gold is not None else replace(problem.record, gold=gold)
     verdict: Verdict = "open"
     if chosen is not None:
-        verdict = "answered" if gold is None else "right" if same_answer(chosen.answer, gold) else "wrong"
+        verdict = "answered" if gold is None else "right" if is_right(judged, chosen.answer) else "wrong"
     votes = problem.votes
     return Cell(
         verdict=verdict,
         answer=None if chosen is None else chosen.answer,
         votes=votes.get(chosen.answer, 0) if chosen is not None and problem.rests_on_votes else 0,
         num_solutions=problem.num_solutions,
-        in_pool=gold is not None and any(same_answer(answer, gold) for answer in votes),
+        in_pool=any(is_right(judged, answer) for answer in votes),
         num_tokens=problem.num_tokens,
         elapsed_s=problem.elapsed_s,
         number=problem.number,
@@ -233,7 +235,8 @@ def _with_golds(run: RunRecord, rows: Sequence[Row], index: int) -> RunRecord:
     for row in rows:
         if row.cells[index].verdict in ("right", "wrong"):
             record = problems[row.problem_id]
-            problems[row.problem_id] = replace(record, gold=row.gold, group=row.group)
+            if record.gold is None:
+                problems[row.problem_id] = replace(record, gold=row.gold, group=row.group)
     return replace(run, problems=problems)
 
 

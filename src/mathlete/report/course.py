@@ -16,7 +16,7 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.at_k import majority_at_k, pass_at_k
 from mathlete.lab.metrics import AttemptRow, Estimate, attempt_rows, bootstrap_estimates
-from mathlete.lab.post_mortem import is_right
+from mathlete.lab.rightness import is_right
 
 MAX_ATTEMPTS = 64
 _FARTHER = (24, 32, 48, 64)

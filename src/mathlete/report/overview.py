@@ -58,7 +58,7 @@ def overview_parts(run: RunRecord, summary: RunSummary, link: Link = in_page) ->
 
 def _header(run: RunRecord) -> Html:
     config = dict(run.config)
-    facts: list[tuple[str, str]] = [("Model", _plain(config.pop("model", "unknown")))]
+    facts: list[tuple[str, str]] = [("Model", _plain(config.pop("model", None) or "several, or not told"))]
     if (budget_s := _budget_s(run)) is not None:
         facts.append(("Budget", format_s(budget_s)))
     config.pop("budget_s", None)

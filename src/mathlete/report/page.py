@@ -18,7 +18,8 @@ from pathlib import Path
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import StorageError
 from mathlete.core.record import ProblemRecord, RunRecord
-from mathlete.lab.post_mortem import is_right, post_mortem
+from mathlete.lab.post_mortem import post_mortem
+from mathlete.lab.rightness import attempt_is_right
 from mathlete.lab.run_habits import habits_of
 from mathlete.report.attempt import AttemptView
 from mathlete.report.confidence import curve_of, shared_ceiling
@@ -161,9 +162,9 @@ def attempt_views(problems: Sequence[ProblemSummary]) -> list[list[AttemptView]]
 
 
 def _is_right(record: ProblemRecord, attempt: Attempt | None) -> bool | None:
-    if attempt is None or attempt.answer is None or record.gold is None:
+    if attempt is None or attempt.answer is None:
         return None
-    return is_right(record, attempt.answer)
+    return attempt_is_right(record, attempt)
 
 
 def _asset(name: str) -> Html:

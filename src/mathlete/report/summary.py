@@ -17,7 +17,7 @@ from typing import Literal
 from mathlete.core.attempt import Failure
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import FALLBACK
-from mathlete.lab.post_mortem import is_right
+from mathlete.lab.rightness import choice_is_right, is_right
 
 State = Literal["right", "wrong", "answered", "fallback", "running", "waiting"]
 FAILURE_WORDS: dict[Failure, str] = {
@@ -176,5 +176,5 @@ def _state(record: ProblemRecord) -> State:
     if selection is None:
         return "waiting" if record.opened_at_s is None and not record.attempts else "running"
     if record.gold is not None:
-        return "right" if is_right(record, selection.answer) else "wrong"
+        return "right" if choice_is_right(record) else "wrong"
     return "fallback" if selection.rule == FALLBACK else "answered"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mathlete.core.attempt import Failure
-from mathlete.lab.post_mortem import is_right
+from mathlete.lab.rightness import is_right
 from mathlete.report.markup import Html, join, shorten, tag
 from mathlete.report.summary import FAILURE_WORDS, ProblemSummary, same_answer
 

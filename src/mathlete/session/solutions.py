@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mathlete.core.errors import InputError
 from mathlete.core.record import ProblemRecord, RunRecord
+from mathlete.lab.rightness import choice_is_right
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import read_problem
 from mathlete.lab.run_store import RunStore
@@ -73,11 +74,8 @@ class Solutions:
     @property
     def correct(self) -> dict[str, bool]:
         """By problem id, of those whose label is known."""
-        labelled = {key: item for key, item in self.record.problems.items() if item.gold is not None}
-        return {
-            key: item.selection is not None and answers_equal(item.selection.answer, item.gold or "")
-            for key, item in labelled.items()
-        }
+        judged = {key: choice_is_right(item) for key, item in self.record.problems.items()}
+        return {key: right for key, right in judged.items() if right is not None}
 
     def read(self, problem_id: str) -> ProblemRecord:
         """One problem with the texts of its attempts, from the run store.

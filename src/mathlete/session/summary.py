@@ -12,9 +12,9 @@ from rich.text import Text
 
 from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.lab.metrics import Metrics, evaluate_run
+from mathlete.lab.rightness import choice_is_right
 from mathlete.session.live import standing_word
 from mathlete.triad.driver import BUDGET, INTERRUPTED, is_cut_short
-from mathlete.verify.integers import answers_equal
 
 
 def summary(run: RunRecord, folder: Path) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def show_summary(run: RunRecord, folder: Path, console: Console) -> None:
         for line in metrics.lines():
             console.print(line, highlight=False, soft_wrap=True)
     num = len(run.problems)
-    num_right = sum(_is_right(run, key) for key in run.problems)
+    num_right = sum(choice_is_right(record) is True for record in run.problems.values())
     result = f"{num_right} of {num} right" if labelled else f"{num} problem{'' if num == 1 else 's'}"
     tokens = sum(attempt.num_tokens for record in run.problems.values() for attempt in record.attempts)
     console.print(f"\n{result}, {tokens:,} tokens in {run.elapsed_s:.0f} s", highlight=False)
@@ -80,8 +80,8 @@ def _standing(run: RunRecord) -> str | None:
     if all(accepted is None for accepted in standings):
         return None
     accepted = [key for key, item in run.problems.items() if item.selection is not None and item.selection.accepted]
-    labelled = [key for key in accepted if run.problems[key].gold is not None]
-    right = f" ({sum(_is_right(run, key) for key in labelled)} of {len(labelled)} right)" if labelled else ""
+    judged = [choice_is_right(run.problems[key]) for key in accepted if run.problems[key].gold is not None]
+    right = f" ({judged.count(True)} of {len(judged)} right)" if judged else ""
     return f"{len(accepted)} accepted{right}, {standings.count(False)} offered"
 
 
@@ -122,7 +122,7 @@ def answers_table(run: RunRecord, max_rows: int | None = None) -> Table:
         chosen = record.selection
         clusters = chosen.clusters if chosen else ()
         votes = str(sum(len(cluster.attempt_ids) for cluster in clusters if chosen and cluster.answer == chosen.answer))
-        style = "" if record.gold is None else ("green" if _is_right(run, key) else "red")
+        style = "" if record.gold is None else ("green" if choice_is_right(record) else "red")
         cells = [Text(key[:32]), Text(chosen.answer if chosen else "-", style=style)]
         if labelled:
             cells.append(Text(record.gold or ""))
@@ -131,10 +131,3 @@ def answers_table(run: RunRecord, max_rows: int | None = None) -> Table:
             cells.append(Text("" if accepted is None else standing_word(accepted)))
         table.add_row(*cells, votes, str(_num_solutions(record)), Text(record.stop_reason or ""))
     return table
-
-
-def _is_right(run: RunRecord, problem_id: str) -> bool:
-    record = run.problems[problem_id]
-    return (
-        record.gold is not None and record.selection is not None and answers_equal(record.selection.answer, record.gold)
-    )

@@ -10,8 +10,9 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from numbers import Real
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
@@ -49,6 +50,15 @@ _OPTIONS = frozenset(field.name for field in fields(RunConfig)) - {
     "budget_s",
     "code_timeout_s",
 } | {"code_timeout"}
+_BY_WORD: Mapping[str, tuple[type, ...]] = {
+    "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (NoneType,)
+}  # fmt: skip
+# Of the options that are a number, a text or a switch; what holds several is looked at by whoever uses it.
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    field.name: tuple(kind for word in str(field.type).split(" | ") for kind in _BY_WORD[word])
+    for field in fields(RunConfig)
+    if _BY_WORD.keys() >= set(str(field.type).split(" | "))
+}
 _DEFAULTS: Mapping[str, Any] = {"policy": "triad", "precision": "auto", "model": DEFAULT_MODEL, "code_timeout": "10s"}
 # What a model is loaded with: a `Solver` has it for all its runs.
 _OF_ENGINE = frozenset(
@@ -233,10 +243,12 @@ def _config(options: Mapping[str, Any], budget: str | float, source: str | None)
     complete = {**_DEFAULTS, **options}
     code_timeout_s = _seconds("code_timeout", complete.pop("code_timeout"))
     for name in ("pillars", "checks", "cured"):
-        if isinstance(complete.get(name), str):
-            raise InputError(f"{name} must be a list of names, such as [{complete[name]!r}]")
-        if complete.get(name) is not None:
-            complete[name] = tuple(complete[name])
+        given = complete.get(name)
+        if given is not None:
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise InputError(f"{name} must be a list of names, such as [{str(given)!r}]")
+            complete[name] = tuple(given)
+    _check_types(complete)
     try:
         return complete_config(
             {**complete, "code_timeout_s": code_timeout_s},
@@ -259,10 +271,19 @@ def _check_names(options: Iterable[str]) -> None:
             )
 
 
-def _seconds(name: str, given: str | float) -> float:
+def _check_types(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name in _TYPES and (not isinstance(value, _TYPES[name]) or isinstance(value, bool) > (bool in _TYPES[name])):
+            words = " or ".join("None" if kind is NoneType else kind.__name__ for kind in _TYPES[name])
+            raise InputError(f"{name} must be {words}, not {value!r:.60}")
+
+
+def _seconds(name: str, given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, str | Real):
+        raise InputError(f'{name} must be a time such as "90s" or "10m", or seconds, not {given!r:.60}')
     try:
         return parse_duration(given if isinstance(given, str) else format(given, "f"))
-    except InputError as error:
+    except (InputError, OverflowError) as error:
         raise InputError(f"{name}: {error}") from error
 
 

@@ -65,6 +65,11 @@ def test_power_says_what_it_lacks(mathlete: Mathlete, recordings: Path) -> None:
     assert called.code == 2 and "ask for 1 to 8 attempts" in called.err
     called = mathlete("power", recordings, "--effect", 99)
     assert called.code == 2 and "at most the 50 problems" in called.err
+    assert mathlete("power", recordings, "--seed", -1).code == 2
+    assert mathlete("compare", recordings, recordings, "--seed", -1).code == 2
+    Path("none.jsonl").write_text('{"problem_id": "a", "problem": "?", "gold": "1", "attempts": []}\n')
+    called = mathlete("power", "none.jsonl")
+    assert called.code == 2 and "too few attempts" in " ".join(called.err.split())
     called = mathlete("power", "nowhere.jsonl")
     assert called.code == 2 and "nowhere.jsonl" in called.err
 

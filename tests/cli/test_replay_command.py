@@ -89,7 +89,18 @@ def test_rows_that_cannot_be_used_are_named(mathlete: Mathlete, traces: Path) ->
     assert "line 8" in called.err and "has no 'problem'" in called.err
     traces.write_text("{}\n")
     alone = mathlete("replay", traces, "--selector", "majority")
-    assert alone.code == 2 and "line 1" in alone.err
+    assert alone.code == 2 and alone.err.count("line 1") == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--policy", "fixed"]])
+def test_a_recording_that_cannot_be_used_does_not_keep_the_others_back(
+    mathlete: Mathlete, traces: Path, tmp_path: Path, flags: list[str]
+) -> None:
+    notes = tmp_path / "README.md"
+    notes.write_text("No recording.")
+    called = mathlete("replay", notes, traces, "--selector", "majority", *flags, "--json")
+    assert called.code == 2 and json.loads(called.out)["file"] == traces.name
+    assert "1 of 2 recordings cannot be replayed" in called.err and "README.md" in called.err
 
 
 @pytest.mark.parametrize(
@@ -98,6 +109,7 @@ def test_rows_that_cannot_be_used_are_named(mathlete: Mathlete, traces: Path) ->
         (["--selector", "best"], "there is no selector 'best'; there are triad, majority"),
         (["--k", "none at all"], "--k takes a number of attempts"),
         (["--k", "9"], "no problem has 9 attempts, the most is 4"),
+        (["--seed", "-1"], "greater than or equal to 0"),
         (["--min-attempts", "7"], "no problem has 7 attempts"),
         (["--stop", "soon"], "stop must be one of"),
         (["--stop", "settled", "--k", "9"], "no problem has so many attempts"),

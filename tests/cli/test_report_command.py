@@ -78,6 +78,14 @@ def test_what_cannot_be_reported(mathlete: Mathlete, record: Callable[[str], Pat
     assert not (folder / "report.html").exists()
 
 
+def test_no_report_takes_the_place_of_a_store(mathlete: Mathlete, record: Callable[[str], Path]) -> None:
+    store = record("one") / "run.sqlite"
+    before = store.read_bytes()
+    called = mathlete("report", store, "--out", store)
+    assert called.code == 2 and "is a run store, and would be lost" in " ".join(called.err.split())
+    assert store.read_bytes() == before
+
+
 def test_a_run_that_fits_on_no_page(
     mathlete: Mathlete, record: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

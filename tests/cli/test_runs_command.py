@@ -97,6 +97,14 @@ def test_what_cannot_be_exported(mathlete: Mathlete, run_id: str) -> None:
     assert called.code == 4 and "missing/a.jsonl: No such file or directory" in called.err.replace("\n", "")
 
 
+def test_no_export_takes_the_place_of_a_store(mathlete: Mathlete, run_id: str) -> None:
+    store = Path("runs") / run_id / "run.sqlite"
+    before = store.read_bytes()
+    called = mathlete("runs", "export", run_id, "--format", "jsonl", "--out", store)
+    assert called.code == 2 and "is a run store, and would be lost" in " ".join(called.err.split())
+    assert store.read_bytes() == before
+
+
 def test_gathering_a_store_into_itself(mathlete: Mathlete, run_id: str) -> None:
     called = mathlete("runs", "gather", run_id, "--into", f"runs/{run_id}/run.sqlite")
     assert called.code == 2 and "into itself" in called.err

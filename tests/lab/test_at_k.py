@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -51,6 +52,14 @@ def test_a_large_pool_stays_between_nothing_and_one() -> None:
     correct = [answer == "a" for answer in answers]
     curve = [majority_at_k(answers, correct, k) for k in (1, 2, 4, 8, 16, 32, 64)]
     assert curve == sorted(curve) and curve[0] == pytest.approx(40 / 64) and curve[-1] == pytest.approx(1)
+
+
+def test_more_ways_than_a_float_counts() -> None:
+    answers: list[str | None] = ["a"] * 1_250 + ["b"] * 1_150
+    correct = [answer == "a" for answer in answers]
+    drawn = sum(math.comb(1_250, votes) * math.comb(1_150, 1_001 - votes) for votes in range(501, 1_002))
+    assert majority_at_k(answers, correct, 1_001) == pytest.approx(drawn / math.comb(2_400, 1_001), abs=1e-9)
+    assert majority_at_k(answers, correct, 2_400) == 1
 
 
 @pytest.mark.parametrize("k", [0, 4])

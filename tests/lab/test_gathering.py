@@ -201,7 +201,7 @@ class TestAddRecording:
         path = tmp_path / "all.sqlite"
         with pytest.raises(InputError, match="line 2 is broken"):
             add_recording(path, "theirs", "f", broken())
-        assert not path.exists()
+        assert [left.name for left in tmp_path.iterdir()] == ["all.lock"]
         add_recording(path, "first", "f", [recorded("p")])
         with pytest.raises(InputError, match="line 2 is broken"):
             add_recording(path, "theirs", "f", broken())

@@ -192,6 +192,13 @@ def test_effects_that_are_none() -> None:
             effect_size(luck, effect, 50)
 
 
+def test_an_effect_that_no_test_sees() -> None:
+    luck = luck_of_pool([pool("a", ["1", "2"])], 1)
+    with pytest.raises(InputError, match="0.000001 problems at least, not 1e-300"):
+        effect_size(luck, 1e-300, 50)
+    assert effect_size(luck, 1e-6, 50).runs > 10**12
+
+
 def recorded(key: str, *attempts: Attempt, statement: str = "?") -> RecordedProblem:
     return RecordedProblem(
         Problem(key, statement), "1", key, attempts, tuple(attempt.answer == "1" for attempt in attempts)

@@ -8,7 +8,8 @@ from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.selection import AnswerCluster, Selection
 from mathlete.lab.metrics import attempt_rows
 from mathlete.lab.outcomes import outcomes_of_run
-from mathlete.lab.rightness import attempt_is_right, choice_is_right, is_right
+from mathlete.lab.recorded import RecordedProblem
+from mathlete.lab.rightness import attempt_is_right, choice_is_right, is_right, recorded_as_right
 
 HALVES = ("0.5", "\\frac{1}{2}", "0.5", "3", None)
 
@@ -52,6 +53,14 @@ def test_nothing_is_right_or_wrong_while_nobody_knows() -> None:
 
 def test_no_answer_yet_is_wrong() -> None:
     assert choice_is_right(ProblemRecord(Problem("p", "?"), gold="1")) is False
+
+
+def test_a_recording_is_judged_alike() -> None:
+    judged = record()
+    told = tuple(attempt_is_right(judged, item) is True for item in judged.attempts)
+    item = RecordedProblem(judged.problem, "1/2", "p", judged.attempts, told)
+    for answer in ("0.5", "\\frac{1}{2}", "3", "1/2", "2/4"):
+        assert recorded_as_right(item, answer) is is_right(judged, answer)
 
 
 def test_all_figures_of_a_run_ask_the_same() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from version_1_store import make_version_1
 
-from mathlete.core.errors import InputError
+from mathlete.core.errors import InputError, StorageError
 from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent, encode
 from mathlete.lab.run_reading import read_figures, read_outline, read_problem, read_problems
@@ -80,7 +82,7 @@ def test_no_turn_is_decoded_for_an_outline(stored: Make) -> None:
     with stored([*run_events(), broken]) as store:
         assert len(read_outline(store).problems["p"].attempts) == 3
         assert len(read_problem(store, "q").attempts) == 1
-        with pytest.raises(KeyError):
+        with pytest.raises(StorageError, match="is damaged: .*KeyError"):
             read_problem(store, "p")
 
 
@@ -104,3 +106,15 @@ def stored_nothing(folder: Path) -> RunStore:
     folder.mkdir()
     RunStore.create(folder / "run.sqlite").close()
     return RunStore.read(folder / "run.sqlite")
+
+
+@pytest.mark.parametrize(("kind", "data"), [("run_started", "[1]"), ("run_started", "{}"), ("attempt_finished", "{}")])
+def test_an_event_of_another_shape_is_damage(tmp_path: Path, kind: str, data: str) -> None:
+    path = tmp_path / "run.sqlite"
+    with RunStore.create(path) as store:
+        store.append_many(run_events())
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TRIGGER events_never_change")
+        connection.execute("UPDATE events SET data = ? WHERE kind = ?", (data, kind))
+    with RunStore.read(path) as store, pytest.raises(StorageError, match="is damaged: .*event"):
+        read_outline(store)

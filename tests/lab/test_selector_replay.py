@@ -159,6 +159,16 @@ def test_without_a_gap_nothing_is_closed() -> None:
     assert figures.gap_closed is None and figures.as_dict("f")["gap_closed"] is None
 
 
+def test_one_attempt_leaves_no_gap() -> None:
+    plan = ReplayPlan(("majority",), (1, 2))
+    items = [recorded(f"p{i}", *"1234") for i in range(9)]
+    one, two = selector_figures([replay_problem(item, plan, make_selectors(plan)) for item in items], plan)
+    assert one.oracle.value > one.majority.value, "of 8 draws, and of all: luck"
+    assert one.gap_closed is None and two.gap_closed is not None
+    figures = replay_policy(items, PolicyReplay(policy="fixed", attempts=1, orders=8))
+    assert policy_outcome(items, figures).gap_closed is None
+
+
 def test_every_selector_chooses_what_it_chooses_live() -> None:
     """One by one on lists, where nothing is remembered from rule to rule, against all on one pool."""
     plan = ReplayPlan(tuple(SELECTORS))

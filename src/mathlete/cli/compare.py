@@ -17,7 +17,7 @@ MappingName = Annotated[
     str | None, typer.Option("--mapping", metavar="NAME", help="A preset or a .toml file for files of other programs.")
 ]
 NumFlips = Annotated[int, typer.Option("--flips", min=0, help="Problems with another answer to list; --json has all.")]
-Seed = Annotated[int, typer.Option(help="Of the intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the intervals.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

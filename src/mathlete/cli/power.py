@@ -34,7 +34,7 @@ Attempts = Annotated[
 MappingName = Annotated[
     str | None, typer.Option("--mapping", metavar="NAME", help="A preset or a .toml file for files of other programs.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the draws of runs.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the draws of runs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

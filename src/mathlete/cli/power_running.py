@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mathlete.core.errors import InputError
 from mathlete.lab.dependence import Agreement, BetaBinomial, answer_agreement, fit_beta_binomial
 from mathlete.lab.import_report import ImportReport
 from mathlete.lab.pools import AnswerPool, answer_pools
@@ -68,6 +69,8 @@ def show_power(
     """Read, reckon, print."""
     notes: list[str] = []
     pools = answer_pools(_read(traces, mapping, notes))
+    if not pools:
+        raise InputError("; ".join(notes) or f"{', '.join(map(str, traces))}: there is no problem that can be used")
     errors = Console(stderr=True)
     figures = power_figures(
         pools,

@@ -39,7 +39,7 @@ Orders = Annotated[
         "them are drawn from 8 orders.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Of the orders and of the intervals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the orders and of the intervals.")]
 MinAttempts = Annotated[int, typer.Option(min=1, help="Problems with fewer attempts are left out.")]
 Mapping = Annotated[
     str | None, typer.Option(help="What the columns of foreign files mean: a preset's name, or a .toml file.")

@@ -89,16 +89,16 @@ def replay_selectors(asked: Asked) -> None:
     """
     plan = ReplayPlan(selector_names(asked.selectors), _ks(asked.ks), asked.num_orders, asked.seed, asked.min_attempts)
     console = Console(stderr=True)
-    found: list[dict[str, Any]] = []
-    with ending_in_order(console):
-        for path in asked.traces:
-            replayed = _replay_file(path, plan, asked, console)
-            figures = _judged(replayed)
-            trained = trained_on(path, plan.selectors)
-            found += [_as_dict(item, replayed, trained) for item in figures]
-            if not asked.as_json:
-                show_figures(wide_console(), path.name, figures, trained)
-    print_json(found, asked)
+
+    def replay(path: Path) -> list[dict[str, Any]]:
+        replayed = _replay_file(path, plan, asked, console)
+        figures = _judged(replayed)
+        trained = trained_on(path, plan.selectors)
+        if not asked.as_json:
+            show_figures(wide_console(), path.name, figures, trained)
+        return [_as_dict(item, replayed, trained) for item in figures]
+
+    _replay_each(asked, replay, console)
 
 
 def replay_policies(asked: Asked) -> None:
@@ -108,21 +108,43 @@ def replay_policies(asked: Asked) -> None:
         InputError: a flag or a recording cannot be used.
     """
     console = Console(stderr=True)
+
+    def replay(path: Path) -> list[dict[str, Any]]:
+        problems = read_problems(path, asked, console)
+        outcomes = []
+        most = max(len(item.attempts) for item in problems)
+        for config in _configs(asked, most):
+            with progress_bar(path, console, len(problems) * max(1, config.orders)) as tell:
+                outcomes.append(policy_outcome(problems, replay_policy(problems, config, lambda n, _: tell(n, n))))
+        if not outcomes:
+            raise InputError(f"{path}: no problem has so many attempts as --k says, the most is {most}")
+        if not asked.as_json:
+            show_policies(wide_console(), path.name, outcomes)
+        return [item.as_dict(path.name) for item in outcomes]
+
+    _replay_each(asked, replay, console)
+
+
+def _replay_each(asked: Asked, replay: Callable[[Path], list[dict[str, Any]]], console: Console) -> None:
+    """Replay one recording after the other; those that cannot be used are told at the end, behind the others' figures.
+
+    Raises:
+        InputError: a recording cannot be used.
+    """
     found: list[dict[str, Any]] = []
+    refused: list[InputError] = []
     with ending_in_order(console):
         for path in asked.traces:
-            problems = read_problems(path, asked, console)
-            outcomes = []
-            most = max(len(item.attempts) for item in problems)
-            for config in _configs(asked, most):
-                with progress_bar(path, console, len(problems) * max(1, config.orders)) as tell:
-                    outcomes.append(policy_outcome(problems, replay_policy(problems, config, lambda n, _: tell(n, n))))
-            if not outcomes:
-                raise InputError(f"{path}: no problem has so many attempts as --k says, the most is {most}")
-            found += [item.as_dict(path.name) for item in outcomes]
-            if not asked.as_json:
-                show_policies(wide_console(), path.name, outcomes)
+            try:
+                found += replay(path)
+            except InputError as error:
+                refused.append(error)
+    if refused and not found:
+        raise refused[0]
     print_json(found, asked)
+    if refused:
+        told = "\n".join(map(str, refused))
+        raise InputError(f"{len(refused)} of {len(asked.traces)} recordings cannot be replayed:\n{told}")
 
 
 def selector_names(told: Sequence[str]) -> tuple[str, ...]:
@@ -209,7 +231,10 @@ def _replay_file(path: Path, plan: ReplayPlan, asked: Asked, console: Console) -
         )
     if replayed.num_unknown and not replayed.notes:
         _warn(console, f"{replayed.num_unknown} answers could be shown neither right nor wrong, and count as wrong")
-    for note in (*replayed.notes, *([f"not used: {replayed.bad.message}"] if replayed.bad.num else [])):
+    for note in (
+        *replayed.notes,
+        *([f"not used: {replayed.bad.message}"] if replayed.bad.num and replayed.scored else []),
+    ):
         _warn(console, f"{path.name}: {note}")
     return replayed
 
@@ -241,7 +266,8 @@ def _warn(console: Console, message: str) -> None:
 def _judged(replayed: Replayed) -> list[SelectorFigures]:
     """The figures, or an error that says why there are none."""
     if not replayed.scored:
-        raise InputError(f"{replayed.file}: there is no problem that can be used; {replayed.bad.message}")
+        why = replayed.bad.message if replayed.bad.num else "; ".join(replayed.notes) or "it holds none with attempts"
+        raise InputError(f"{replayed.file}: there is no problem that can be used; {why}")
     figures = selector_figures(replayed.scored, replayed.plan, seed=replayed.plan.seed)
     if not figures:
         most, plan = max(item.num_attempts for item in replayed.scored), replayed.plan

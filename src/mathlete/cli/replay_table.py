@@ -44,7 +44,7 @@ def _show_one_k(
     console: Console, file: str, figures: Sequence[SelectorFigures], trained: Mapping[str, Trained]
 ) -> None:
     first = figures[0]
-    attempts = "all attempts" if first.k is None else f"{first.k} attempts"
+    attempts = "all attempts" if first.k is None else "1 attempt" if first.k == 1 else f"{first.k} attempts"
     low, high = _axis([item.accuracy for item in figures])
     is_wide = console.width >= _WIDE_COLUMNS
     width = _BAR_WIDTH if is_wide else _NARROW_BAR_WIDTH

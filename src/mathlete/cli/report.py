@@ -16,7 +16,7 @@ from rich.progress import track
 from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
 from mathlete.core.record import RunRecord
-from mathlete.lab.run_finding import FoundRun, find_runs
+from mathlete.lab.run_finding import FoundRun, check_replaceable, find_runs
 from mathlete.lab.run_folder import STORE_NAME
 from mathlete.lab.run_reading import read_outline, read_problems
 from mathlete.report.comparison import render_comparison
@@ -44,6 +44,8 @@ def report(
     runs_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
 ) -> None:
     """Write the report of a run from its store, or compare several runs of the same problems, as one HTML file."""
+    if out is not None:
+        check_replaceable(out)
     found = [run for name in runs for run in find_runs(name, runs_dir)]
     if len(found) == 1:
         target = out or _folder(found[0]) / REPORT_NAME
@@ -65,7 +67,7 @@ def _read_for_report(run: FoundRun) -> RunRecord:
         if num_attempts > MAX_ATTEMPTS:
             raise InputError(
                 f"the run {run.id} has {num_attempts:,} attempts, more than fit on one page ({MAX_ATTEMPTS:,}); "
-                f"`mathlete view {run.path.parent}` shows them problem by problem"
+                f"`mathlete view {run.path}` shows them problem by problem"
             )
         problems = {}
         reading = track(

@@ -20,7 +20,7 @@ from rich.text import Text
 from mathlete.cli import run_logging, runs_import
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import ProblemRecord
-from mathlete.lab.run_finding import FoundRun, find_run, find_runs
+from mathlete.lab.run_finding import FoundRun, check_replaceable, find_run, find_runs
 from mathlete.lab.run_reading import RunFigures, read_figures
 
 app = typer.Typer(help="List runs, gather them in one store, export their attempts.", no_args_is_help=True)
@@ -106,6 +106,7 @@ def export_command(
     from mathlete.lab.run_reading import read_problems
 
     chosen = format or _format_of(out)
+    check_replaceable(out)
     with find_run(run, runs_dir).read() as store:
         figures = read_figures(store)
         with _progress("problems") as progress:

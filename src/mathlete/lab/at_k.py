@@ -14,6 +14,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_WAYS = 10**300  # that a float can count
+
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
     """Unbiased chance that one of `k` attempts drawn from `num_samples` is right (Chen et al. 2021, eq. 1).
@@ -56,6 +58,8 @@ def majority_at_k(answers: Sequence[str | None], correct: Sequence[bool], k: int
         raise ValueError(f"majority@{k} of {len(answers)} attempts is not defined")
     votes = Counter(answer for answer in answers if answer is not None)
     right = {answer for answer, is_right in zip(answers, correct, strict=True) if is_right and answer is not None}
+    if k == len(answers):
+        return majority_score(answers, correct)
     right_sizes = tuple(sorted(votes[answer] for answer in right))
     wrong_sizes = tuple(sorted(votes[answer] for answer in votes.keys() - right))
     return _chance_right(right_sizes, wrong_sizes, len(answers) - votes.total(), k)
@@ -70,23 +74,27 @@ def _chance_right(right: tuple[int, ...], wrong: tuple[int, ...], num_silent: in
     of y^(leaders - 1) over [0, 1], which Gauss-Legendre nodes give exactly.
     """
     sizes = Counter([*right, *wrong])
+    size_of_pool = sum(right) + sum(wrong) + num_silent
+    # Ways too many for a float become chances: those of t votes of `size`, times share^t (1 - share)^(size - t).
+    share = k / size_of_pool if math.comb(size_of_pool, k) > _MOST_WAYS else None
     total = 0.0
     for size, number in Counter(right).items():
         others = sizes - Counter([size])
         for votes in range(1, min(size, k) + 1):
-            total += number * math.comb(size, votes) * _weighted_ways(others, num_silent, votes, k - votes)
-    return min(1.0, total / math.comb(sum(right) + sum(wrong) + num_silent, k))
+            total += number * _ways(size, votes, share) * _weighted_ways(others, num_silent, votes, k - votes, share)
+    return min(1.0, total / _ways(size_of_pool, k, share))
 
 
-def _weighted_ways(others: Counter[int], num_silent: int, votes: int, num_left: int) -> float:
+def _weighted_ways(others: Counter[int], num_silent: int, votes: int, num_left: int, share: float | None) -> float:
     """Ways to draw `num_left` attempts so that no other answer has more than `votes`, each way over its leaders."""
     most_ties = num_left // votes
     ties, weights = _nodes(most_ties // 2 + 1)
     num_free = num_silent + sum(size * number for size, number in others.items() if size < votes)
-    ways = np.tile(_binomials(num_free, num_left), (len(ties), 1))  # of answers too rare to reach `votes`, and silence
+    # Of answers too rare to reach `votes`, and silence.
+    ways = np.tile(_binomials(num_free, num_left, share), (len(ties), 1))
     for size, number in others.items():
         if size >= votes:
-            one = np.tile(_binomials(size, min(votes, num_left)), (len(ties), 1))
+            one = np.tile(_binomials(size, min(votes, num_left), share), (len(ties), 1))
             if votes <= num_left:
                 one[:, votes] *= ties
             for _ in range(number):
@@ -102,8 +110,16 @@ def _nodes(number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @lru_cache(maxsize=1 << 12)
-def _binomials(size: int, highest: int) -> NDArray[np.float64]:
-    return np.array([math.comb(size, number) for number in range(highest + 1)], np.float64)
+def _binomials(size: int, highest: int, share: float | None) -> NDArray[np.float64]:
+    return np.array([_ways(size, number, share) for number in range(highest + 1)], np.float64)
+
+
+def _ways(size: int, number: int, share: float | None) -> float:
+    """Ways to draw `number` of `size`; with a share, the chance that just so many come, each with that chance."""
+    ways = math.comb(size, number)
+    if share is None or not ways:
+        return ways
+    return math.exp(math.log(ways) + number * math.log(share) + (size - number) * math.log1p(-share))
 
 
 def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ class BadRow:
 
     def __str__(self) -> str:
         """One line for a person."""
-        return f"{self.where}: {self.reason[:_MAX_REASON_CHARS]}"
+        return ": ".join(filter(None, (self.where, self.reason[:_MAX_REASON_CHARS])))
 
 
 class BadRows:

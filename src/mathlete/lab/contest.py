@@ -18,7 +18,7 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.replay_costs import is_right
+from mathlete.lab.rightness import recorded_as_right
 from mathlete.lab.simulated_session import simulate
 from mathlete.triad.driver import DriverConfig
 from mathlete.triad.recorded_source import Faults, RecordedConfig, Speed, in_order
@@ -129,7 +129,7 @@ def hold_contest(
         weigh=weigh, sees_ahead=False,
     )  # fmt: skip
     ends, by_id = session.problems, {item.problem.id: item for item in contest.problems}
-    right = tuple(key for key, end in ends.items() if not end.is_fallback and is_right(by_id[key], end.answer))
+    right = tuple(key for key, end in ends.items() if not end.is_fallback and recorded_as_right(by_id[key], end.answer))
     return ContestOutcome(
         right=len(right),
         answered=len(ends),

@@ -159,7 +159,8 @@ def _writing_to(path: Path, run_id: str, source: str) -> Iterator[RunStore]:
         except BaseException:
             store.close()
             if not is_there and not list_runs(path):
-                path.unlink()
+                for suffix in ("", "-wal", "-shm"):
+                    path.with_name(path.name + suffix).unlink(missing_ok=True)
             raise
 
 

@@ -14,7 +14,7 @@ from mathlete.cic.majority import Majority
 from mathlete.core.record import RunRecord
 from mathlete.core.selection import FALLBACK
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.rightness import choice_is_right
+from mathlete.lab.rightness import choice_is_right, recorded_as_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,7 @@ def outcomes_of_recorded(problems: Iterable[RecordedProblem]) -> list[Outcome]:
                 group=item.group,
                 gold=item.gold,
                 answer=answer,
-                right=answer is not None
-                and any(ok and a.answer == answer for a, ok in zip(item.attempts, item.correct, strict=True)),
+                right=answer is not None and recorded_as_right(item, answer),
                 num_tokens=sum(attempt.num_tokens for attempt in attempts),
                 seconds=math.fsum(attempt.elapsed_s for attempt in attempts),
             )

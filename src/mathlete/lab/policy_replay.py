@@ -24,7 +24,8 @@ from mathlete.core.policy import Action, Policy, PoolState, Stop
 from mathlete.core.protocols import Selector
 from mathlete.lab.metrics import Estimate, bootstrap_estimates, majority_score
 from mathlete.lab.recorded import RecordedProblem
-from mathlete.lab.replay_costs import Costed, is_right, longest, with_costs
+from mathlete.lab.replay_costs import Costed, longest, with_costs
+from mathlete.lab.rightness import recorded_as_right
 from mathlete.lab.simulated_session import Ended, simulate
 from mathlete.triad.driver import DriverConfig
 from mathlete.triad.integration import OUT_OF_TOKENS
@@ -289,7 +290,7 @@ def _longest_step_s(part: Sequence[RecordedProblem], config: PolicyReplay, speed
 
 def _add(tally: _Tally, item: RecordedProblem, ended: Ended, k: int) -> None:
     first = item.attempts[:k]
-    tally.right += not ended.is_fallback and is_right(item, ended.answer)
+    tally.right += not ended.is_fallback and recorded_as_right(item, ended.answer)
     tally.majority += majority_score([attempt.answer for attempt in first], item.correct[:k])
     tally.tokens += ended.num_tokens
     tally.tokens_of_all += sum(attempt.num_tokens for attempt in first)

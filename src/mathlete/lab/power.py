@@ -24,6 +24,7 @@ from mathlete.lab.pools import AnswerPool
 LEVEL = 0.05
 POWER = 0.80
 _NORMAL = NormalDist()
+_LEAST_EFFECT = 1e-6  # below, numbers of runs grow beyond all that can be counted
 _NUM_PAIRS = 200_000  # pairs of runs drawn over all problems: luck is then known to about 1 %
 _FEWEST_PAIRS, _MOST_PAIRS = 50, 2_000  # a problem
 
@@ -217,10 +218,12 @@ def effect_size(luck: Luck, effect: float, num_problems: int) -> EffectSize:
     """What it takes to see `effect` problems of `num_problems`.
 
     Raises:
-        InputError: an effect that is not above 0 and at most `num_problems`.
+        InputError: an effect that is not above 0 (0.000001 at least) and at most `num_problems`.
     """
     if not 0 < effect <= num_problems:
         raise InputError(f"an effect must be above 0 and at most the {num_problems} problems, not {effect:g}")
+    if effect < _LEAST_EFFECT:
+        raise InputError(f"an effect must be {_LEAST_EFFECT:.6f} problems at least, not {effect:g}: no test sees less")
     spread = luck.spread(num_problems)
     each = runs_needed(spread, effect, rounded=False)
     return EffectSize(

@@ -13,7 +13,6 @@ from mathlete.core.attempt import Attempt
 from mathlete.core.errors import InputError
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.triad.recorded_source import Speed
-from mathlete.verify.integers import answers_equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,6 @@ def with_costs(
         if no_tokens is not None:
             kept = tuple(map(_with_equal_lengths, kept))
     return Costed(kept, speed, no_tokens is None, knows_seconds)
-
-
-def is_right(item: RecordedProblem, answer: str) -> bool:
-    """Whether an answer is right: as the recording says of it where an attempt gave it, else by the gold."""
-    for attempt, correct in zip(item.attempts, item.correct, strict=True):
-        if attempt.answer == answer:
-            return correct
-    return answers_equal(answer, item.gold)
 
 
 def longest(problems: Sequence[RecordedProblem]) -> int:

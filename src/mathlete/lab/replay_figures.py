@@ -39,7 +39,7 @@ class SelectorFigures:
         majority_nonzero: the same without the votes for 0.
         oracle: share of problems with a right answer among the attempts.
         difference: accuracy less majority, paired.
-        gap_closed: difference over oracle less majority; None where there is no gap.
+        gap_closed: difference over oracle less majority; None where there is no gap, as with one attempt.
         num_better: problems on which its score is above the plain vote's.
         num_worse: problems on which it is below.
     """
@@ -99,9 +99,9 @@ class PolicyOutcome:
 
     @property
     def gap_closed(self) -> float | None:
-        """Accuracy less majority over oracle less majority; None where there is no gap."""
+        """Accuracy less majority over oracle less majority; None where there is no gap, as with one attempt."""
         gap = self.oracle - self.figures.majority.value
-        return self.figures.vs_majority.value / gap if gap > _ROUNDING else None
+        return self.figures.vs_majority.value / gap if gap > _ROUNDING and self.figures.replay.attempts > 1 else None
 
     def as_dict(self, file: str) -> dict[str, Any]:
         """The figures as JSON-able data, in the form of a selector's and more."""
@@ -187,7 +187,9 @@ def _of_one_k(
                 majority_nonzero=told["majority_nonzero"],
                 oracle=told["oracle"],
                 difference=percentile_estimate(gained, drawn_gains),
-                gap_closed=_ratio(gained, gap, drawn_gains, drawn["oracle"] - drawn["majority"]),
+                # One attempt leaves no choice: majority is one of few draws, the oracle a mean over all, and what lies
+                # between the two is noise.
+                gap_closed=None if k == 1 else _ratio(gained, gap, drawn_gains, drawn["oracle"] - drawn["majority"]),
                 num_better=int((gains > _ROUNDING).sum()),
                 num_worse=int((gains < -_ROUNDING).sum()),
             )

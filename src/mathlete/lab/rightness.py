@@ -1,4 +1,4 @@
-"""Whether what a run says is right. The one place where a problem's record is judged; all figures and pages ask here.
+"""Whether what a run or a recording says is right. The one place where it is judged; all figures and pages ask here.
 
 Knows who has the last word: whoever recorded the attempts, where they were judged (`ProblemRecord.correct`), else the
 label, compared as an integer or letter by letter. Does not know other notations: those were judged when the attempts
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.record import ProblemRecord
+from mathlete.lab.recorded import RecordedProblem
 from mathlete.verify.integers import answers_equal
 
 
@@ -21,7 +22,7 @@ def is_right(record: ProblemRecord, answer: str) -> bool:
         gave_it = _who_gave(record, answer)
         if gave_it:
             return not record.correct.isdisjoint(gave_it)
-    return record.gold is not None and (answer.strip() == record.gold.strip() or answers_equal(answer, record.gold))
+    return record.gold is not None and _is_label(answer, record.gold)
 
 
 def attempt_is_right(record: ProblemRecord, attempt: Attempt) -> bool | None:
@@ -38,6 +39,16 @@ def choice_is_right(record: ProblemRecord) -> bool | None:
     if record.gold is None:
         return None
     return record.selection is not None and is_right(record, record.selection.answer)
+
+
+def recorded_as_right(item: RecordedProblem, answer: str) -> bool:
+    """The same of a recorded problem: as the recording says where an attempt gave the answer, else by the label."""
+    told = [right for attempt, right in zip(item.attempts, item.correct, strict=True) if attempt.answer == answer]
+    return any(told) if told else _is_label(answer, item.gold)
+
+
+def _is_label(answer: str, gold: str) -> bool:
+    return answer.strip() == gold.strip() or answers_equal(answer, gold)
 
 
 def _who_gave(record: ProblemRecord, answer: str) -> set[str]:

@@ -15,6 +15,7 @@ from mathlete.lab.run_store import RunStore, list_runs
 SEPARATOR = "::"
 """Between a store of many runs and the name of one of them, as in `all.sqlite::20261126-040139-3c6437`."""
 _NUM_LISTED = 5
+_SQLITE_MARK = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,17 @@ def find_runs(text: str, runs_dir: Path) -> tuple[FoundRun, ...]:
     if path.is_file() and path.name != STORE_NAME:
         return _runs_of_store(path)
     return (find_run(text, runs_dir),)
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise `InputError` when what is at `path` is a store, which no report and no export may take the place of."""
+    try:
+        with path.open("rb") as file:
+            is_store = file.read(len(_SQLITE_MARK)) == _SQLITE_MARK
+    except OSError:  # nothing there, or nothing that can be read: whoever writes says so
+        return
+    if is_store:
+        raise InputError(f"{path} is a run store, and would be lost; give another name for what is to be written")
 
 
 def _runs_of_store(path: Path) -> tuple[FoundRun, ...]:

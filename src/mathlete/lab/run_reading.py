@@ -6,7 +6,7 @@ returned: the texts and logprobs of other problems are never read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mathlete.core.errors import InputError
@@ -15,6 +15,7 @@ from mathlete.core.trace import EventKind, TraceEvent
 from mathlete.lab.read_ahead import reading_ahead
 from mathlete.lab.rightness import choice_is_right
 from mathlete.lab.run_store import RunStore
+from mathlete.lab.store_connection import damaged
 
 OUTLINE_KINDS: tuple[EventKind, ...] = (
     "run_started",
@@ -83,7 +84,7 @@ def read_figures(store: RunStore) -> RunFigures:
         InputError: a newer version wrote the run.
         StorageError: it cannot be read.
     """
-    run = fold_run(store.events(kinds=FIGURE_KINDS))
+    run = fold_stored(store, store.events(kinds=FIGURE_KINDS))
     labelled = [record for record in run.problems.values() if record.selection is not None and record.gold is not None]
     return RunFigures(
         id=store.run.id,
@@ -110,7 +111,7 @@ def read_outline(store: RunStore) -> RunRecord:
         StorageError: it cannot be read.
     """
     with reading_ahead(store.path):
-        run = fold_run(map(without_turns, store.events(kinds=OUTLINE_KINDS)))
+        run = fold_stored(store, map(without_turns, store.events(kinds=OUTLINE_KINDS)))
     return replace(run, elapsed_s=max(run.elapsed_s, store.last_at_s()))
 
 
@@ -133,15 +134,27 @@ def read_problems(store: RunStore) -> Iterator[ProblemRecord]:
         yield _read_in_full(store, record)
 
 
+def fold_stored(store: RunStore, events: Iterable[TraceEvent], so_far: RunRecord | None = None) -> RunRecord:
+    """`fold_run` of events of a store.
+
+    Raises:
+        StorageError: an event does not hold what its kind holds, so that nobody can say what happened.
+    """
+    try:
+        return fold_run(events, so_far)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(store.path, f"an event does not hold what it must ({error!r:.200})") from error
+
+
 def _read_asked(store: RunStore) -> RunRecord:
     """The run before it did anything."""
-    return fold_run(store.events(kinds=_ASKED))
+    return fold_stored(store, store.events(kinds=_ASKED))
 
 
 def _read_in_full(store: RunStore, record: ProblemRecord) -> ProblemRecord:
     problem_id = record.problem.id
     start = RunRecord(config={}, problems={problem_id: record})
-    return fold_run(store.events(problem_id=problem_id), start).problems[problem_id]
+    return fold_stored(store, store.events(problem_id=problem_id), start).problems[problem_id]
 
 
 def without_turns(event: TraceEvent) -> TraceEvent:

@@ -350,8 +350,10 @@ class RunStore:
             )
         try:
             data = decode_payload(row.kind, row.data)
-        except (ValueError, zlib.error) as error:
+        except (ValueError, AttributeError, zlib.error) as error:
             raise damaged(self.path, f"event {seq} cannot be decoded ({error})") from error
+        if not isinstance(data, dict):
+            raise damaged(self.path, f"event {seq} is no object")
         return TraceEvent(
             cast(EventKind, row.kind), row.at_s, data, row.problem_id, row.attempt_id, row.wall_time, row.version
         )

@@ -206,8 +206,8 @@ def _single_task(statement: str, kind: AnswerKind, require_gold: bool) -> TaskSe
 
 
 def _check_limit(limit: int | None) -> None:
-    if limit is not None and limit < 1:
-        raise InputError(f"limit must be at least 1, not {limit}")
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError(f"limit must be at least 1 and whole, not {limit!r:.40}")
 
 
 def _collect(rows: Iterator[TaskRow], limit: int | None, source: str) -> TaskSet:

@@ -36,6 +36,7 @@ from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
 from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_reading import fold_stored
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.tasks import Task, load_tasks
 from mathlete.model_store.progress import Progress, Report
@@ -173,7 +174,7 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
     with ExitStack() as cleanup:
         interrupts = cleanup.enter_context(Interrupts())
         store = cleanup.enter_context(RunStore.open(folder.store_path))
-        record = fold_run(store.events())
+        record = fold_stored(store, store.events())
         if not record.problems:
             raise InputError(f"{folder.path} was cut off before it began; start a new run")
         config = _resumed_config(record, budget_s)

@@ -105,6 +105,22 @@ def test_no_export_takes_the_place_of_a_store(mathlete: Mathlete, run_id: str) -
     assert store.read_bytes() == before
 
 
+def test_recordings_are_listed_and_compared_whatever_they_are_called(mathlete: Mathlete, tmp_path: Path) -> None:
+    attempts = [{"answer": "1", "tokens": 5, "text": "<script>alert(1)</script>"}] * 2
+    row = {"problem_id": "\x1b[31mp", "problem": "How many?", "gold": "1", "attempts": attempts}
+    Path("theirs.jsonl").write_text(json.dumps(row))
+    for name in ("\x1b[2Jone", "<script>alert(2)</script>"):
+        assert mathlete("runs", "import", "theirs.jsonl", "--into", "all.sqlite", "--name", name).code == 0
+    listed = mathlete("runs", "list", "all.sqlite")
+    assert "\x1b" not in listed.out and "\\x1b[2Jone" in listed.out
+    assert mathlete("report", "all.sqlite", "--out", "page.html").code == 0
+    assert "<script>alert" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+    Path("none.jsonl").write_text(json.dumps({**row, "problem_id": "q", "problem": "Why?"}))
+    assert "\x1b" not in mathlete("compare", "theirs.jsonl", "none.jsonl").out
+    refused = mathlete("compare", "all.sqlite", "none.jsonl")
+    assert refused.code == 2 and "\x1b" not in refused.err and "holds 2 runs" in refused.err
+
+
 def test_gathering_a_store_into_itself(mathlete: Mathlete, run_id: str) -> None:
     called = mathlete("runs", "gather", run_id, "--into", f"runs/{run_id}/run.sqlite")
     assert called.code == 2 and "into itself" in called.err

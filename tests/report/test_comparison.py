@@ -98,6 +98,17 @@ def test_nothing_in_common_and_nothing_done() -> None:
         compare([("a", run)])
 
 
+def test_runs_without_a_course_are_compared() -> None:
+    """As recordings of others: they have labels, and nobody handed anything in."""
+    run = sample_run()
+    known = {
+        key: replace(record, selection=None, stop_reason=None, finished_at_s=None, moments=())
+        for key, record in run.problems.items()
+    }
+    page = render_comparison([("a", replace(run, problems=known)), ("b", replace(run, problems=known))])
+    assert complaints(page) == []
+
+
 def test_the_page_shows_each_run_with_interval_picture_and_links() -> None:
     run = sample_run()
     runs = [("before", run), ("after", with_answer(run, "math500-3", "8"))]

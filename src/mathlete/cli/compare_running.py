@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mathlete.cli.sandbox import printable
 from mathlete.lab.bootstrap import Estimate
 from mathlete.lab.comparing import Comparison, Cost, compare_outcomes
 from mathlete.lab.outcomes import Outcome, outcomes_of_recorded, outcomes_of_run
@@ -69,7 +70,7 @@ def _show(compared: Comparison, num_flips: int, console: Console) -> None:
         if len(compared.flips) > num_flips:
             console.print(f"... and {len(compared.flips) - num_flips} more; --json has them all", highlight=False)
     for item in compared.left_out[:_MAX_LEFT_OUT]:
-        console.print(f"not compared: {item.problem_id}: {item.reason}", highlight=False, markup=False)
+        console.print(printable(f"not compared: {item.problem_id}: {item.reason}"), highlight=False, markup=False)
     if len(compared.left_out) > _MAX_LEFT_OUT:
         console.print(f"... and {len(compared.left_out) - _MAX_LEFT_OUT} more are not compared", highlight=False)
 
@@ -103,5 +104,5 @@ def _flips(compared: Comparison, num_flips: int) -> Table:
         table.add_column(name, justify="left" if name in ("problem", "change") else "right", no_wrap=True)
     for flip in compared.flips[:num_flips]:
         cells = (flip.problem_id[:32], flip.change, flip.gold or "-", flip.first or "-", flip.second or "-")
-        table.add_row(*(Text(cell[:32], style=_COLOURS[flip.change]) for cell in cells))
+        table.add_row(*(Text(printable(cell[:32]), style=_COLOURS[flip.change]) for cell in cells))
     return table

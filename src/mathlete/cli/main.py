@@ -25,6 +25,7 @@ from mathlete.cli import (
     tasks,
     view,
 )
+from mathlete.cli.sandbox import printable
 from mathlete.core.errors import MathleteError
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def main() -> None:
         app()
     except MathleteError as error:
         message = "\n".join([str(error), *getattr(error, "__notes__", ())])
-        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), message))
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), printable(message)))
         sys.exit(error.exit_code)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from mathlete.cli.sandbox import printable
 from mathlete.core.errors import InputError
 from mathlete.lab.dependence import Agreement, BetaBinomial, answer_agreement, fit_beta_binomial
 from mathlete.lab.import_report import ImportReport
@@ -87,7 +88,7 @@ def show_power(
     console = Console()
     console.print(_table(figures))
     for sentence in sentences(figures):
-        console.print(sentence, highlight=False, markup=False)
+        console.print(printable(sentence), highlight=False, markup=False)
 
 
 def _read(traces: Sequence[Path], mapping: str | None, notes: list[str]) -> Iterator[RecordedProblem]:

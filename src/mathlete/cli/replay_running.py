@@ -21,6 +21,7 @@ from mathlete.cic.registry import SELECTORS
 from mathlete.cli.options import parse_duration, parse_names
 from mathlete.cli.replay_table import show_figures, show_policies
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE
+from mathlete.cli.sandbox import printable
 from mathlete.core.errors import InputError
 from mathlete.lab.file_replay import Replayed, replay_file, unpacked_size
 from mathlete.lab.import_report import ImportReport
@@ -260,7 +261,7 @@ def _leave_it() -> None:
 
 
 def _warn(console: Console, message: str) -> None:
-    console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(message), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _judged(replayed: Replayed) -> list[SelectorFigures]:

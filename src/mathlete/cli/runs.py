@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mathlete.cli import run_logging, runs_import
+from mathlete.cli.sandbox import printable
 from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.record import ProblemRecord
 from mathlete.lab.run_finding import FoundRun, check_replaceable, find_run, find_runs
@@ -57,7 +58,7 @@ def list_command(
         return
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     for item in unreadable:
-        errors.print(f"{item['id']} is left out: {item['error']}", style="yellow")
+        errors.print(printable(f"{item['id']} is left out: {item['error']}"), style="yellow")
     console = Console()
     wide = console if console.is_terminal else Console(width=160)  # a file or a pipe has no width of its own
     wide.print(_table([item for _, item in figures]))
@@ -146,10 +147,10 @@ def _table(figures: Iterable[RunFigures]) -> Table:
         when = datetime.fromtimestamp(item.started_wall_time, UTC)
         right = "" if item.accuracy is None else f"{item.num_right} of {item.num_selected} ({item.accuracy:.1%})"
         table.add_row(
-            Text(item.id),
+            Text(printable(item.id)),
             f"{when:%Y-%m-%d %H:%M}" if item.started_wall_time else "",
-            Text(item.command or ""),
-            Text(item.model or ""),
+            Text(printable(item.command or "")),
+            Text(printable(item.model or "")),
             f"{item.num_problems:,}",
             f"{item.num_attempts:,}",
             right,

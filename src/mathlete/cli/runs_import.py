@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mathlete.cli.sandbox import printable
 from mathlete.core.errors import InputError
 from mathlete.lab.gathering import add_recording
 from mathlete.lab.import_report import ImportReport
@@ -101,13 +102,13 @@ def _run_name(path: Path) -> str:
 
 def _tell(report: ImportReport, target: str, as_json: bool, console: Console) -> None:
     for note in report.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(note), highlight=False, markup=False, soft_wrap=True)
     if report.bad.num:
-        console.print(report.bad.message, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(report.bad.message), highlight=False, markup=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(_facts(report, target), indent=2))
     else:
-        typer.echo(f"{report.num_problems} problems with {report.num_attempts} attempts: {target}")
+        typer.echo(f"{report.num_problems} problems with {report.num_attempts} attempts: {printable(target)}")
 
 
 def _facts(report: ImportReport, target: str) -> dict[str, Any]:

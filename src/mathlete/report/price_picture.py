@@ -47,7 +47,7 @@ def draw_prices(runs: Sequence[PricedRun], axis: Axis, label: str, *, steps: boo
         label: what the picture shows, for those who cannot see it; the end points are added.
         steps: whether the share stays as it is until the next point, rather than going straight to it.
     """
-    highest = max(max(run.high, *(share for _, share in run.points)) for run in runs)
+    highest = max(share for run in runs for share in (run.high, *(share for _, share in run.points)))
     top = min(1.0, max(0.1, math.ceil(highest * 10 - 1e-9) / 10))
 
     def at(point: Point) -> Point:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tomllib
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,15 @@ from mathlete.lab.tasks import load_tasks  # noqa: E402
 ROOT = Path(__file__).parents[2]
 PROBLEMS = "id,problem,answer\na,How many?,42\nb,How much?,7\nc,How long?,42\nd,How far?,42\n"
 MODEL = "mathlete/scripted"
+
+
+@pytest.fixture(autouse=True)
+def left_behind() -> Iterator[None]:
+    """What inspect_ai leaves open is collected here, and is no complaint about the test that comes next."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def evaluate(task: Any, tmp_path: Path, model: str = MODEL, **model_args: Any) -> EvalLog:

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+_MAX_GATHERING = 10
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -40,7 +42,7 @@ class Batches(Generic[Item, Result]):
         Args:
             work: gives a result for each item; what it raises, each of those who asked gets.
             stop: asks `work` to end soon; called from other threads, when nobody waits for the batch any more.
-            gather_s: how long a batch waits for company.
+            gather_s: a batch begins when nobody has come for so long; at the latest after ten times that.
         """
         self._work = work
         self._stop = stop
@@ -76,12 +78,23 @@ class Batches(Generic[Item, Result]):
         self._stop()
         self._thread.shutdown(wait=True)
 
+    def _gather(self) -> None:
+        """Wait while others come."""
+        num_before = -1
+        for _ in range(_MAX_GATHERING):
+            with self._lock:
+                num_waiting = len(self._waiting)
+            if num_waiting == num_before:
+                return
+            num_before = num_waiting
+            time.sleep(self._gather_s)
+
     def _go_on(self) -> None:
         """Work on those of the first one's kind. There is a call for each item; most find nothing left to do."""
         with self._lock:
             if not self._waiting:
                 return
-        time.sleep(self._gather_s)
+        self._gather()
         with self._lock:
             if not self._waiting:
                 return

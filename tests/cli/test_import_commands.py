@@ -114,6 +114,12 @@ def test_checking_tasks_as_json(tmp_path: Path) -> None:
     assert (told["num_rows"], told["num_ok"], told["num_refused"]) == (5, 1, 2)
 
 
+def test_checking_a_file_without_rows(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,problem,answer\n")
+    with pytest.raises(InputError, match="t.csv: it has no rows"):
+        run("tasks", "check", tmp_path / "t.csv")
+
+
 def test_checking_with_another_range_and_a_mapping(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "t.jsonl", {"text": "?", "sol": -5})
     (tmp_path / "m.toml").write_text('[problem]\nstatement = "text"\ngold = "sol"\n')

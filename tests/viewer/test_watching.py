@@ -6,6 +6,7 @@ from pathlib import Path
 
 from written_run import BOLTS, DIVISORS, Writer, create, write_steps, write_whole
 
+from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_reading import read_outline
 from mathlete.lab.run_store import RunStore
 from mathlete.viewer.watching import WatchedRun
@@ -102,3 +103,11 @@ def test_damage_is_told_and_what_was_seen_stays(tmp_path: Path) -> None:
     damaged = watched.look()
     assert damaged.status == "unreadable" and "damaged" in damaged.message
     assert damaged.run == whole.run
+
+
+def test_an_event_of_the_wrong_shape_is_damage(tmp_path: Path) -> None:
+    path = write_whole(tmp_path)
+    with RunStore.open(path) as store:
+        store.append(TraceEvent("attempt_finished", 9.0, {"attempt": {"id": "x"}}, DIVISORS.id, "x"))
+    damaged = WatchedRun(path).look()
+    assert damaged.status == "unreadable" and "does not hold what it must" in damaged.message

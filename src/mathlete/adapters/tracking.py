@@ -11,10 +11,9 @@ from pathlib import Path
 from mathlete.adapters import mlflow, tensorboard
 from mathlete.adapters.tracked_run import TrackedRun, track_run
 from mathlete.core.errors import InputError, MathleteError
-from mathlete.core.record import fold_run
 from mathlete.lab.run_finding import SEPARATOR, FoundRun
 from mathlete.lab.run_folder import STORE_NAME, RunFolder
-from mathlete.lab.run_reading import OUTLINE_KINDS, without_turns
+from mathlete.lab.run_reading import OUTLINE_KINDS, fold_stored, without_turns
 
 Log = Callable[[TrackedRun, str | None, Path | None], str]
 """Logs a run at a place (None for the tracker's own) with its report (None when there is none); says where it is."""
@@ -47,7 +46,7 @@ class Tracker:
         """
         with found.read() as store:
             events = [without_turns(event) for event in store.events(kinds=OUTLINE_KINDS)]
-        run = track_run(found.id, fold_run(events), events)
+            run = track_run(found.id, fold_stored(store, events), events)
         report = RunFolder(found.path.parent).report_html
         has_report = _has_folder(found) and report.is_file()
         try:

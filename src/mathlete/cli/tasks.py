@@ -54,6 +54,8 @@ def check(
     found = read_task_rows(source, AnswerKind(low=low, high=high), mapping=mapping)
     progress = track(found, "checking", console=console, transient=True, disable=not console.is_terminal)
     rows = list(progress)
+    if not rows:
+        raise InputError(f"{source}: it has no rows")
     if as_json:
         typer.echo(json.dumps(_summary(rows, source), indent=2))
     else:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.core.errors import InputError, MathleteError, StorageError
-from mathlete.core.record import ProblemRecord, RunRecord, fold_run
+from mathlete.core.record import ProblemRecord, RunRecord
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.read_ahead import reading_ahead
 from mathlete.lab.run_lock import is_held
-from mathlete.lab.run_reading import FIGURE_KINDS, OUTLINE_KINDS, read_problem, without_turns
+from mathlete.lab.run_reading import FIGURE_KINDS, OUTLINE_KINDS, fold_stored, read_problem, without_turns
 from mathlete.lab.run_store import RunStore
 
 Status = Literal["waiting", "reading", "running", "cut_off", "over", "unreadable"]
@@ -79,7 +79,7 @@ class WatchedRun:
             return self.look()
         try:
             with RunStore.read(self.path, self.run_id) as store:
-                run = fold_run(store.events(kinds=FIGURE_KINDS))
+                run = fold_stored(store, store.events(kinds=FIGURE_KINDS))
         except MathleteError:
             return self.look()  # which says what is wrong
         return Snapshot("reading", epoch=self.path.stat().st_ino, run=run)
@@ -102,7 +102,7 @@ class WatchedRun:
             if changes:
                 place = max(changes.values())
                 with reading_ahead(self.path) if seen.place == 0 else nullcontext():
-                    run = fold_run(_outline_events(store, seen.place, place), seen.run)
+                    run = fold_stored(store, _outline_events(store, seen.place, place), seen.run)
                 if seen.place == 0:
                     seen = replace(seen, run=run, place=place, watched_from=place)
                 else:

@@ -58,7 +58,7 @@ $(VENV)/created:
 	touch $@
 
 $(VENV)/ready: pyproject.toml requirements.lock | $(VENV)/created
-	$(PIP) install -c requirements.lock -e '.[engine,tools]'
+	$(PIP) install -c requirements.lock -e '.[engine,tools,view]'
 	touch $@
 
 $(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/created

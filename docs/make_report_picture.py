@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from page_picture import shoot
 
 from mathlete.core.record import fold_run
 from mathlete.lab.run_store import RunStore
 from mathlete.report import render_report
 
 DOCS = Path(__file__).parent
-WIDTH = 1180
 TOP_HEIGHT, PROBLEM_HEIGHT = 2080, 2000
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --hide-scrollbars".split()
 
 
 def main() -> None:
@@ -32,13 +30,10 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--problem", type=int, default=1, help="number of the problem in the second picture")
     given = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("Chromium is not on the path; it draws the page")
     with RunStore.read(given.run / "run.sqlite") as store:
         page = render_report(fold_run(store.events()))
-    shoot(chromium, page, DOCS / "report.png", TOP_HEIGHT)
-    shoot(chromium, one_problem(page, given.problem), DOCS / "report-problem.png", PROBLEM_HEIGHT)
+    draw(page, DOCS / "report.png", TOP_HEIGHT)
+    draw(one_problem(page, given.problem), DOCS / "report-problem.png", PROBLEM_HEIGHT)
 
 
 def one_problem(page: str, number: int) -> str:
@@ -51,14 +46,12 @@ def one_problem(page: str, number: int) -> str:
     return re.sub(r"<main>.*</main>", lambda _: f"<main>{section}</main>", page, flags=re.DOTALL)
 
 
-def shoot(chromium: str, page: str, path: Path, height: int) -> None:
+def draw(page: str, picture: Path, height: int) -> None:
     """Write the picture of the top of a page."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "page.html"
         source.write_text(page, encoding="utf-8")
-        flags = [f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{height}", f"--screenshot={path}"]
-        subprocess.run([chromium, *FLAGS, *flags, source.as_uri()], check=True, capture_output=True)
-    print(f"{path}: {path.stat().st_size / 1_000:.0f} kB")
+        shoot(source.as_uri(), picture, height)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ written into a store of their own that is held open, as a run in progress holds 
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from pathlib import Path
+
+from page_picture import shoot
 
 from mathlete.lab.run_finding import FoundRun
 from mathlete.lab.run_folder import RunFolder
@@ -26,8 +25,7 @@ from mathlete.viewer.index import Catalogue
 from mathlete.viewer.server import Server, address_of, open_port, serve
 
 PICTURE = Path(__file__).parent / "viewer.png"
-WIDTH, HEIGHT = 1180, 1500
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --hide-scrollbars".split()
+HEIGHT = 1500
 
 
 def main() -> None:
@@ -36,16 +34,13 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--share", type=float, default=0.6, help="of its events")
     given = parser.parse_args()
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("Chromium is not on the path; it draws the page")
     with RunStore.read(given.run / "run.sqlite") as store:
         rows = list(store.rows())
     with tempfile.TemporaryDirectory() as folder:
-        draw(chromium, rows[: round(given.share * len(rows))], RunFolder.create(Path(folder), given.run.name))
+        draw(rows[: round(given.share * len(rows))], RunFolder.create(Path(folder), given.run.name))
 
 
-def draw(chromium: str, rows: list[EventRow], folder: RunFolder) -> None:
+def draw(rows: list[EventRow], folder: RunFolder) -> None:
     """Serve a run in progress with these events, and write the picture of its page."""
     with RunStore.create(folder.store_path) as part:
         part.append_rows(rows)
@@ -53,11 +48,8 @@ def draw(chromium: str, rows: list[EventRow], folder: RunFolder) -> None:
         server, listening = Server(viewer.app(), viewer.close), open_port("127.0.0.1", 0)
         thread = threading.Thread(target=serve, args=(server, listening))
         thread.start()
-        profile = f"--user-data-dir={folder.path / 'profile'}"
-        flags = [profile, f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={PICTURE}"]
         try:
-            address = f"{address_of(listening)}runs/{folder.id}"
-            subprocess.run([chromium, *FLAGS, *flags, address], check=True, capture_output=True, timeout=120)
+            shoot(f"{address_of(listening)}runs/{folder.id}", PICTURE, HEIGHT)
         finally:
             server.handle_exit(signal.SIGTERM, None)
             thread.join()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damaged_store import damaged_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -311,18 +312,7 @@ class TestOpenRefuses:
 
     @pytest.mark.parametrize("damage", ["all but the first page", "truncated", "inside a long event"])
     def test_a_damaged_store(self, tmp_path: Path, damage: str) -> None:
-        path = tmp_path / "run.sqlite"
-        with RunStore.create(path) as store:
-            store.append_many([warning(os.urandom(450).hex()) for _ in range(60)])
-            store.append(warning(os.urandom(40_000).hex()))
-        content = bytearray(path.read_bytes())
-        if damage == "truncated":
-            del content[len(content) // 2 :]
-        elif damage == "inside a long event":
-            content[-32_768:-20_480] = bytes(12_288)
-        else:
-            content[4096:] = os.urandom(len(content) - 4096)
-        path.write_bytes(content)
+        path = damaged_store(tmp_path / "run.sqlite", damage)
         before = path.read_bytes()
         with pytest.raises(StorageError, match=r"recover"):
             RunStore.open(path)

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from damaged_store import damaged_store
 from version_1_store import make_version_1
 
 from mathlete.core.errors import InputError, StorageError
@@ -237,18 +238,7 @@ def test_a_folder_where_nothing_may_be_written(small_disk: Path, version: int, c
 
 @pytest.mark.parametrize("damage", ["all but the first page", "truncated", "inside a long event"])
 def test_reading_notices_damage_to_what_is_read(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "run.sqlite"
-    with RunStore.create(path) as store:
-        store.append_many([warning(os.urandom(450).hex()) for _ in range(60)])
-        store.append(warning(os.urandom(40_000).hex()))
-    content = bytearray(path.read_bytes())
-    if damage == "truncated":
-        del content[len(content) // 2 :]
-    elif damage == "inside a long event":
-        content[-32_768:-20_480] = bytes(12_288)
-    else:
-        content[4096:] = os.urandom(len(content) - 4096)
-    path.write_bytes(content)
+    path = damaged_store(tmp_path / "run.sqlite", damage)
     with pytest.raises(StorageError, match=r"recover"), RunStore.read(path) as store:
         list(store.events())
 

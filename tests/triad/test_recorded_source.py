@@ -21,7 +21,8 @@ from mathlete.core.record import fold_run
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply
 from mathlete.triad.driver import Driver, DriverConfig, RunOutcome
-from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, SimulatedClock, Speed
+from mathlete.triad.playback import SimulatedClock
+from mathlete.triad.recorded_source import Faults, RecordedConfig, RecordedSource, Speed
 
 P, Q = Problem("p", "How many?"), Problem("q", "How much?")
 

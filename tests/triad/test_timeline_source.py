@@ -12,7 +12,7 @@ from scripted_run import ListSink
 from mathlete.core.attempt import Attempt
 from mathlete.core.policy import Launch, Launched
 from mathlete.core.problem import Problem
-from mathlete.triad.recorded_source import SimulatedClock
+from mathlete.triad.playback import SimulatedClock
 from mathlete.triad.run_trace import RunTrace
 from mathlete.triad.timeline_source import TimedAttempt, TimelineSource
 

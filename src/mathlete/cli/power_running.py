@@ -30,6 +30,7 @@ from mathlete.lab.power import (
 )
 from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.recordings import read_recordings
+from mathlete.report.markup import counted
 
 USUAL_ATTEMPTS = 8
 
@@ -175,7 +176,7 @@ def _table(figures: PowerFigures) -> Table:
 def sentences(figures: PowerFigures) -> Iterator[str]:
     """The answer in words."""
     luck, num = figures.luck, figures.num_problems
-    attempts = f"{luck.attempts} attempt{'' if luck.attempts == 1 else 's'}"
+    attempts = counted(luck.attempts, "attempt")
     yield (
         f"A run that answers {num} such problems by a plain vote of {attempts} gets {num * luck.accuracy:.1f} right, "
         f"give or take {luck.spread(num):.1f} by luck alone: the standard deviation over identical runs of the same "
@@ -183,8 +184,8 @@ def sentences(figures: PowerFigures) -> Iterator[str]:
     )
     for item in figures.effects:
         yield (
-            f"To tell +{item.effect:g} of {num} from luck you need {_counted(item.runs, 'run')} of each way over the "
-            f"same {num} problems, or one run of each over {_counted(item.problems, 'problem')}; two identical runs "
+            f"To tell +{item.effect:g} of {num} from luck you need {counted(item.runs, 'run')} of each way over the "
+            f"same {num} problems, or one run of each over {counted(item.problems, 'problem')}; two identical runs "
             f"differ by {item.effect:g} or more in {item.by_luck:.0%} of all cases."
         )
     two = figures.two_runs
@@ -194,7 +195,7 @@ def sentences(figures: PowerFigures) -> Iterator[str]:
     )
     yield from _on_dependence(figures.dependence, figures.agreement, luck.attempts)
     if luck.num_short:
-        yield f"{_counted(luck.num_short, 'problem')} with fewer than {attempts} left out."
+        yield f"{counted(luck.num_short, 'problem')} with fewer than {attempts} left out."
     if luck.num_apart < len(luck.problems):
         yield (
             f"{len(luck.problems) - luck.num_apart} of {len(luck.problems)} problems have fewer than "
@@ -218,7 +219,3 @@ def _on_dependence(rho: BetaBinomial, agreement: Agreement, attempts: int) -> It
             f"{agreement.among_wrong:.0%}; {attempts} votes are {agreement.effective_attempts(attempts):.1f} "
             "independent voices."
         )
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -14,7 +14,8 @@ from mathlete.core.problem import Problem
 from mathlete.core.selection import FALLBACK
 from mathlete.core.trace import TraceEvent
 from mathlete.triad.driver import Driver, DriverConfig
-from mathlete.triad.recorded_source import RecordedConfig, RecordedSource, SimulatedClock
+from mathlete.triad.playback import SimulatedClock
+from mathlete.triad.recorded_source import RecordedConfig, RecordedSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from mathlete.core.record import ProblemRecord, fold_run
 from mathlete.core.selection import Selection
 from mathlete.core.trace import TraceEvent, decode_attempt, decode_selection, decode_turn
 from mathlete.triad.driver import INTERRUPTED, Driver
+from mathlete.triad.playback import SimulatedClock
 from mathlete.triad.policies import driving_of, recorded_policy, settings_of, weigher_of
 from mathlete.triad.progress import RunProgress
-from mathlete.triad.recorded_source import SimulatedClock
 from mathlete.triad.timeline_source import TimedAttempt, TimelineSource, never_ended
 
 _AFTERWARDS_S = 1.0

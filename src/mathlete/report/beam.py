@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mathlete.core.attempt import BeamCandidate, BeamLevel
 from mathlete.report.detail import Detail
-from mathlete.report.markup import Html, shorten, tag
+from mathlete.report.markup import Html, counted, shorten, tag
 
 _COLUMNS = ("candidate", "continues", "tokens", "score", "verdict", "what became of it")
 _CHARS_A_ROW = 160  # what a row is reckoned to cost of the text that an attempt may show
@@ -24,7 +24,7 @@ def render_beam(levels: Sequence[BeamLevel], detail: Detail) -> Html:
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in _COLUMNS)))
     return tag(
         "details",
-        tag("summary", f"Beam: {_counted(len(levels), 'level')}, {_counted(len(rows), 'candidate')}"),
+        tag("summary", f"Beam: {counted(len(levels), 'level')}, {counted(len(rows), 'candidate')}"),
         tag("div", tag("table", head, tag("tbody", *rows[:num_shown])), class_="scroll", tabindex=0),
         tag("p", note, class_="quiet") if note else "",
         class_="beam",
@@ -44,7 +44,3 @@ def _row(candidate: BeamCandidate) -> Html:
         tag("td", candidate.fate),
         class_=candidate.fate,
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -13,7 +13,7 @@ from typing import Any
 from mathlete.core.attempt import Attempt
 from mathlete.core.record import Moment, ProblemRecord
 from mathlete.report.checks import verdicts_in_short
-from mathlete.report.markup import Html, shorten, tag
+from mathlete.report.markup import Html, counted, shorten, tag
 from mathlete.report.summary import FAILURE_WORDS
 from mathlete.report.timeline import format_s
 
@@ -87,13 +87,13 @@ def _step(moment: Moment, start_s: float, words: str, kind: str) -> Step:
 
 def _in_short(steps: Sequence[Step]) -> str:
     num_decisions = sum(step.kind == "decision" for step in steps)
-    return f"How it went: {_counted(num_decisions, 'decision')} over {format_s(steps[-1].at_s)}"
+    return f"How it went: {counted(num_decisions, 'decision')} over {format_s(steps[-1].at_s)}"
 
 
 def _opened(data: Mapping[str, Any]) -> str:
     share_s, affordable = data.get("budget_s"), data.get("affordable")
     room = f"Opened, with {format_s(float(share_s))} of the clock" if isinstance(share_s, int | float) else "Opened"
-    return f"{room} and room for {_counted(affordable, 'attempt')}." if isinstance(affordable, int) else f"{room}."
+    return f"{room} and room for {counted(affordable, 'attempt')}." if isinstance(affordable, int) else f"{room}."
 
 
 def _launched(launches: Sequence[Moment]) -> str:
@@ -137,7 +137,3 @@ def _ended(attempt: Attempt, votes: Counter[str]) -> str:
         else f"{shorten(leader, 16)} leads, {most} of {votes.total()}"
     )
     return f"Attempt {name}: {shorten(attempt.answer, 24)}; {standing}."
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

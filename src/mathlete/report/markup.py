@@ -77,3 +77,8 @@ def shorten_middle(text: str, limit: int) -> str:
 
 def _value(value: str | int | float | bool) -> str:
     return "" if value is True else f'="{escape(str(value))}"'
+
+
+def counted(number: int, noun: str) -> str:
+    """As in "1 attempt" and "1,204 attempts"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from mathlete.lab.post_mortem import CAUSES, AttemptToll, Cause, FailedProblem, Overlooked, PostMortem
 from mathlete.lab.run_habits import MIN_REASONING_CHARS, Habits, Tally
-from mathlete.report.markup import Html, join, shorten, tag
+from mathlete.report.markup import Html, counted, shorten, tag
 from mathlete.report.timeline import Link, format_s, in_page
 
 CAUSE_WORDS: dict[Cause, str] = {
@@ -144,7 +144,7 @@ def _row(name: Html, bar: Html | str, problems: str, toll: AttemptToll) -> Html:
 
 def _group(cause: Cause, found: PostMortem, link: Link) -> Html:
     problems = found.of_cause(cause)
-    heading = tag("h3", f"{CAUSE_WORDS[cause]} ", tag("span", _counted(len(problems), "problem"), class_="quiet"))
+    heading = tag("h3", f"{CAUSE_WORDS[cause]} ", tag("span", counted(len(problems), "problem"), class_="quiet"))
     return tag(
         "details",
         tag("summary", heading, tag("span", _MEANING[cause], class_="meaning")),
@@ -201,7 +201,7 @@ def _unread(num_unread: int) -> Html:
     if not num_unread:
         return Html()
     words = "is not loaded here and was not searched for the right number."
-    return tag("p", f"The text of {_counted(num_unread, 'attempt')} {words}", class_="quiet note")
+    return tag("p", f"The text of {counted(num_unread, 'attempt')} {words}", class_="quiet note")
 
 
 def _questions(habits: Habits) -> Html:
@@ -232,7 +232,3 @@ def _questions(habits: Habits) -> Html:
         tag("div", tag("table", tag("tbody", *rows)), class_="scroll", tabindex=0),
         class_="cause-group",
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return join([f"{number:,} {noun}{'' if number == 1 else 's'}"])

@@ -17,28 +17,10 @@ from dataclasses import dataclass, field, replace
 from mathlete.core.attempt import Attempt, Failure, is_check_pillar
 from mathlete.core.policy import Launch, Launched
 from mathlete.core.problem import Problem
-from mathlete.core.trace import encode, encode_ending
+from mathlete.triad.playback import Playback, Running, SimulatedClock
 from mathlete.triad.run_trace import RunTrace
 
 _IDLE_STEP_S = 0.05  # with nothing in flight a step is over at once, but a driver that waits for nothing must not hang
-
-
-class SimulatedClock:
-    """A clock that moves only when it is told to."""
-
-    def __init__(self, now_s: float = 0.0) -> None:
-        """Begin at `now_s`."""
-        self.now_s = now_s
-
-    def __call__(self) -> float:
-        """The time, seconds."""
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass. Raises `ValueError` for a negative span."""
-        if not seconds >= 0:
-            raise ValueError(f"time cannot pass backwards, by {seconds} s")
-        self.now_s += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +107,14 @@ class RecordedConfig:
 
 
 @dataclass(slots=True)
-class _Running:
+class _Working(Running):
     """An attempt in flight. Work is tokens, or seconds where there is no model of speed."""
 
-    recorded: Attempt
-    launched: Launched
-    started_s: float
     work_from: float
     work_until: float
 
 
-class RecordedSource:
+class RecordedSource(Playback[_Working]):
     """An `AttemptSource` over a recording.
 
     A launch is served by the next attempt that was recorded of its pillar (see `RecordedConfig.any_pillar`) and round,
@@ -161,34 +140,13 @@ class RecordedSource:
             config: how they are given out.
             wake_s: a time on the clock at which a step must end, asked for at each step.
         """
-        self._trace = trace
-        self._clock = clock
+        super().__init__(trace, clock)
         self._config = config
         self._wake_s = wake_s
         self._start_s = clock()
         self._work = 0.0  # of an attempt that has been in flight from the beginning
         self._left = {key: in_order(key, attempts, config.order_seed) for key, attempts in recorded.items()}
-        self._running: dict[str, _Running] = {}  # by attempt id, in the order of launch
-        self._finished: list[Attempt] = []
         self._warned: set[tuple[str, str, int]] = set()
-        self._num_closed_tokens = 0
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens sampled in this session, those of attempts in flight included."""
-        return self._num_closed_tokens + sum(map(self._tokens_so_far, self._running.values()))
-
-    def count(self, problem_id: str | None = None) -> int:
-        """Attempts in flight: of one problem, or all."""
-        return len(self._running) if problem_id is None else len(self._of(problem_id))
-
-    def launched(self, problem_id: str) -> tuple[Launched, ...]:
-        """What the attempts of a problem that are in flight are, in the order of their launch."""
-        return tuple(running.launched for running in self._of(problem_id))
-
-    def num_tokens_of(self, problem_id: str) -> int:
-        """Tokens sampled so far by the attempts of a problem that are in flight."""
-        return sum(map(self._tokens_so_far, self._of(problem_id)))
 
     def start(self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]) -> None:
         """Give out a recorded attempt, or refuse. `pool` is not looked at: what was shown is recorded too."""
@@ -201,20 +159,13 @@ class RecordedSource:
             recorded, id=attempt_id, problem_id=problem.id, index=index, temperature=launch.temperature,
             round=launch.round, about=launch.about,
         )  # fmt: skip
-        data = {
-            "index": index,
-            "pillar": recorded.pillar,
-            "seed": recorded.seed,
-            "temperature": launch.temperature,
-            "round": launch.round,
-        }
-        self._trace.append("attempt_started", data, problem.id, attempt_id)
+        self._tell_start(problem, index, launch, recorded)
         if found is None:
             self._warn(problem.id, attempt_id, launch)
-            self._keep(replace(recorded, elapsed_s=0.0), recorded.num_tokens)
+            self._keep(replace(recorded, elapsed_s=0.0))
             return
         work = recorded.elapsed_s if self._config.speed is None else float(recorded.num_tokens)
-        self._running[attempt_id] = _Running(recorded, launched, self._clock(), self._work, self._work + work)
+        self._running[attempt_id] = _Working(recorded, launched, self._clock(), self._work, self._work + work)
 
     def step(self) -> None:
         """Move the clock to the next end of an attempt, or as far as a step may go."""
@@ -236,31 +187,18 @@ class RecordedSource:
         self._work += worked_s * rate
         self._end_those_done()
 
-    def take_finished(self) -> list[Attempt]:
-        """Attempts that have ended since the last call, in the order in which they ended."""
-        finished, self._finished = self._finished, []
-        return finished
-
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
         """Cut off all attempts of some problems; each has cost what it sampled so far."""
         for attempt_id, running in list(self._running.items()):
             if running.recorded.problem_id in problem_ids:
                 del self._running[attempt_id]
-                cut = replace(
-                    running.recorded, answer=None, answer_source=None, turns=(), features={}, evidence=(),
-                    num_tokens=self._tokens_so_far(running), num_discarded=0, failure=failure,
-                    elapsed_s=self._clock() - running.started_s,
-                )  # fmt: skip
-                self._keep(cut, cut.num_tokens)
-
-    def _of(self, problem_id: str) -> list[_Running]:
-        return [running for running in self._running.values() if running.recorded.problem_id == problem_id]
+                self._keep(self._cut(running, failure))
 
     def _rate(self) -> float:
         """Work a second of each attempt in flight."""
         return 1.0 if self._config.speed is None else self._config.speed.each(max(1, len(self._running)))
 
-    def _tokens_so_far(self, running: _Running) -> int:
+    def _tokens_so_far(self, running: _Working) -> int:
         whole = running.work_until - running.work_from
         part = 1.0 if whole <= 0 else min(1.0, (self._work - running.work_from) / whole)
         return int(running.recorded.num_tokens * part)
@@ -283,15 +221,7 @@ class RecordedSource:
         done = [item for item in self._running.items() if item[1].work_until <= self._work]
         for attempt_id, running in sorted(done, key=lambda item: item[1].work_until):
             del self._running[attempt_id]
-            recorded = running.recorded
-            for turn in recorded.turns:
-                self._trace.append("turn_finished", {"turn": encode(turn)}, recorded.problem_id, attempt_id)
-            self._keep(replace(recorded, elapsed_s=self._clock() - running.started_s), recorded.num_tokens)
-
-    def _keep(self, attempt: Attempt, num_tokens: int) -> None:
-        self._num_closed_tokens += num_tokens
-        self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
-        self._finished.append(attempt)
+            self._keep(replace(running.recorded, elapsed_s=self._clock() - running.started_s))
 
     def _warn(self, problem_id: str, attempt_id: str, launch: Launch) -> None:
         key = (problem_id, launch.pillar, launch.round)

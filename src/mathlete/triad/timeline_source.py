@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from mathlete.core.attempt import CUT_OFF, Attempt, Failure
 from mathlete.core.policy import Launch, Launched
 from mathlete.core.problem import Problem
-from mathlete.core.trace import encode, encode_ending
-from mathlete.triad.recorded_source import SimulatedClock, refused
+from mathlete.triad.playback import Playback, Running, SimulatedClock
+from mathlete.triad.recorded_source import refused
 from mathlete.triad.run_trace import RunTrace
 
 
@@ -39,13 +39,12 @@ class TimedAttempt:
 
 
 @dataclass(slots=True)
-class _Running:
-    timed: TimedAttempt
-    launched: Launched
-    started_s: float
+class _Timed(Running):
+    ended_at_s: float
+    place: int
 
 
-class TimelineSource:
+class TimelineSource(Playback[_Timed]):
     """An `AttemptSource` over one recorded session.
 
     A launch that was not made then, or not so, is refused: it ends at once as one that the generator lost, and the
@@ -69,31 +68,10 @@ class TimelineSource:
             wake_s: a time on the clock at which a step must end, asked for at each step.
             max_step_s: how far a step moves the clock at most; > 0.
         """
-        self._trace = trace
-        self._clock = clock
+        super().__init__(trace, clock)
         self._timeline = timeline
         self._wake_s = wake_s
         self._max_step_s = max_step_s
-        self._running: dict[str, _Running] = {}  # by attempt id, in the order of launch
-        self._finished: list[Attempt] = []
-        self._num_closed_tokens = 0
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens sampled in this session, those of attempts in flight included."""
-        return self._num_closed_tokens + sum(map(self._tokens_so_far, self._running.values()))
-
-    def count(self, problem_id: str | None = None) -> int:
-        """Attempts in flight: of one problem, or all."""
-        return len(self._running) if problem_id is None else len(self._of(problem_id))
-
-    def launched(self, problem_id: str) -> tuple[Launched, ...]:
-        """What the attempts of a problem that are in flight are, in the order of their launch."""
-        return tuple(running.launched for running in self._of(problem_id))
-
-    def num_tokens_of(self, problem_id: str) -> int:
-        """Tokens sampled so far by the attempts of a problem that are in flight."""
-        return sum(map(self._tokens_so_far, self._of(problem_id)))
 
     def start(self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]) -> None:
         """Begin an attempt that was begun then, or refuse. `pool` is not looked at: what was shown is recorded too."""
@@ -104,14 +82,7 @@ class TimelineSource:
         if timed is not None and wanted != (timed.attempt.pillar, timed.attempt.round, timed.attempt.about):
             timed = None
         recorded = refused(problem.id, launch) if timed is None else timed.attempt
-        data = {
-            "index": index,
-            "pillar": launch.pillar,
-            "seed": recorded.seed,
-            "temperature": launch.temperature,
-            "round": launch.round,
-        }
-        self._trace.append("attempt_started", data, problem.id, attempt_id)
+        self._tell_start(problem, index, launch, recorded)
         if timed is None:
             message = f"{attempt_id}: no attempt {launch.pillar!r} of round {launch.round} was begun then"
             self._trace.append("warning", {"message": message}, problem.id)
@@ -120,53 +91,31 @@ class TimelineSource:
             self._keep(recorded)
         else:
             launched = Launched(launch.pillar, launch.round, launch.about)
-            self._running[attempt_id] = _Running(timed, launched, self._clock())
+            self._running[attempt_id] = _Timed(recorded, launched, self._clock(), timed.ended_at_s, timed.place)
 
     def step(self) -> None:
         """Move the clock to the next moment at which attempts ended, or as far as a step may go."""
         now_s, wake_s = self._clock(), self._wake_s()
         until_s = min(now_s + self._max_step_s, wake_s if wake_s > now_s else math.inf)
-        first_s = min((running.timed.ended_at_s for running in self._running.values()), default=math.inf)
+        first_s = min((running.ended_at_s for running in self._running.values()), default=math.inf)
         self._clock.advance(max(0.0, min(until_s, first_s) - now_s))
-        done = [running.timed for running in self._running.values() if running.timed.ended_at_s <= self._clock()]
-        for timed in sorted(done, key=lambda timed: (timed.ended_at_s, timed.place)):
-            del self._running[timed.attempt.id]
-            self._keep(timed.attempt)
-
-    def take_finished(self) -> list[Attempt]:
-        """Attempts that have ended since the last call, in the order in which they ended."""
-        finished, self._finished = self._finished, []
-        return finished
+        done = [running for running in self._running.values() if running.ended_at_s <= self._clock()]
+        for running in sorted(done, key=lambda running: (running.ended_at_s, running.place)):
+            del self._running[running.recorded.id]
+            self._keep(running.recorded)
 
     def end(self, problem_ids: Collection[str], failure: Failure) -> None:
         """Cut off all attempts of some problems; what they had when they were cut off then is kept."""
         for attempt_id, running in list(self._running.items()):
-            recorded = running.timed.attempt
-            if recorded.problem_id not in problem_ids:
-                continue
-            del self._running[attempt_id]
-            if recorded.failure != failure:
-                recorded = replace(
-                    recorded, answer=None, answer_source=None, turns=(), features={}, evidence=(),
-                    num_tokens=self._tokens_so_far(running), num_discarded=0, failure=failure,
-                    elapsed_s=self._clock() - running.started_s,
-                )  # fmt: skip
-            self._keep(recorded)
+            if running.recorded.problem_id in problem_ids:
+                del self._running[attempt_id]
+                is_as_then = running.recorded.failure == failure
+                self._keep(running.recorded if is_as_then else self._cut(running, failure))
 
-    def _of(self, problem_id: str) -> list[_Running]:
-        return [running for running in self._running.values() if running.timed.attempt.problem_id == problem_id]
-
-    def _tokens_so_far(self, running: _Running) -> int:
-        recorded = running.timed.attempt
+    def _tokens_so_far(self, running: _Timed) -> int:
+        recorded = running.recorded
         part = (self._clock() - running.started_s) / recorded.elapsed_s if recorded.elapsed_s > 0 else 1.0
         return int(recorded.num_tokens * min(1.0, part))
-
-    def _keep(self, attempt: Attempt) -> None:
-        for turn in attempt.turns:
-            self._trace.append("turn_finished", {"turn": encode(turn)}, attempt.problem_id, attempt.id)
-        self._num_closed_tokens += attempt.num_tokens
-        self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
-        self._finished.append(attempt)
 
 
 def never_ended(attempt: Attempt) -> bool:

@@ -30,13 +30,14 @@ from typing import Any
 from proof_sampler_analysis import analyse, describe, detectable_difference, expected_paired_sd, read_cell
 from rich.console import Console
 
-from mathlete.compose import LoadedGenerator, RunConfig, add_step_checks, build_driver, build_sandbox
+from mathlete.compose import LoadedGenerator, add_step_checks, build_driver, build_sandbox
 from mathlete.core.attempt import Attempt
 from mathlete.core.protocols import CodeRunner
 from mathlete.core.record import ProblemRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
 from mathlete.lab.tasks import Task, load_tasks
 from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.run_config import RunConfig
 from mathlete.session.run_session import load_generator
 from mathlete.verify.integers import answers_equal
 

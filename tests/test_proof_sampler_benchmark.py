@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.compose import LoadedGenerator
 from mathlete.core.generation import GenerateRequest
 from mathlete.generators.scripted import ScriptedGenerator
+from mathlete.run_config import RunConfig
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

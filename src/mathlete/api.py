@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rich.console import Console
 
 from mathlete.cli.options import parse_duration
-from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.compose import LoadedGenerator
 from mathlete.core.errors import InputError
 from mathlete.generators.borrowed import BorrowedGenerator
 from mathlete.lab.run_folder import RunFolder
@@ -28,6 +28,7 @@ from mathlete.lab.task_files import Row
 from mathlete.lab.task_sources import find_source
 from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
 from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.run_config import RunConfig
 from mathlete.session import run_session
 from mathlete.session.configuring import complete_config
 from mathlete.session.interrupts import Interrupts

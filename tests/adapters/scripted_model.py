@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.compose import LoadedGenerator
 from mathlete.core.code import CodeLimits
 from mathlete.core.generation import GenerateRequest
 from mathlete.core.protocols import CodeDone
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.run_config import RunConfig
 
 
 class NoSandbox:

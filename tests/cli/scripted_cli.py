@@ -12,9 +12,10 @@ import time
 from rich.console import Console
 
 from mathlete.cli import main
-from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.compose import LoadedGenerator
 from mathlete.core.generation import GenerateRequest
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.run_config import RunConfig
 from mathlete.session import run_session as session
 
 PROGRAM = "Let me compute it.\n```python\nprint(6 * 7)\n```\n"

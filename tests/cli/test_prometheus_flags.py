@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mathlete.compose import RunConfig, build_policy, decode_config
+from mathlete.compose import build_policy
+from mathlete.run_config import RunConfig, decode_config
 from mathlete.triad.prometheus import PrometheusPolicy
 from mathlete.triad.prometheus_answers import FAULTS, NO_FAULTS, Faults
 

@@ -9,10 +9,11 @@ import pytest
 from calling import Mathlete
 from rich.console import Console
 
-from mathlete.compose import LoadedGenerator, RunConfig
+from mathlete.compose import LoadedGenerator
 from mathlete.core.generation import GenerateRequest
 from mathlete.core.seeds import derive_seed
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.run_config import RunConfig
 from mathlete.session import run_session as session
 from watching import stored
 

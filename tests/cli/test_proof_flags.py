@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mathlete.compose import LoadedGenerator, RunConfig, add_step_checks, build_constraints
+from mathlete.compose import LoadedGenerator, add_step_checks, build_constraints
 from mathlete.core.errors import EngineError
 from mathlete.core.problem import Problem
 from mathlete.generators.chat_format import CHATML, DEEPSEEK_R1
 from mathlete.generators.scripted import ScriptedGenerator
 from mathlete.proof_sampler.token_constraint import TextConstraint
+from mathlete.run_config import RunConfig
 
 
 def config(**given: object) -> RunConfig:

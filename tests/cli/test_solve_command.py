@@ -16,9 +16,10 @@ from calling import Mathlete
 from rich.console import Console
 
 from mathlete import __version__
-from mathlete.compose import LoadedGenerator, RunConfig, build_generator, isolation_warnings, kernel_warnings
+from mathlete.compose import LoadedGenerator, build_generator, isolation_warnings, kernel_warnings
 from mathlete.core.errors import EngineError
 from mathlete.generators.scripted import Reply, ScriptedGenerator
+from mathlete.run_config import RunConfig
 from mathlete.sandbox.isolation import LAYERS
 from mathlete.session import run_session as session
 from watching import stored

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from mathlete import compose
-from mathlete.compose import RunConfig, build_generator, decode_config, speculation_warnings
+from mathlete.compose import build_generator, speculation_warnings
 from mathlete.core.errors import EngineError, InputError
 from mathlete.model_store.progress import ignore_progress
 from mathlete.model_store.store import ModelStore
+from mathlete.run_config import RunConfig, decode_config
 from mathlete.session.run_session import find_draft_model
 
 

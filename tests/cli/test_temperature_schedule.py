@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from calling import Mathlete
 
-from mathlete.compose import RunConfig, build_policy, decode_config
+from mathlete.compose import build_policy
+from mathlete.run_config import RunConfig, decode_config
 from mathlete.triad.integration import TriadPolicy
 
 

@@ -12,13 +12,14 @@ from calling import Mathlete
 from rich.console import Console
 
 from mathlete.cic.registry import make_selector
-from mathlete.compose import LoadedGenerator, RunConfig, build_policy, decode_config
+from mathlete.compose import LoadedGenerator, build_policy
 from mathlete.contest.policy import FixedPolicy, VotePolicy
 from mathlete.core.generation import GenerateRequest
 from mathlete.core.trace import TraceEvent
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.lab.recorded import read_recorded
 from mathlete.lab.run_store import RunStore
+from mathlete.run_config import RunConfig, decode_config
 from mathlete.session import run_session as session
 from watching import stored
 

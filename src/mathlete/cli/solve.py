@@ -12,8 +12,8 @@ from rich.console import Console
 from mathlete.cli.options import parse_duration, parse_names
 from mathlete.cli.run_logging import log_quietly
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
-from mathlete.compose import RunConfig
 from mathlete.core.errors import InputError
+from mathlete.run_config import RunConfig
 from mathlete.session.configuring import complete_config
 from mathlete.session.live import ProgressConsole
 

@@ -138,6 +138,7 @@ class GenerateRequest:
         group: siblings share it; `abort(group)` ends them all.
         priority: lower goes first, as in vLLM; equals share fairly over groups.
         constraint: which tokens may be drawn; belongs to this request alone, which changes its state.
+        pillar: the way of working that asks, for whoever shares pillars out over several engines.
     """
 
     request_id: str
@@ -147,6 +148,35 @@ class GenerateRequest:
     group: str | None = None
     priority: int = 0
     constraint: TokenConstraint | None = None
+    pillar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a generator does of what a request may ask for. What it does not, it refuses at `submit`, or leaves empty.
+
+    Attributes:
+        constraints: keeps to a request's constraint; else such a request is refused.
+        rewinding: `Generator.rewind` works; else it raises.
+        seeds: the same seed and prompt give the same tokens, whatever runs beside them.
+        token_ids: tells the ids of what it sampled, and goes on from exactly these.
+        logprobs: tells the log-probability of each token, and the likeliest at each place.
+        entropies: tells the entropy over the whole vocabulary.
+        thinking_budget: closes a block of thinking in time; else a request with a budget is refused.
+        continuation: goes on with an assistant's turn that has begun; else it is closed, and what was put in said by
+            the user.
+        top_k: and `min_p` too: these filters are applied; else a request with them is refused.
+    """
+
+    constraints: bool = True
+    rewinding: bool = True
+    seeds: bool = True
+    token_ids: bool = True
+    logprobs: bool = True
+    entropies: bool = True
+    thinking_budget: bool = True
+    continuation: bool = True
+    top_k: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +220,8 @@ class Completion:
             not kept. When end of text ended it, that id is the last and spells nothing. Bytes that are no
             UTF-8 stand in `text` as U+FFFD.
         logprobs: natural log-probability of each of these tokens under the model's own
-            distribution (temperature 1, before any filter or constraint).
-        entropies: entropy of that distribution, nats, at each of them.
+            distribution (temperature 1, before any filter or constraint); empty when the generator does not tell.
+        entropies: entropy of that distribution, nats, at each of them; empty when the generator does not tell.
         finish_reason: "stop" (end of text or a stop), "length", "abort" or "error".
         stop: the stop string that ended it, or None.
         usage: token counts.

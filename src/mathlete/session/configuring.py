@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mathlete.compose import RunConfig
 from mathlete.model_store.registry import find_model
+from mathlete.run_config import RunConfig
 from mathlete.triad.policies import TRIAD_CHECKS, TRIAD_SECOND_ROUND
 
 

@@ -18,14 +18,15 @@ from rich.console import Console
 from mathlete import __version__
 from mathlete.compose import (
     LoadedGenerator,
-    RunConfig,
     add_step_checks,
     build_driver,
+    build_engine,
     build_generator,
     build_prover,
     build_sandbox,
-    decode_config,
+    embedded_config,
     isolation_warnings,
+    join_engines,
     proof_warnings,
 )
 from mathlete.contest.clock import usable_s
@@ -42,6 +43,7 @@ from mathlete.lab.tasks import Task, load_tasks
 from mathlete.model_store.progress import Progress, Report
 from mathlete.model_store.store import ModelStore
 from mathlete.report.page import write_report
+from mathlete.run_config import RunConfig, decode_config
 from mathlete.session.fetching import showing_progress
 from mathlete.session.interrupts import Interrupts
 from mathlete.session.live import LiveDisplay
@@ -197,7 +199,34 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
 
 
 def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
-    """The model, fetched and converted first if need be, with progress shown."""
+    """What writes: the engines that a recipe names, or the embedded one.
+
+    Raises:
+        MathleteError: an engine cannot be had; those that were ready are closed again.
+    """
+    if not config.engines:
+        return load_embedded(config, console)
+    loaded: dict[str, LoadedGenerator] = {}
+    try:
+        for spec in config.engines:
+            try:
+                loaded[spec.name] = (
+                    load_embedded(embedded_config(spec, config), console)
+                    if spec.type == "ryanstream"
+                    else build_engine(spec, config)
+                )
+            except MathleteError as error:
+                error.add_note(f"This is the engine {spec.name!r} of the recipe ({spec.type}, {spec.model}).")
+                raise
+    except BaseException:
+        for one in loaded.values():
+            one.close()
+        raise
+    return join_engines(config.engines, loaded)
+
+
+def load_embedded(config: RunConfig, console: Console) -> LoadedGenerator:
+    """The embedded engine's model, fetched and converted first if need be, with progress shown."""
     store = ModelStore()
     with showing_progress(console) as report:
         model = store.ensure(config.model, report)

@@ -41,6 +41,7 @@ class InFlight:
         sleep: Callable[[float], None] = time.sleep,
         checker: StepChecker | None = None,
         prover: ProofChecker | None = None,
+        model_of: Callable[[str], str | None] = lambda pillar: None,
     ) -> None:
         """Join the parts.
 
@@ -53,7 +54,9 @@ class InFlight:
             sleep: waits for programs and checks when nothing is generating.
             checker: judges steps of attempts that ask for it.
             prover: checks proofs of attempts that ask for it.
+            model_of: name of the model that writes for a pillar, where there are several.
         """
+        self._model_of = model_of
         self._checker = checker
         self._prover = prover
         self._checks: dict[str, PillarAttempt] = {}  # of steps and proofs
@@ -222,9 +225,10 @@ class InFlight:
 
     def _submit(self, attempt: PillarAttempt) -> None:
         refused = []
+        pillar = self._launched[attempt.attempt_id].pillar
         for request in attempt.next_requests():
             try:
-                self._generator.submit(request)
+                self._generator.submit(replace(request, pillar=pillar))
             except EngineError as error:  # the prompt, or what the attempt has grown to, can never fit
                 self._warn(attempt, f"its prompt was refused: {error}")
                 refused.append(request.request_id)
@@ -248,7 +252,7 @@ class InFlight:
 
     def _keep(self, attempt: Attempt) -> None:
         launched = self._launched[attempt.id]
-        attempt = replace(attempt, round=launched.round, about=launched.about)
+        attempt = replace(attempt, round=launched.round, about=launched.about, model=self._model_of(launched.pillar))
         self._trace.append("attempt_finished", {"attempt": encode_ending(attempt)}, attempt.problem_id, attempt.id)
         del self._attempts[attempt.id], self._launched[attempt.id]
         self._runner.end_session(attempt.id)
@@ -270,9 +274,10 @@ def live_source(
     sleep: Callable[[float], None] = time.sleep,
     checker: StepChecker | None = None,
     prover: ProofChecker | None = None,
+    model_of: Callable[[str], str | None] = lambda pillar: None,
 ) -> MakeSource:
     """For a driver: attempts that are made, not recorded ones. See `InFlight`."""
-    return lambda trace: InFlight(generator, runner, trace, maker, code, sleep, checker, prover)
+    return lambda trace: InFlight(generator, runner, trace, maker, code, sleep, checker, prover, model_of)
 
 
 def _num_sampled(completion: Completion) -> int:

@@ -50,6 +50,7 @@ _OPTIONS = frozenset(field.name for field in fields(RunConfig)) - {
     "source",
     "budget_s",
     "code_timeout_s",
+    "engines",
 } | {"code_timeout"}
 _BY_WORD: Mapping[str, tuple[type, ...]] = {
     "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "None": (NoneType,)

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model_store": set(),
     "planning": {"contest"},
     "proof_sampler": set(),
-    "recipes": {"planning", "run_config"},
+    "recipes": {"generators", "model_store", "planning", "run_config", "session"},
     "report": {"lab"},
     "run_config": {"cic", "contest", "generators", "ryanstream", "triad"},
     "ryanstream": set(),

@@ -28,6 +28,7 @@ from mathlete.lab.task_files import Row
 from mathlete.lab.task_sources import find_source
 from mathlete.lab.tasks import TaskSet, load_tasks, tasks_of_rows
 from mathlete.model_store.registry import DEFAULT_MODEL
+from mathlete.recipes.loading import load_recipe
 from mathlete.run_config import RunConfig
 from mathlete.session import run_session
 from mathlete.session.configuring import complete_config
@@ -61,11 +62,11 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     for field in fields(RunConfig)
     if _BY_WORD.keys() >= set(str(field.type).split(" | "))
 }
-_DEFAULTS: Mapping[str, Any] = {"policy": "triad", "precision": "auto", "model": DEFAULT_MODEL, "code_timeout": "10s"}
+_DEFAULTS: Mapping[str, Any] = {"policy": "triad", "precision": "auto", "model": DEFAULT_MODEL, "budget_s": 120.0}
 # What a model is loaded with: a `Solver` has it for all its runs.
 _OF_ENGINE = frozenset(
     {
-        *("model", "device", "precision", "kv_cache_dtype", "batch_invariant", "tensor_parallel", "threads"),
+        *("recipe", "model", "device", "precision", "kv_cache_dtype", "batch_invariant", "tensor_parallel", "threads"),
         *("max_in_flight", "max_tokens", "normalize_math"),
         *("speculative_method", "num_speculative_tokens", "draft_width", "draft_model"),
     }
@@ -74,12 +75,13 @@ _OF_ENGINE = frozenset(
 
 def solve(
     problems: Problems,
-    budget: str | float = "2m",
-    attempts: int = 8,
-    policy: str = "triad",
-    model: str = DEFAULT_MODEL,
-    seed: int = 0,
+    budget: str | float | None = None,
+    attempts: int | None = None,
+    policy: str | None = None,
+    model: str | None = None,
+    seed: int | None = None,
     *,
+    recipe: str | os.PathLike[str] | None = None,
     limit: int | None = None,
     out: str | os.PathLike[str] = "runs",
     progress: bool = True,
@@ -93,11 +95,16 @@ def solve(
         problems: one statement; a file or data set, as `mathlete solve` takes it; a list of statements, which get the
             ids "problem-1", "problem-2", ...; or rows with `problem` and, if wanted, `id`, `answer`, `group`: mappings,
             or a pandas data frame. An answer is a label, looked at only after its problem has ended.
-        budget: wall-clock time for all problems, from when the model is ready: "90s", "10m", or seconds.
-        attempts: attempts a problem at most.
-        policy: "triad", "vote" (until the vote is settled), "fixed" (all attempts) or "prometheus".
-        model: a name of `mathlete models list`, a .gguf file, or a safetensors folder.
-        seed: all sampling noise is derived from it.
+        budget: wall-clock time for all problems, from when the model is ready: "90s", "10m", or seconds; "2m" where
+            neither this nor the recipe tells.
+        attempts: attempts a problem at most; 8 likewise.
+        policy: "triad" (likewise), "vote" (until the vote is settled), "fixed" (all attempts), "pipeline" or
+            "prometheus".
+        model: a name of `mathlete models list`, a .gguf file, or a safetensors folder; the 1.5B model likewise. For a
+            recipe with one engine, what that engine loads.
+        seed: all sampling noise is derived from it; 0 likewise.
+        recipe: engines and options from a file: a name of `mathlete recipes list`, or a .toml file. What is given
+            here goes before it.
         limit: only the first so many problems.
         out: folder for runs; this one goes into a folder of its own.
         progress: tell on stderr how the run is going: a table on a terminal, else a line a problem.
@@ -109,7 +116,8 @@ def solve(
         MathleteError: of whichever part failed; the message says what was kept.
         KeyboardInterrupt: it was interrupted before the run had begun.
     """
-    given = {"attempts": attempts, "policy": policy, "model": model, "seed": seed, **options}
+    told = {"attempts": attempts, "policy": policy, "model": model, "seed": seed, "recipe": recipe}
+    given = {**{name: value for name, value in told.items() if value is not None}, **options}
     try:
         return _run(problems, budget, given, limit, Path(out), _console(progress))
     except StoppedAtOnce as stopped:
@@ -142,7 +150,7 @@ class Solver:
     """
 
     def __init__(
-        self, model: str = DEFAULT_MODEL, *, out: str | os.PathLike[str] = "runs", progress: bool = True, **options: Any
+        self, model: str | None = None, *, out: str | os.PathLike[str] = "runs", progress: bool = True, **options: Any
     ) -> None:
         """Load nothing yet: the first run does.
 
@@ -159,14 +167,14 @@ class Solver:
         _check_names(options)
         if options.get("speculative_method", "off") != "off":
             raise InputError("a Solver does not guess tokens ahead: leave speculative_method out, or use solve()")
-        self._options = {"model": model, **options}
+        self._options = options if model is None else {"model": model, **options}
         self._out = Path(out)
         self._progress = progress
         self._loaded: LoadedGenerator | None = None
         self._interrupts = Interrupts()
 
     def solve(
-        self, problems: Problems, budget: str | float = "2m", *, limit: int | None = None, **options: Any
+        self, problems: Problems, budget: str | float | None = None, *, limit: int | None = None, **options: Any
     ) -> Solutions:
         """As `mathlete.solve`, with this solver's model; `options` go before the solver's. Raises what it raises.
 
@@ -214,7 +222,7 @@ class Solver:
 
 def _run(
     problems: Any,
-    budget: str | float,
+    budget: str | float | None,
     options: dict[str, Any],
     limit: int | None,
     out: Path,
@@ -240,24 +248,26 @@ def _console(progress: bool) -> Console:
     return Console(file=sys.stderr, quiet=not progress, force_jupyter=False)
 
 
-def _config(options: Mapping[str, Any], budget: str | float, source: str | None) -> RunConfig:
+def _config(options: Mapping[str, Any], budget: str | float | None, source: str | None) -> RunConfig:
     _check_names(options)
-    complete = {**_DEFAULTS, **options}
-    code_timeout_s = _seconds("code_timeout", complete.pop("code_timeout"))
+    given = dict(options)
+    recipe = given.pop("recipe", None)
+    if "code_timeout" in given:
+        given["code_timeout_s"] = _seconds("code_timeout", given.pop("code_timeout"))
+    if budget is not None:
+        given["budget_s"] = _seconds("budget", budget)
     for name in ("pillars", "checks", "cured"):
-        given = complete.get(name)
-        if given is not None:
-            if isinstance(given, str) or not isinstance(given, Iterable):
-                raise InputError(f"{name} must be a list of names, such as [{str(given)!r}]")
-            complete[name] = tuple(given)
-    _check_types(complete)
+        names = given.get(name)
+        if names is not None:
+            if isinstance(names, str) or not isinstance(names, Iterable):
+                raise InputError(f"{name} must be a list of names, such as [{str(names)!r}]")
+            given[name] = tuple(names)
+    _check_types(given)
     try:
+        if recipe is not None:
+            return load_recipe(os.fspath(recipe)).run_config("solve", source=source, overrides=given)
         return complete_config(
-            {**complete, "code_timeout_s": code_timeout_s},
-            command="solve",
-            source=source,
-            budget_s=_seconds("budget", budget),
-            precision_is_given="precision" in options,
+            {**_DEFAULTS, **given}, command="solve", source=source, precision_is_given="precision" in options
         )
     except (TypeError, ValueError) as error:  # a value of another type cannot be compared with its limits
         raise InputError(str(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from mathlete.cic.registry import SELECTORS
@@ -92,6 +92,11 @@ def settings_of_engine(engine_type: str) -> tuple[str, ...]:
     return tuple(item.name for item in fields(_SETTINGS[engine_type]))
 
 
+def settings_type(engine_type: str) -> type:
+    """The dataclass that has these settings among its fields."""
+    return RunConfig if engine_type == "ryanstream" else _SETTINGS[engine_type]
+
+
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """What a run was asked to do; recorded in its trace, so that it can be resumed as it was.
@@ -138,6 +143,7 @@ class RunConfig:
         cured: faults of the policy "prometheus" that are not made.
         mapping: which columns of `source` hold what: name of a preset, or path of a mapping file; None for usual names.
         engines: what writes, where a recipe says so; empty for the embedded engine as the other fields describe it.
+        recipe: name of the recipe that the options are from; None where there was none.
     """
 
     command: str
@@ -180,6 +186,7 @@ class RunConfig:
     mapping: str | None = None
     temperature_schedule: TemperatureSchedule = "fixed"
     engines: tuple[EngineSpec, ...] = ()
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -249,6 +256,9 @@ class RunConfig:
             raise ValueError(f"engines may share no pillar, and {', '.join(twice)} is written by several")
         if self.engines and sum(not engine.pillars for engine in self.engines) != 1:
             raise ValueError("engines must have exactly one without pillars: it writes for all that no other names")
+        for engine in self.engines:
+            if engine.type == "ryanstream":
+                replace(self, engines=(), model=engine.model, **engine.settings)
 
     def _check_speculation(self) -> None:
         method, model = self.speculative_method, self.draft_model

@@ -92,7 +92,7 @@ def test_a_file(scripted: ScriptedModel, tmp_path: Path) -> None:
         ("How many?", {"top_k": True}, "top_k must be int, not True"),
         ("How many?", {"model": 5}, "model must be str, not 5"),
         ("How many?", {"threads": "4"}, "threads must be int or None, not '4'"),
-        ("How many?", {"budget": None}, "budget must be a time such as .*, or seconds, not None"),
+        ("How many?", {"budget": [60]}, "budget must be a time such as .*, or seconds, not \\[60\\]"),
         ("How many?", {"budget": 10**400}, "budget: int too large"),
         ("How many?", {"limit": "3"}, "limit must be at least 1 and whole, not '3'"),
         ("How many?", {"pillars": 5}, "pillars must be a list of names"),
@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_named(
 def test_its_defaults_are_those_of_the_command_line() -> None:
     command = typer.main.get_command(app).commands["solve"]  # type: ignore[attr-defined]
     context = command.make_context("solve", ["How many?"])
-    told = solve_command._config(context, "How many?", 120.0)
+    told = solve_command.config_of_flags(context, "How many?", 120.0, "10m", "solve")
     assert api._config({}, "2m", None) == told
     every_option = {name for name in context.params if name in told.__dataclass_fields__} | {"code_timeout"}
     assert every_option - {"command", "source", "budget_s"} == api._OPTIONS

@@ -19,6 +19,7 @@ import torch
 
 from mathlete.core.errors import EngineError
 from mathlete.core.problem import AnswerKind
+from mathlete.generators.constraint_arguments import constraint_request
 from mathlete.proof_sampler.building import build_constraint
 from mathlete.proof_sampler.config import ConstraintSpec
 from mathlete.proof_sampler.vocabulary import Vocabulary
@@ -148,11 +149,11 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_arguments_come_back_as_they_were_given(adapter: ModuleType) -> None:
     spec, kind = ConstraintSpec(brackets=False, ends_after_answer=True, max_depth=7), AnswerKind("integer", -5, 12)
     given = json.loads(json.dumps(adapter.constraint_args(spec, kind, "so $")))  # as it travels to vLLM's process
-    assert adapter.constraint_request(Extra(given)) == (spec, kind, "so $")
-    assert adapter.constraint_request(Extra()) is adapter.constraint_request(Extra({"other": 1})) is None
+    assert constraint_request(given) == (spec, kind, "so $", ())
+    assert constraint_request(None) is constraint_request({"other": 1}) is None
     for wrong in ({"spec": {}}, {**given[adapter.ARGUMENT], "spec": {"max_depth": 1}}, 3):
         with pytest.raises(ValueError, match=r"must be what constraint_args\(\) gives"):
-            adapter.constraint_request(Extra({adapter.ARGUMENT: wrong}))
+            constraint_request({adapter.ARGUMENT: wrong})
     held = adapter.ConstraintLogitsProcessor
     held.validate_params(Extra(given))
     held.validate_params(Extra(None, 5))

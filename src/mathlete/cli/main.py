@@ -17,10 +17,12 @@ from mathlete.cli import (
     evaluate,
     models,
     power,
+    recipes,
     replay,
     report,
     runs,
     sandbox,
+    serve,
     solve,
     tasks,
     view,
@@ -42,9 +44,11 @@ app.command("compare")(compare.compare)
 app.command("power")(power.power)
 app.command("report")(report.report)
 app.command("view")(view.view)
+app.command("serve")(serve.serve)
 app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")
+app.add_typer(recipes.app, name="recipes")
 app.add_typer(sandbox.app, name="sandbox")
 app.add_typer(tasks.app, name="tasks")
 app.command("doctor")(doctor.doctor)

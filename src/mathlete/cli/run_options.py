@@ -6,7 +6,7 @@ typer reads flags from a function's signature, so `run_options` gives a command 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +26,15 @@ Source = Annotated[
 ]
 Budget = Annotated[
     str | None, typer.Option(help="Wall-clock time for all problems, from when the model is ready: 90s, 10m, 1h30m.")
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="Engines and options from a file, which flags go before: a name of `mathlete recipes list`, or a .toml "
+        "file; docs/recipes.md.",
+    ),
 ]
 Attempts = Annotated[int, typer.Option(min=1, help="Attempts a problem.")]
 Seed = Annotated[int, typer.Option(help="All sampling noise is derived from it.")]
@@ -156,6 +165,7 @@ Cured = Annotated[
 
 # In the order of --help.
 _OPTIONS: dict[str, tuple[Any, Any]] = {
+    "recipe": (RecipeName, None),
     "budget": (Budget, None),
     "attempts": (Attempts, 8),
     "seed": (Seed, 0),
@@ -201,12 +211,20 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def run_options(argument: str, **defaults: Any) -> Callable[[Callable[[typer.Context], None]], Callable[..., None]]:
+def run_options(
+    argument: str | None,
+    *,
+    without: Collection[str] = (),
+    more: dict[str, tuple[Any, Any]] | None = None,
+    **defaults: Any,
+) -> Callable[[Callable[[typer.Context], None]], Callable[..., None]]:
     """Give a command the shared flags; it finds their values in its context.
 
     Args:
-        argument: name of its only argument, the problems.
-        defaults: of flags that this command has others for.
+        argument: name of its only argument, the problems; None for a command without.
+        without: flags that it does not have.
+        more: flags that only it has, with types and defaults.
+        defaults: of shared flags that this command has others for.
     """
 
     def decorate(command: Callable[[typer.Context], None]) -> Callable[..., None]:
@@ -214,7 +232,9 @@ def run_options(argument: str, **defaults: Any) -> Callable[[Callable[[typer.Con
             assert values == ctx.params
             command(ctx)
 
-        told = {"ctx": (typer.Context, inspect.Parameter.empty), argument: (Source, None), **_OPTIONS}
+        arguments = {} if argument is None else {argument: (Source, None)}
+        told = {"ctx": (typer.Context, inspect.Parameter.empty), **arguments, **(more or {}), **_OPTIONS}
+        told = {name: kind for name, kind in told.items() if name not in without}
         told |= {name: (told[name][0], value) for name, value in defaults.items()}
         with_options.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [

@@ -53,7 +53,7 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
             result = resume_run(resume, out, budget_s, console)
         else:
             assert problems is not None
-            config = _config(ctx, problems, budget_s or parse_duration(default_budget))
+            config = config_of_flags(ctx, problems, budget_s, default_budget, ctx.command.name or "")
             from mathlete.lab.tasks import load_tasks
             from mathlete.session.run_session import start_run
 
@@ -89,23 +89,44 @@ def _trackers(names: str | None) -> tuple[Tracker, ...]:
         raise InputError(f"--log-to: {error}") from error
 
 
-def _config(ctx: typer.Context, problems: str, budget_s: float) -> RunConfig:
-    """The checked configuration of a new run; paths in it hold wherever the run is resumed from."""
+def config_of_flags(
+    ctx: typer.Context, problems: str | None, budget_s: float | None, default_budget: str, command: str
+) -> RunConfig:
+    """The checked configuration of a new run; paths in it hold wherever the run is resumed from.
+
+    Args:
+        ctx: of a command with `run_options`; flags that it leaves out are as `complete_config` has them.
+        problems: a file, or text; None where problems come later.
+        budget_s: what a person gave, if they gave it.
+        default_budget: where neither flag nor recipe gives one.
+        command: "solve" or "evaluate".
+
+    Raises:
+        InputError: a flag or the recipe cannot be used.
+    """
+    recipe = None
+    if ctx.params["recipe"] is not None:
+        from mathlete.recipes.loading import load_recipe
+
+        recipe = load_recipe(ctx.params["recipe"])
     options = {name: value for name, value in ctx.params.items() if name in RunConfig.__dataclass_fields__}
     options["code_timeout_s"] = _duration("--code-timeout", ctx.params["code_timeout"])
     for name in ("pillars", "checks", "cured"):
         options[name] = None if options[name] is None else parse_names(options[name])
-    source = problems if problems.startswith("hf:") else None
-    if os.path.exists(problems):
+    source = problems if problems is not None and problems.startswith("hf:") else None
+    if problems is not None and os.path.exists(problems):
         source = os.path.abspath(problems)
-    if options["mapping"] is not None and os.path.isfile(options["mapping"]):
+    if options.get("mapping") is not None and os.path.isfile(options["mapping"]):
         options["mapping"] = os.path.abspath(options["mapping"])
     try:
+        if recipe is not None:
+            given = {name: value for name, value in options.items() if _is_given(ctx, name.removesuffix("_s"))}
+            given |= {} if budget_s is None else {"budget_s": budget_s}
+            return recipe.run_config(command, source=source, overrides=given)
         return complete_config(
-            options,
-            command=ctx.command.name or "",
+            {**options, "budget_s": budget_s or parse_duration(default_budget)},
+            command=command,
             source=source,
-            budget_s=budget_s,
             precision_is_given=_is_given(ctx, "precision"),
         )
     except ValueError as error:

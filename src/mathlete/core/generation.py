@@ -215,10 +215,10 @@ class Completion:
 
     Attributes:
         text: the completion, cut at the end of the stop string when one ended it.
-        token_ids: ids of the output, all of them. What they spell starts with `text` and goes beyond it only
-            where a stop string ended it: by the rest of a token, or by the stop string itself when it is
-            not kept. When end of text ended it, that id is the last and spells nothing. Bytes that are no
-            UTF-8 stand in `text` as U+FFFD.
+        token_ids: ids of the output, all of them; empty when the generator does not tell. What they spell starts
+            with `text` and goes beyond it only where a stop string ended it: by the rest of a token, or by the stop
+            string itself when it is not kept. When end of text ended it, that id is the last and spells nothing.
+            Bytes that are no UTF-8 stand in `text` as U+FFFD.
         logprobs: natural log-probability of each of these tokens under the model's own
             distribution (temperature 1, before any filter or constraint); empty when the generator does not tell.
         entropies: entropy of that distribution, nats, at each of them; empty when the generator does not tell.
@@ -241,6 +241,11 @@ class Completion:
     error: str | None = None
     top_means: tuple[float, ...] = ()
     top_logprobs: tuple[tuple[TokenLogprob, ...], ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the output, as counted by a generator that does not tell their ids too."""
+        return len(self.token_ids) or self.usage.output
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class RunRecord:
     Attributes:
         config: what `run_started` recorded (command, model, budget_s, attempts, seed, version, ...), and what a
             `run_resumed` changed since (the budget).
-        problems: by id, in the order of the input.
+        problems: by id, in the order of the input, or in which they came.
         elapsed_s: `at_s` of the last event.
         finished: reason of `run_finished`, or None when the run was cut off.
         stats: counters of `run_finished`.
@@ -127,6 +127,8 @@ def fold_run(events: Iterable[TraceEvent], so_far: RunRecord | None = None) -> R
             problems |= {data["id"]: ProblemRecord(problem=decode_problem(data)) for data in event.data["problems"]}
             told |= {"config": event.data["config"], "started_wall_time": event.wall_time}
         elif event.kind == "run_resumed":
+            for data in event.data.get("problems", ()):
+                problems.setdefault(data["id"], ProblemRecord(problem=decode_problem(data)))
             config = told.get("config", run.config)
             told |= {"finished": None, "config": {**config, **event.data.get("config", {})}}
         elif event.kind == "run_finished":

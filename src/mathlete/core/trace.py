@@ -5,7 +5,8 @@ through `core.record.fold_run`; nothing else holds the state of a run.
 
 Kinds and their `data`:
     run_started       {"config": {...}, "problems": [{"id", "statement", "type", "low", "high", ...}]}
-    run_resumed       {"config": {...}}
+    run_resumed       {"config": {...}}            a session begins; with "problems": [{...}] that came since (a contest
+                      shows them one at a time) and "num_upcoming": int of those that are still expected
     problem_opened    {"budget_s": float}
     attempt_started   {"index", "pillar", "seed", "temperature", "round"}
     turn_finished     {"turn": {...}}            one model turn with its tool result, if any
@@ -34,9 +35,9 @@ from mathlete.core.selection import AnswerCluster, Evidence, Selection
 
 # Since 2 a turn has top_means; since 3 turns and attempts have num_discarded, and there are "rewound" and
 # "beam_level"; since 4 turns have top5_bits, attempts round, about and evidence, selections accepted, results of
-# programs waited_s and session_restarted; since 5 decisions tell what they saw, and waiting is one. What was written
-# before is read without them.
-SCHEMA_VERSION = 5
+# programs waited_s and session_restarted; since 5 decisions tell what they saw, and waiting is one; since 6 problems
+# may come later. What was written before is read without them.
+SCHEMA_VERSION = 6
 
 EventKind = Literal[
     "run_started",

@@ -14,6 +14,7 @@ from typing import Literal
 
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import (
+    Capabilities,
     Completion,
     Finished,
     FinishReason,
@@ -21,14 +22,18 @@ from mathlete.core.generation import (
     GeneratorEvent,
     SamplingParams,
     TokenChunk,
+    TokenLogprob,
     Usage,
 )
 from mathlete.core.protocols import Clock
 from mathlete.ryanstream.stopping import StopMatch, StopMatcher
 
-__all__ = ["END_OF_TEXT_ID", "Reply", "Script", "ScriptedGenerator", "replies_in_order"]
+__all__ = ["CAPABILITIES", "END_OF_TEXT_ID", "Reply", "Script", "ScriptedGenerator", "replies_in_order"]
 
 END_OF_TEXT_ID = 0
+
+# What a script is good for by itself: it is followed to the letter, so nothing is masked, and no thinking closed.
+CAPABILITIES = Capabilities(constraints=False, thinking_budget=False)
 
 _LOGPROB, _ENTROPY = -0.25, 0.5
 
@@ -102,9 +107,22 @@ class ScriptedGenerator:
     """A `Generator` that follows a script. Each `events()` gives every request at most one token, when it is due."""
 
     def __init__(
-        self, script: Script, clock: Clock = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        script: Script,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        capabilities: Capabilities | None = None,
     ) -> None:
-        """Follow `script`; replies with delays go by `clock`, and `sleep` waits for it to move."""
+        """Follow a script.
+
+        Args:
+            script: says what to answer.
+            clock: replies with delays go by it.
+            sleep: waits for it to move.
+            capabilities: requests for a constraint or a thinking budget that it lacks are refused. By default they
+                are taken, and left to the script.
+        """
+        self.capabilities = capabilities or Capabilities()
         self._script = script
         self._clock = clock
         self._sleep = sleep
@@ -114,9 +132,18 @@ class ScriptedGenerator:
         self.requests: list[GenerateRequest] = []
 
     def submit(self, request: GenerateRequest) -> None:
-        """Queue a request. Raises `EngineError` for an id in use, or when the script does."""
+        """Queue a request. Raises `EngineError` for an id in use, for what it cannot do, or when the script does."""
         if request.request_id in self._running or any(e.request_id == request.request_id for e in self._ended):
             raise EngineError(f"request id {request.request_id!r} is in use")
+        for name, is_refused in (
+            ("constraint", request.constraint is not None and not self.capabilities.constraints),
+            (
+                "thinking_budget",
+                request.sampling.thinking_budget is not None and not self.capabilities.thinking_budget,
+            ),
+        ):
+            if is_refused:
+                raise EngineError(f"request {request.request_id!r} has a {name}, which a script does not keep to")
         self.requests.append(request)
         reply = self._script(request)
         reply = Reply.saying(reply) if isinstance(reply, str) else reply
@@ -195,16 +222,21 @@ class ScriptedGenerator:
         del self._running[request.request_id]
         if match is not None:
             text = text.encode()[: match.end if request.sampling.include_stop else match.start].decode()
-        prompt = sum(len(message.content.split()) for message in request.messages)
+        said = [*(message.content for message in request.messages), *(span.text for span in request.continuation)]
+        logprobs = _repeated(running.reply.logprobs, num_tokens, _LOGPROB)
+        tops = [(TokenLogprob(*one),) for one in zip(running.token_ids, logprobs, strict=True)]
         completion = Completion(
             text=text,
             token_ids=tuple(running.token_ids),
-            logprobs=_repeated(running.reply.logprobs, num_tokens, _LOGPROB),
+            logprobs=logprobs,
             entropies=_repeated(running.reply.entropies, num_tokens, _ENTROPY),
             finish_reason=reason,
-            usage=Usage(prompt=prompt, output=num_tokens, discarded=running.num_discarded),
+            usage=Usage(
+                prompt=sum(len(text.split()) for text in said) or 1, output=num_tokens, discarded=running.num_discarded
+            ),
             stop=None if match is None else match.stop,
             error=running.reply.error if reason == "error" else None,
+            top_logprobs=tuple(tops) if request.sampling.num_logprobs else (),
         )
         return Finished(request.request_id, completion)
 

@@ -12,9 +12,6 @@ leave that out there.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any, NamedTuple
-
 import numpy as np
 import torch
 from vllm import SamplingParams
@@ -23,51 +20,12 @@ from vllm.tokenizers import cached_tokenizer_from_config
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from mathlete.core.errors import EngineError
-from mathlete.core.problem import AnswerKind
-from mathlete.proof_sampler.building import build_constraint
-from mathlete.proof_sampler.config import ConstraintSpec
+from mathlete.generators.constraint_arguments import ARGUMENT, constraint_args, constraint_request
+from mathlete.generators.vllm_tokenizer import engine_tokenizer
 from mathlete.proof_sampler.token_constraint import TextConstraint
 from mathlete.proof_sampler.vocabulary import Vocabulary
-from mathlete.ryanstream.model.tokenizer import EngineTokenizer, split_control_tokens
 
-ARGUMENT = "mathlete_constraint"
-"""The name in `SamplingParams.extra_args`."""
-
-
-class ConstraintRequest(NamedTuple):
-    """What one request asks for, and what `build_constraint` is told."""
-
-    spec: ConstraintSpec
-    answer_kind: AnswerKind
-    text_so_far: str
-
-
-def constraint_args(spec: ConstraintSpec, answer_kind: AnswerKind, text_so_far: str = "") -> dict[str, Any]:
-    """The `extra_args` of a request that is to be written under constraints; plain data, as vLLM demands.
-
-    `text_so_far` is as in `build_constraint`: a "<think>" that the chat template puts in belongs to it.
-    """
-    return {ARGUMENT: {"spec": asdict(spec), "answer_kind": asdict(answer_kind), "text_so_far": text_so_far}}
-
-
-def constraint_request(params: SamplingParams) -> ConstraintRequest | None:
-    """What a request asks for; None when it asks for nothing.
-
-    Raises:
-        ValueError: when its argument is not what `constraint_args` gives.
-    """
-    given = (params.extra_args or {}).get(ARGUMENT)
-    if given is None:
-        return None
-    try:
-        return ConstraintRequest(
-            ConstraintSpec(**given["spec"]), AnswerKind(**given["answer_kind"]), str(given["text_so_far"])
-        )
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"extra_args[{ARGUMENT!r}] must be what constraint_args() gives ({type(error).__name__}: {error})"
-        ) from error
-
+__all__ = ["ARGUMENT", "ConstraintLogitsProcessor", "constraint_args"]
 
 class _Row:
     """A request of the batch: its constraint, and vLLM's own list of its output, which grows."""
@@ -99,7 +57,7 @@ class ConstraintLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
         """Raise `ValueError` for what cannot be read or not be kept to; vLLM refuses the request then."""
-        asked = constraint_request(sampling_params)
+        asked = constraint_request(sampling_params.extra_args)
         if asked is not None and sampling_params.thinking_token_budget is not None:
             raise ValueError("a constrained request cannot have a thinking_token_budget: it forces tokens")
 
@@ -127,8 +85,8 @@ class ConstraintLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
             self._rows.pop(index, None)
         for index, params, _, output_ids in batch_update.added:
             self._rows.pop(index, None)
-            asked = constraint_request(params)
-            constraint = build_constraint(asked[0], self._vocabulary, *asked[1:]) if asked is not None else None
+            asked = constraint_request(params.extra_args)
+            constraint = None if asked is None else asked.build(self._vocabulary)
             if constraint is not None:
                 self._rows[index] = _Row(constraint, output_ids)
         for source, target, direction in batch_update.moved:
@@ -159,15 +117,7 @@ class ConstraintLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
 
 def _vocabulary(vllm_config: VllmConfig) -> Vocabulary:
     model_config = vllm_config.model_config
-    tokenizer = cached_tokenizer_from_config(model_config)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise EngineError(
-            "constraints need to know what each token spells: vLLM must load a tokenizer of the `tokenizers` library "
-            f"(tokenizer.json), not {type(tokenizer).__name__}"
-        )
-    parts = split_control_tokens(backend.to_str())
-    ends = model_config.try_get_generation_config().get("eos_token_id", [])
-    eos_ids = {*([ends] if isinstance(ends, int) else ends), tokenizer.eos_token_id} - {None}
-    engine_tokenizer = EngineTokenizer(*parts[:2], sorted(eos_ids), parts.spoken_ids)
-    return Vocabulary(engine_tokenizer.token_bytes(model_config.get_vocab_size()), sorted(eos_ids))
+    tokenizer = engine_tokenizer(
+        cached_tokenizer_from_config(model_config), model_config.try_get_generation_config() or {}
+    )
+    return Vocabulary(tokenizer.token_bytes(model_config.get_vocab_size()), tokenizer.eos_token_ids)

@@ -143,9 +143,11 @@ class _Redeciding:
             self._problems = {data["id"]: _Problem(decode_problem(data)) for data in event.data["problems"]}
             self._policy = self._given or recorded_policy(event.data["config"])
         elif event.kind == "run_resumed":
+            for data in event.data.get("problems", ()):
+                self._problems.setdefault(data["id"], _Problem(decode_problem(data)))
             for item in self._problems.values():  # what was in flight is lost, and who was open is opened anew
                 item.is_open, item.in_flight, item.turns = False, {}, {}
-        elif self._policy is None or not self._problems:
+        elif self._policy is None:
             raise InputError("the trace has no beginning: its first event must be run_started")
         elif event.problem_id is not None:
             self._take_of_problem(self._problems[event.problem_id], event)

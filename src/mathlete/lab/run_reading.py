@@ -30,7 +30,7 @@ OUTLINE_KINDS: tuple[EventKind, ...] = (
     "warning",
 )
 """All but what happens within attempts."""
-_ASKED: tuple[EventKind, ...] = ("run_started",)
+_ASKED: tuple[EventKind, ...] = ("run_started", "run_resumed")
 FIGURE_KINDS: tuple[EventKind, ...] = (
     "run_started",
     "run_resumed",

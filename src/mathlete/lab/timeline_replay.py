@@ -163,7 +163,9 @@ def _hold(before: Sequence[TraceEvent], session: Sequence[TraceEvent]) -> Mappin
     """How problems end when a session is held again after what was `before` it."""
     record = fold_run([*before, session[0]])
     earlier: Mapping[str, ProblemRecord] = record.problems
-    offset_s = fold_run(before).elapsed_s if before else 0.0
+    came = session[0].data.get("problems", ()) if "num_upcoming" in session[0].data else None
+    asked = list(earlier) if came is None else [data["id"] for data in came]
+    offset_s = session[0].at_s if before else 0.0
     policy, stop_at_s = recorded_policy(record.config), _stopped_at_s(session)
     timeline, clock, sink = _timeline(session), SimulatedClock(offset_s), _EndsSink()
     decided_at_s = [event.at_s for event in session if event.kind == "decision"]
@@ -183,7 +185,10 @@ def _hold(before: Sequence[TraceEvent], session: Sequence[TraceEvent]) -> Mappin
         sink, policy, driving_of(record.config), weigh=weigher_of(settings_of(record.config).policy),
         on_progress=watch, clock=clock,
     )  # fmt: skip
-    driver.run([item.problem for item in earlier.values()], _budget_s(session, offset_s), earlier, offset_s)
+    driver.run(
+        [earlier[key].problem for key in asked], _budget_s(session, offset_s), earlier, offset_s,
+        num_upcoming=session[0].data.get("num_upcoming", 0),
+    )  # fmt: skip
     return sink.ends
 
 

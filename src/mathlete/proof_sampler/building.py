@@ -9,7 +9,7 @@ from mathlete.proof_sampler.answer_format import AnswerFormat
 from mathlete.proof_sampler.bracket_states import START
 from mathlete.proof_sampler.bracket_tracker import BracketTracker
 from mathlete.proof_sampler.config import ConstraintSpec
-from mathlete.proof_sampler.token_constraint import TextConstraint
+from mathlete.proof_sampler.token_constraint import ConstraintOrigin, TextConstraint
 from mathlete.proof_sampler.token_masks import TokenMasks
 from mathlete.proof_sampler.vocabulary import Vocabulary
 
@@ -32,7 +32,8 @@ def build_constraint(
     narrows_answer = spec.answer_format and AnswerFormat.of(answer_kind) is not None
     if not (spec.brackets or narrows_answer or spec.ends_after_answer):
         return None
-    return TextConstraint(_masks(spec, vocabulary, answer_kind), text_so_far)
+    origin = ConstraintOrigin(spec, answer_kind, text_so_far)
+    return TextConstraint(_masks(spec, vocabulary, answer_kind), text_so_far, origin)
 
 
 _SLOWEST = (b"", b"\\begin{", b"\\boxed{")

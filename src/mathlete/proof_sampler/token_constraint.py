@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mathlete.core.problem import AnswerKind
 from mathlete.proof_sampler.bracket_states import States
+from mathlete.proof_sampler.config import ConstraintSpec
 from mathlete.proof_sampler.token_masks import ENDED, TokenMasks
 
 
@@ -17,17 +19,27 @@ class _Place(NamedTuple):
     before: _Place | None
 
 
+class ConstraintOrigin(NamedTuple):
+    """What `build_constraint` was told: another process makes the same constraint of it."""
+
+    spec: ConstraintSpec
+    answer_kind: AnswerKind
+    text_so_far: str
+
+
 class TextConstraint:
     """Follows one text, token by token. Places are shared and never changed: a copy costs the same for any text."""
 
-    def __init__(self, masks: TokenMasks, text_so_far: str = "") -> None:
+    def __init__(self, masks: TokenMasks, text_so_far: str = "", origin: ConstraintOrigin | None = None) -> None:
         """Begin behind a text.
 
         Args:
             masks: of the vocabulary and the rules; one object for all texts.
             text_so_far: what stands already. It cannot be taken back, and what is wrong in it is forgiven: where
                 it is refused, all that was open is forgotten.
+            origin: what `masks` and text were made of, if that may be asked for.
         """
+        self.origin = origin
         self._masks = masks
         self._place = _Place(masks.after_text(text_so_far), 0, None)
 
@@ -94,5 +106,5 @@ class TextConstraint:
     def copy(self) -> TextConstraint:
         """One in the same state, which goes its own way."""
         twin = object.__new__(TextConstraint)
-        twin._masks, twin._place = self._masks, self._place
+        twin.origin, twin._masks, twin._place = self.origin, self._masks, self._place
         return twin

@@ -16,16 +16,15 @@ from mathlete.triad.policies import TRIAD_CHECKS, TRIAD_SECOND_ROUND
 
 
 def complete_config(
-    options: Mapping[str, Any], *, command: str, source: str | None, budget_s: float, precision_is_given: bool
+    options: Mapping[str, Any], *, command: str, source: str | None, precision_is_given: bool
 ) -> RunConfig:
     """The checked configuration of a new run; paths in it hold wherever the run is resumed from.
 
     Args:
-        options: fields of `RunConfig`, among them `policy`, `precision`, `device`, `model`. None for `pillars`,
+        options: fields of `RunConfig`, among them `policy`, `precision`, `model`, `budget_s`. None for `pillars`,
             `checks`, `cured` and `second_round` means what the policy does when it is not told otherwise.
         command: "solve" or "evaluate".
         source: the problem file, if there is one.
-        budget_s: seconds for all problems.
         precision_is_given: whether a person chose the precision; else it gives way to what needs a fixed one.
 
     Raises:
@@ -46,4 +45,4 @@ def complete_config(
         given = complete.get(name)
         if given is not None and find_model(given) is None and os.path.exists(path := Path(given).expanduser()):
             complete[name] = str(path.absolute())
-    return RunConfig(command=command, source=source, budget_s=budget_s, **complete)
+    return RunConfig(command=command, source=source, **complete)

@@ -58,6 +58,9 @@ _MAX_WARNINGS = 5  # told at the end; all are in the report
 Load = Callable[[RunConfig, Console], LoadedGenerator]
 """Where a session gets its generator from; it closes it at its end."""
 
+Watch = Callable[[RunProgress], None]
+"""Told how far a run has come, first and after each step, in the run's thread; it must be quick."""
+
 
 class StoppedAtOnce(KeyboardInterrupt):
     """A person ended the run without waiting for its end in order.
@@ -113,6 +116,7 @@ def start_run(
     console: Console,
     load: Load | None = None,
     interrupts: Interrupts | None = None,
+    watch: Watch | None = None,
 ) -> SessionResult:
     """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
 
@@ -123,6 +127,7 @@ def start_run(
         console: for progress.
         load: gives the generator; None for `load_generator`.
         interrupts: not yet in force; given by who wants to end the run from another thread.
+        watch: told how far the run has come, beside the console.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
@@ -152,7 +157,7 @@ def start_run(
             nothing_to_prove = proof_warnings(config, [task.problem for task in tasks])
             for message in (*loaded.warnings, *isolation_warnings(isolation), *nothing_to_prove):
                 run.warn(message, 0.0)
-            return _session(run, loaded, sandbox, interrupts, prover)
+            return _session(run, loaded, sandbox, interrupts, prover, watch)
     finally:
         if not begun:
             shutil.rmtree(folder.path, ignore_errors=True)  # it holds nothing; what went wrong is on its way up
@@ -270,7 +275,12 @@ def _open_prover(config: RunConfig, problems: Sequence[Problem], cleanup: ExitSt
 
 
 def _session(
-    run: _Run, loaded: LoadedGenerator, sandbox: CodeRunner, interrupts: Interrupts, prover: ProofChecker | None
+    run: _Run,
+    loaded: LoadedGenerator,
+    sandbox: CodeRunner,
+    interrupts: Interrupts,
+    prover: ProofChecker | None,
+    watch: Watch | None = None,
 ) -> SessionResult:
     record = fold_run(run.store.events())
     usable = usable_s(run.config.budget_s, RESERVE_S)
@@ -281,6 +291,8 @@ def _session(
                 if interrupts.requested:
                     display.tell_once("ending the run: answers and report follow (Ctrl-C again to stop at once)")
                 display.update(progress)
+                if watch is not None:
+                    watch(progress)
 
             driver = build_driver(run.config, loaded, sandbox, run.store, show, prover)
             interrupts.stop = driver.request_stop

@@ -114,7 +114,7 @@ class BeamAttempt:
         candidate = self._candidate_of(event.request_id)
         completion = event.completion
         candidate.note(completion)
-        self._level_tokens[candidate.expansion.level] += len(completion.token_ids) + completion.usage.discarded
+        self._level_tokens[candidate.expansion.level] += completion.num_tokens + completion.usage.discarded
         if completion.finish_reason in ("error", "abort"):
             return self._dropped(candidate, now_s)
         if completion.stop is not None and self._goes_on(candidate, completion.stop):

@@ -131,7 +131,7 @@ class Candidate:
         self.entropies += completion.entropies
         self.top_means += completion.top_means
         self.top5_bits += top5_entropies(completion.top_logprobs)
-        self.num_tokens += len(completion.token_ids)
+        self.num_tokens += completion.num_tokens
         self.num_discarded += completion.usage.discarded
 
     def note_result(self, result: ToolResult) -> None:

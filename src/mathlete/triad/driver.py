@@ -29,6 +29,8 @@ from mathlete.triad.run_trace import RunTrace
 COMPLETE, BUDGET, INTERRUPTED = "complete", "budget", "interrupted"
 NEVER_OPENED = "the clock ran out before it was opened"
 
+_UNSEEN_WEIGHT = 1.0  # of a problem that nobody has seen: the average that `weigh` is relative to
+
 # Problems that ended for one of these reasons are taken up again when a run is resumed with time left.
 _CUT_SHORT = frozenset({INTERRUPTED, NEVER_OPENED, OUT_OF_TIME})
 
@@ -43,7 +45,8 @@ class DriverConfig:
         tokens_per_s: of the generator, all attempts together, as far as it is known beforehand.
         token_budget: tokens of all sessions together that policies may plan with; None for no limit.
         stretch: times its share of the clock that a problem may take at most, when its policy goes on; >= 1.
-        max_open: problems worked on at the same time at most; None for as many as there are slots for.
+        max_open: problems worked on at the same time at most; None for as many as there are slots for. One at a time
+            while problems are still to come.
         max_tokens: that an attempt may take; how many it is expected to, until some have ended, goes by it.
     """
 
@@ -133,6 +136,7 @@ class Driver:
         self._on_progress = on_progress
         self._clock = clock
         self._stop_requested = False
+        self._num_upcoming = 0
         self._waiting: list[Problem] = []
         self._open: dict[str, _OpenProblem] = {}
         self._done: dict[str, ProblemProgress] = {}
@@ -142,7 +146,13 @@ class Driver:
         self._stop_requested = True
 
     def run(
-        self, problems: Sequence[Problem], budget_s: float, earlier: Mapping[str, ProblemRecord], offset_s: float
+        self,
+        problems: Sequence[Problem],
+        budget_s: float,
+        earlier: Mapping[str, ProblemRecord],
+        offset_s: float,
+        *,
+        num_upcoming: int = 0,
     ) -> RunOutcome:
         """Work until every problem has a selection in the trace; at the latest one step after the budget.
 
@@ -151,11 +161,16 @@ class Driver:
             budget_s: seconds from now.
             earlier: what earlier sessions of the run left, by problem id; empty for a new run.
             offset_s: where their clock stood.
+            num_upcoming: problems of average weight that are to be served from the same budget in later sessions,
+                strictly in turn: nobody has seen them yet (a contest).
         """
+        self._num_upcoming = num_upcoming
         self._trace = RunTrace(self._sink, self._clock, offset_s)
         self._source = self._make_source(self._trace)
         self._tokens_before = sum(attempt.num_tokens for record in earlier.values() for attempt in record.attempts)
         self._pace = Pace(self._config.attempts, self._config.tokens_per_s, self._config.max_tokens)
+        for attempt in (attempt for record in earlier.values() for attempt in record.attempts):
+            self._pace.note(attempt)
         self._end_s = self._trace.start_s + budget_s
         self._earlier = earlier
         self._order = [problem.id for problem in problems]
@@ -199,25 +214,28 @@ class Driver:
         """Open the next problems while there are slots that the open ones do not fill."""
         while self._waiting and self._may_open() and self._clock() < self._end_s:
             more = self._pace.affordable(
-                self._end_s - self._clock(), len(self._waiting) + len(self._open), self._tokens_left()
+                self._end_s - self._clock(), self._num_to_come() + len(self._open), self._tokens_left()
             )
             more = None if more is None else max(1, more)  # whoever is opened gets a try
             problem = self._waiting.pop(0)
             now = self._clock()
             num_parallel = parallel_problems(self._config.max_in_flight, more or self._config.attempts)
-            num_parallel = min(num_parallel, self._config.max_open or num_parallel)
+            num_parallel = min(num_parallel, self._max_open() or num_parallel)
             share = share_s(
                 self._end_s - now,
                 weight=self._weigh(problem),
-                total_weight=sum(map(self._weigh, [problem, *self._waiting, *self._open_problems_now()])),
+                total_weight=sum(map(self._weigh, [problem, *self._waiting, *self._open_problems_now()]))
+                + _UNSEEN_WEIGHT * self._num_upcoming,
                 num_parallel=num_parallel,
             )
             share = longest_s(
                 share,
                 self._end_s - now,
                 stretch=self._config.stretch,
-                even_s=(self._end_s - self._trace.start_s) * num_parallel / len(self._order),
-                num_waiting=len(self._waiting),
+                even_s=(self._end_s - self._trace.start_s)
+                * num_parallel
+                / (len(self._order) + self._num_upcoming),
+                num_waiting=self._num_to_come(),
                 num_parallel=num_parallel,
             )
             tried = self._attempts_before(problem)
@@ -240,15 +258,23 @@ class Driver:
         return self._room() > 0 and self._is_below_max_open()
 
     def _is_below_max_open(self) -> bool:
-        return self._config.max_open is None or len(self._open) < self._config.max_open
+        max_open = self._max_open()
+        return max_open is None or len(self._open) < max_open
+
+    def _max_open(self) -> int | None:
+        return 1 if self._num_upcoming else self._config.max_open
+
+    def _num_to_come(self) -> int:
+        """Problems that are not opened yet, those of later sessions among them."""
+        return len(self._waiting) + self._num_upcoming
 
     def _open_problems_now(self) -> list[Problem]:
         return [state.problem for state in self._open.values()]
 
     def _decide_all(self) -> None:
         for state in list(self._open.values()):
-            state.deadline_s = deadline_s(state.deadline_s, self._end_s, len(self._waiting))
-            if not self._waiting and state.affordable is not None:  # what the others left may afford more
+            state.deadline_s = deadline_s(state.deadline_s, self._end_s, self._num_to_come())
+            if not self._num_to_come() and state.affordable is not None:  # what the others left may afford more
                 more = self._pace.affordable(self._end_s - self._clock(), len(self._open), self._tokens_left())
                 state.affordable = max(state.affordable, self._affordable(state.finished, more) or 0)
             if self._clock() >= state.deadline_s:
@@ -302,7 +328,7 @@ class Driver:
         return Outlook(
             remaining_s=max(0.0, self._end_s - now),
             tokens_left=self._tokens_left(),
-            num_waiting=len(self._waiting),
+            num_waiting=self._num_to_come(),
             num_open=len(self._open),
             tokens_per_s=self._pace.tokens_per_s,
             tokens_per_attempt=self._pace.tokens_per_attempt,

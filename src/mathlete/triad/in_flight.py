@@ -282,4 +282,4 @@ def live_source(
 
 def _num_sampled(completion: Completion) -> int:
     """Tokens that a request cost, those that it took back included."""
-    return len(completion.token_ids) + completion.usage.discarded
+    return completion.num_tokens + completion.usage.discarded

@@ -88,7 +88,7 @@ def turn_from(completion: Completion, start: str = "") -> Turn:
     """The turn that a completion closes; `start` is how the harness began its text."""
     return Turn(
         text=start + completion.text,
-        num_tokens=len(completion.token_ids) + completion.usage.discarded,
+        num_tokens=completion.num_tokens + completion.usage.discarded,
         logprobs=completion.logprobs,
         entropies=completion.entropies,
         top_means=completion.top_means,

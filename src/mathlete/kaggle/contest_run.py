@@ -1,0 +1,379 @@
+"""One run of a contest: problems one at a time, one store, one engine, one sandbox, one clock.
+
+Knows how a problem is worked on as a session of the run, and how a part that fails is replaced. Does not know who asks:
+`entrant` does. Everything here belongs to one thread, but for `Standing`, which others may read.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mathlete import __version__
+from mathlete.cic.majority import fallback_answer
+from mathlete.cic.registry import make_selector
+from mathlete.compose import LoadedGenerator, add_step_checks, build_driver, build_sandbox, isolation_warnings
+from mathlete.contest.clock import share_s
+from mathlete.core.errors import InputError, MathleteError, StorageError
+from mathlete.core.problem import AnswerKind, Problem
+from mathlete.core.record import RunRecord, fold_run
+from mathlete.core.trace import TraceEvent, encode, encode_problem
+from mathlete.kaggle.contest_clock import ContestClock, num_upcoming
+from mathlete.lab.export import write_attempts, write_submission
+from mathlete.lab.run_folder import RunFolder
+from mathlete.lab.run_reading import fold_stored
+from mathlete.lab.run_store import RunStore
+from mathlete.report.page import write_report
+from mathlete.run_config import RunConfig, decode_config
+from mathlete.sandbox.pool import SandboxPool
+from mathlete.session.run_session import Load, load_generator
+from mathlete.triad.driver import BUDGET, COMPLETE, INTERRUPTED, Driver, RunOutcome, is_cut_short
+
+COMMAND = "contest"
+ENGINE_FAILED = "the engine failed"
+
+_KIND = AnswerKind()
+_MAX_TRIALS = 8  # sessions of one problem that may fail before it is given up
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 30.0  # before parts that failed are replaced
+_MIN_TOKENS = 1000  # before that the run's own speed says little
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What a contest run is asked to do.
+
+    Attributes:
+        config: of the run; its `budget_s` is the whole contest's, loading and pauses included.
+        num_problems: that are announced.
+        runs_dir: where runs are kept.
+        run_id: name of the run; None for one that begins with the time. One that is there is gone on with, as it was
+            begun.
+        load: gives the generator.
+    """
+
+    config: RunConfig
+    num_problems: int = 50
+    runs_dir: Path = Path("runs")
+    run_id: str | None = None
+    load: Load = load_generator
+
+
+@dataclass(slots=True)
+class Standing:
+    """How the problem in hand stands, for whoever waits for it. Written by the run's thread.
+
+    Attributes:
+        problem_id: of the problem in hand; None between problems.
+        deadline_s: on the monotonic clock, at which it is to end; None while nobody works on it.
+        votes: of its finished attempts.
+    """
+
+    problem_id: str | None = None
+    deadline_s: float | None = None
+    votes: Counter[str] = field(default_factory=Counter)
+
+    def begin(self, problem_id: str) -> None:
+        """A problem came."""
+        self.problem_id, self.deadline_s, self.votes = problem_id, None, Counter()
+
+    def note(self, event: TraceEvent) -> None:
+        """Learn from what is recorded."""
+        if event.problem_id != self.problem_id or event.problem_id is None:
+            return
+        if event.kind == "problem_opened":
+            self.deadline_s = time.monotonic() + event.data["budget_s"]
+        elif event.kind == "attempt_finished":
+            attempt = event.data["attempt"]
+            if attempt["answer"] is not None and not attempt["pillar"].endswith("_check"):
+                self.votes[attempt["answer"]] += 1
+
+    def leader(self) -> int:
+        """The answer with most votes so far, the first of equals; the fallback where there is none."""
+        votes = self.votes.most_common(1)
+        return clamped(votes[0][0] if votes else None)
+
+
+class ContestSink:
+    """Keeps events in the store and, since a contest goes on with a full disk, in memory until the store has them."""
+
+    def __init__(self, store: RunStore, standing: Standing, warn: Callable[[str], None]) -> None:
+        """Keep in `store`, tell `standing`, and `warn` once when the store does not take more."""
+        self._store = store
+        self._standing = standing
+        self._warn = warn
+        self._unsaved: list[TraceEvent] = []
+        self._has_warned = False
+        self.new: list[TraceEvent] = []
+
+    def append(self, event: TraceEvent) -> None:
+        """Keep one event; never raises what the store raises."""
+        self.new.append(event)
+        self._standing.note(event)
+        self._unsaved.append(event)
+        try:
+            self._store.append_many(self._unsaved)
+            self._unsaved.clear()
+        except StorageError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                self._warn(f"the contest goes on in memory: {error}")
+
+    @property
+    def num_unsaved(self) -> int:
+        """Events that are in memory only."""
+        return len(self._unsaved)
+
+
+class ContestRun:
+    """Works on one problem after the other. Made, used and closed by one thread; `request_stop` may be called by any.
+
+    Attributes:
+        folder: of the run.
+        record: what has happened, texts of earlier problems left out.
+    """
+
+    def __init__(self, contest: Contest, standing: Standing, console: Console) -> None:
+        """Begin, or go on with, the run; the engine is not loaded yet.
+
+        Raises:
+            InputError: another process works on it, or it is no contest.
+            StorageError: its folder or store cannot be made or read.
+        """
+        self._load = contest.load
+        self._console = console
+        self._standing = standing
+        self._stop = threading.Event()
+        self._driver: Driver | None = None
+        self._loaded: LoadedGenerator | None = None
+        self._sandbox: SandboxPool | None = None
+        self._seen_warnings: set[str] = set()
+        self._num_tokens, self._working_s, self._num_failures = 0.0, 0.0, 0
+        known = None if contest.run_id is None else RunFolder(contest.runs_dir / contest.run_id)
+        if known is not None and known.store_path.is_file():
+            self._resume(known)
+        else:
+            self._begin(contest)
+
+    def _begin(self, contest: Contest) -> None:
+        self.config, self.num_problems = replace(contest.config, command=COMMAND), contest.num_problems
+        self.folder = RunFolder.create(contest.runs_dir, contest.run_id)
+        self._store = RunStore.create(self.folder.store_path)
+        self._sink = ContestSink(self._store, self._standing, self._tell)
+        self.record = RunRecord(config={}, problems={})
+        self.clock = ContestClock(self.config.budget_s, time.monotonic())
+        told = {**asdict(self.config), "version": __version__, "num_problems": self.num_problems}
+        self._append("run_started", {"config": told, "problems": []}, at_s=0.0)
+        self._take_in()
+
+    def _resume(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._store = RunStore.open(folder.store_path)
+        try:
+            self.record = fold_stored(self._store, self._store.events())
+            if self.record.config.get("command") != COMMAND:
+                raise InputError(f"{folder.path} is no run of a contest; choose another name for the new one")
+            self.config = decode_config(dict(self.record.config))
+            self.num_problems = int(self.record.config["num_problems"])
+        except BaseException:
+            self._store.close()
+            raise
+        self._sink = ContestSink(self._store, self._standing, self._tell)
+        self.clock = ContestClock.begun_at(
+            self.record.started_wall_time, self.config.budget_s, at_least_s=self.record.elapsed_s
+        )
+        self._append("run_resumed", {"config": {}})
+        self.warn(f"the contest was taken up again after {self.record.elapsed_s:.0f} s; its clock has gone on")
+        self._take_in()
+
+    # --- parts ---
+
+    def load(self) -> None:
+        """Have engine and sandbox ready. Raises `MathleteError` of whichever cannot be had."""
+        if self._sandbox is None:
+            self._sandbox = build_sandbox()
+        if self._loaded is None:
+            self._loaded = add_step_checks(self.config, self._load(self.config, self._console))
+            for message in self._loaded.warnings:
+                self.warn(message)
+            for message in isolation_warnings(self._sandbox.describe_isolation()):
+                self.warn(message)
+
+    def _drop_parts(self) -> None:
+        """Close engine and sandbox, whichever of them failed: neither may remember what was in flight."""
+        for part in (self._loaded, self._sandbox):
+            try:
+                if part is not None:
+                    part.close()
+            except Exception as error:  # it is broken; what matters is that a new one takes its place
+                self.warn(f"a part that failed did not close: {error!r:.200}")
+        self._loaded = self._sandbox = None
+
+    # --- problems ---
+
+    def solve(self, problem: Problem) -> int:
+        """Work on a problem until it has an answer that is recorded; at most its share of the clock.
+
+        Never raises for what engine, sandbox or policy do: a part that fails is replaced while the share lasts, and
+        after that what there is stands.
+        """
+        upcoming = self.num_upcoming(problem.id)
+        share = share_s(self.clock.remaining_s(), weight=1.0, total_weight=1.0 + upcoming, num_parallel=1)
+        give_up_s, pause_s = self.clock.elapsed_s() + share, _FIRST_PAUSE_S
+        for _ in range(_MAX_TRIALS):
+            try:
+                self._session(problem, upcoming)
+                break
+            except Exception as error:  # whatever it was, the gateway gets an answer
+                self._driver = None
+                self._num_failures += 1
+                what = error if isinstance(error, MathleteError) else repr(error)
+                self.warn(f"{problem.id}: failed and is started again: {what!s:.500}", problem.id)
+                self._drop_parts()
+                self._take_in()
+            if self._stop.wait(min(pause_s, give_up_s - self.clock.elapsed_s())) or self._is_past(give_up_s):
+                break
+            pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+        return self._answer_to(problem)
+
+    def num_upcoming(self, problem_id: str) -> int:
+        """Problems that are expected after one that is in hand."""
+        return num_upcoming(self.num_problems, len({*self.record.problems, problem_id}))
+
+    def answer_without_solving(self, problem: Problem, why: str) -> int:
+        """Record the fallback answer for what cannot be worked on."""
+        self._announce(problem, self.num_upcoming(problem.id))
+        self.warn(f"{problem.id}: {why}", problem.id)
+        self._take_in()
+        return self._answer_to(problem, why)
+
+    def request_stop(self) -> None:
+        """Have the problem in hand end soon, with what there is. From any thread."""
+        self._stop.set()
+        if (driver := self._driver) is not None:
+            driver.request_stop()
+
+    def hurry(self) -> None:
+        """Have the problem in hand end soon; later ones are worked on as ever. From any thread."""
+        if (driver := self._driver) is not None:
+            driver.request_stop()
+
+    def _session(self, problem: Problem, upcoming: int) -> None:
+        """One session of the run that works on one problem."""
+        self.load()
+        assert self._loaded is not None and self._sandbox is not None
+        loaded = replace(self._loaded, tokens_per_s=self._speed(self._loaded.tokens_per_s))
+        told = {"tokens_per_s": loaded.tokens_per_s, "engine": loaded.description}
+        self._announce(problem, upcoming, told)
+        driver = self._driver = build_driver(self.config, loaded, self._sandbox, self._sink, lambda progress: None)
+        if self._stop.is_set():
+            driver.request_stop()
+        outcome = driver.run(
+            [problem],
+            self.clock.remaining_s(),
+            self.record.problems,
+            self.clock.elapsed_s(),
+            num_upcoming=upcoming,
+        )
+        self._driver = None
+        self._note_speed(outcome)
+        for message in self._loaded.take_warnings():
+            self.warn(message, problem.id)
+        self._take_in()
+
+    def _announce(self, problem: Problem, upcoming: int, config: dict[str, Any] | None = None) -> None:
+        told = {"config": config or {}, "problems": [encode_problem(problem)], "num_upcoming": upcoming}
+        self._append("run_resumed", told)
+        self._take_in()
+
+    def _answer_to(self, problem: Problem, why: str = ENGINE_FAILED) -> int:
+        """The recorded answer; what the attempts that there are come to where nothing is recorded yet."""
+        if problem.id not in self.record.problems:
+            self._announce(problem, self.num_upcoming(problem.id))
+        record = self.record.problems[problem.id]
+        if record.selection is None:
+            selection = make_selector(self.config.selector).select(problem, record.attempts)
+            self._append("problem_finished", {"selection": encode(selection), "reason": why}, problem.id)
+            self._take_in()
+            record = self.record.problems[problem.id]
+        assert record.selection is not None
+        slim = replace(record, attempts=tuple(replace(attempt, turns=()) for attempt in record.attempts))
+        self.record = replace(self.record, problems={**self.record.problems, problem.id: slim})
+        return clamped(record.selection.answer)
+
+    # --- telling ---
+
+    def warn(self, message: str, problem_id: str | None = None) -> None:
+        """Tell a person now, and keep it for the report; the same thing once."""
+        if message not in self._seen_warnings:
+            self._seen_warnings.add(message)
+            self._tell(message)
+            self._append("warning", {"message": message}, problem_id)
+
+    def _tell(self, message: str) -> None:
+        self._console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def _append(self, kind: Any, data: dict[str, Any], problem_id: str | None = None, at_s: float | None = None) -> None:
+        now_s = self.clock.elapsed_s() if at_s is None else at_s
+        self._sink.append(TraceEvent(kind, now_s, data, problem_id, wall_time=time.time()))
+
+    def _take_in(self) -> None:
+        self.record = fold_run(self._sink.new, self.record)
+        self._sink.new.clear()
+
+    def _is_past(self, at_s: float) -> bool:
+        return self.clock.elapsed_s() >= at_s
+
+    def _speed(self, measured: float | None) -> float | None:
+        """Tokens a second of this run, once it has gone on for a while; else what was measured beforehand."""
+        return self._num_tokens / self._working_s if self._num_tokens >= _MIN_TOKENS else measured
+
+    def _note_speed(self, outcome: RunOutcome) -> None:
+        self._num_tokens += outcome.stats["num_tokens"]
+        self._working_s += outcome.stats["seconds"]
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Record the end, close all parts and write submission, attempts and report into the folder.
+
+        Raises:
+            StorageError: something could not be written; what was recorded is in the store.
+        """
+        try:
+            self._drop_parts()
+            stats = {"num_tokens": self._num_tokens, "seconds": self._working_s, "failures": self._num_failures}
+            told = {"reason": self._ending(), "seconds": self._working_s, "stats": stats}
+            self._append("run_finished", told)
+            self._take_in()
+            whole = self.record if self._sink.num_unsaved else fold_stored(self._store, self._store.events())
+        finally:
+            self._store.close()
+        write_results(whole, self.folder)
+
+    def _ending(self) -> str:
+        if len(self.record.problems) < self.num_problems:
+            return INTERRUPTED
+        return BUDGET if any(map(is_cut_short, self.record.problems.values())) else COMPLETE
+
+
+def write_results(record: RunRecord, folder: RunFolder) -> None:
+    """Submission, attempts and report. Raises `StorageError`."""
+    write_submission(record, folder)
+    write_attempts(record, folder)
+    write_report(record, folder.report_html)
+
+
+def clamped(answer: str | None) -> int:
+    """An answer as it is handed in: an integer that is admitted, whatever was chosen."""
+    try:
+        value = int(answer if answer is not None else fallback_answer(_KIND))
+    except ValueError:  # no canonical integer, or one with more digits than Python reads
+        value = int(fallback_answer(_KIND))
+    return min(max(value, _KIND.low), _KIND.high)

@@ -1,0 +1,1 @@
+"""Mathlete as a server that speaks OpenAI's chat protocol."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mathlete.core.code import CodeLimits
 from mathlete.core.errors import EngineError, InputError
@@ -31,10 +30,6 @@ from mathlete.triad.making import AttemptMaker
 from mathlete.triad.policies import driving_of, make_policy, settings_of, weigher_of
 from mathlete.triad.progress import RunProgress
 from mathlete.verify.checks.check_program import CheckConfig
-
-if TYPE_CHECKING:
-    from mathlete.generators.openai_server import ServerGenerator
-    from mathlete.generators.vllm import VLLMGenerator
 
 # Of a program's seconds, what a check may ask about numbers for; the rest is for its start and for reporting.
 _CHECK_SHARE = 0.7
@@ -147,20 +142,11 @@ def build_engine(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
     Raises:
         EngineError: it cannot be started or reached, or a package for it is missing.
     """
-    generator: VLLMGenerator | ServerGenerator
     if spec.type == "vllm":
-        from mathlete.generators.vllm import load_vllm
+        return _build_vllm(spec, config)
+    from mathlete.generators.openai_server import connect
 
-        generator = load_vllm(
-            spec.model,
-            VLLMSettings(**spec.settings),
-            max_model_len=config.max_tokens + _PROMPT_ROOM,
-            max_num_seqs=config.max_in_flight,
-        )
-    else:
-        from mathlete.generators.openai_server import connect
-
-        generator = connect(spec.model, ServerSettings(**spec.settings))
+    generator = connect(spec.model, ServerSettings(**spec.settings))
     return LoadedGenerator(
         generator,
         generator.description,
@@ -168,6 +154,77 @@ def build_engine(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
         take_warnings=generator.take_warnings,
         turn_start=generator.turn_start,
         capabilities=generator.capabilities,
+    )
+
+
+def _build_vllm(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
+    from mathlete.generators.harmony import Harmony
+    from mathlete.generators.vllm import load_vllm
+    from mathlete.model_store.store import default_cache_dir
+
+    settings = VLLMSettings(**spec.settings)
+    harmony = None
+    if settings.turns.resolved(spec.model) == "harmony":
+        from mathlete.generators.harmony_vocabulary import load_harmony_tokens
+
+        harmony = Harmony(load_harmony_tokens(default_cache_dir(), spec.model), settings.turns)
+    generator = load_vllm(
+        spec.model,
+        settings,
+        max_model_len=config.max_tokens + _PROMPT_ROOM,
+        max_num_seqs=config.max_in_flight,
+        constraints=config.constraints,
+        token_format=harmony,
+    )
+    try:
+        speed = generator.measure_speed(min(16, config.max_in_flight))
+    except BaseException:
+        generator.close()
+        raise
+    return LoadedGenerator(
+        generator,
+        generator.description,
+        generator.warnings,
+        speed,
+        generator.take_warnings,
+        generator.guesses,
+        generator.token_bytes,
+        generator.eos_token_ids,
+        generator.turn_start,
+        capabilities=generator.capabilities,
+    )
+
+
+def load_in_child(
+    function: str, arguments: tuple[object, ...], name: str, report: Callable[[str, int, int], None]
+) -> LoadedGenerator:
+    """An engine in a process of its own, which is started again when it dies (`generators.child`).
+
+    Args:
+        function: "module:name"; called there with `arguments` and a `report`, it gives a `LoadedGenerator`.
+        arguments: plain data.
+        name: of the engine, in messages.
+        report: told how far loading is.
+
+    Raises:
+        MathleteError: it cannot be loaded; the message is that of the process.
+    """
+    from mathlete.generators.child import ChildGenerator
+    from mathlete.generators.child_messages import Load
+
+    generator = ChildGenerator(Load(function, arguments), report, name=name)
+    facts = generator.facts
+    return LoadedGenerator(
+        generator,
+        f"{facts.description}, in a process of its own",
+        facts.warnings,
+        facts.tokens_per_s,
+        generator.take_warnings,
+        generator.guesses,
+        facts.vocabulary,
+        facts.eos_token_ids,
+        facts.turn_start,
+        capabilities=facts.capabilities,
     )
 
 
@@ -338,6 +395,7 @@ def build_driver(
         run_seed=config.seed,
         config=AttemptConfig(
             config.max_tokens,
+            max_programs=config.max_programs,
             top_p=config.top_p,
             top_k=config.top_k,
             min_p=config.min_p,

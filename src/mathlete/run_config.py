@@ -19,6 +19,7 @@ from mathlete.generators.vllm_settings import VLLMSettings
 from mathlete.ryanstream.speculative.draft_tree import MAX_DRAFT_NODES
 from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, RUN_A_MODEL, Method
 from mathlete.triad.making import CHECK_PILLARS, SOLVING_PILLARS
+from mathlete.triad.pipeline import AVAILABLE, SCORERS
 from mathlete.triad.policies import PolicyName, TemperatureSchedule, with_policy_names
 from mathlete.triad.prometheus_answers import FAULTS
 
@@ -144,6 +145,8 @@ class RunConfig:
         mapping: which columns of `source` hold what: name of a preset, or path of a mapping file; None for usual names.
         engines: what writes, where a recipe says so; empty for the embedded engine as the other fields describe it.
         recipe: name of the recipe that the options are from; None where there was none.
+        scorer: name of what the policy "pipeline" scores attempts by, of `triad.pipeline.SCORERS`.
+        max_programs: programs that an attempt may run.
     """
 
     command: str
@@ -187,6 +190,8 @@ class RunConfig:
     temperature_schedule: TemperatureSchedule = "fixed"
     engines: tuple[EngineSpec, ...] = ()
     recipe: str | None = None
+    scorer: str = AVAILABLE
+    max_programs: int = 4
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -199,6 +204,7 @@ class RunConfig:
             ("temperature_schedule", get_args(TemperatureSchedule)),
             ("selector", tuple(SELECTORS)),
             ("stop", tuple(STOP_RULES)),
+            ("scorer", SCORERS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
@@ -209,7 +215,7 @@ class RunConfig:
         for name in ("budget_s", "code_timeout_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be > 0 and finite, not {getattr(self, name)}")
-        for name in ("attempts", "max_in_flight", "tensor_parallel"):
+        for name in ("attempts", "max_in_flight", "tensor_parallel", "max_programs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
         self._check_speculation()
@@ -244,6 +250,8 @@ class RunConfig:
                 raise ValueError(f"{name} is for --policy triad, and the policy is {self.policy}")
         if self.temperature_schedule != "fixed" and self.policy != "triad":
             raise ValueError(f"temperature_schedule is for --policy triad, and the policy is {self.policy}")
+        if self.scorer != AVAILABLE and self.policy != "pipeline":
+            raise ValueError(f"scorer is for --policy pipeline, and the policy is {self.policy}")
         if self.cured and self.policy != "prometheus":
             raise ValueError(f"cured is for --policy prometheus, and the policy is {self.policy}")
 

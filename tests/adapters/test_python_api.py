@@ -233,3 +233,26 @@ def test_a_real_model_solves_from_python(
     assert 0 <= first.answer <= 99_999 and list(second.correct) == ["problem-1"]
     assert sum(attempt.num_tokens for attempt in second.record.problems["problem-1"].attempts) > 0
     assert "<math" in first._repr_html_() and second.report_html.is_file()
+
+
+def test_a_recipe_gives_engines_and_options_and_arguments_go_before_it(scripted: ScriptedModel) -> None:
+    Path("mine.toml").write_text(
+        '[engines.main]\ntype = "vllm"\nmodel = "a/b"\n[run]\nattempts = 3\nseed = 7\npolicy = "fixed"\nbudget = "1m"\n'
+    )
+    found = mathlete.solve("How many?", recipe=Path("mine.toml"), progress=False, attempts=2)
+    assert list(found.answers.values()) == [42]
+    (config,) = scripted.configs
+    assert (config.attempts, config.seed, config.policy, config.budget_s) == (2, 7, "fixed", 60.0)
+    assert (config.recipe, config.model, len(config.engines)) == ("mine", "a/b", 1)
+    with pytest.raises(InputError, match="there is no recipe 'cpu-dem'; did you mean cpu-demo"):
+        mathlete.solve("How many?", recipe="cpu-dem")
+    with pytest.raises(InputError, match="precision is a setting of one embedded engine"):
+        mathlete.solve("How many?", recipe="mine.toml", precision="int4")
+
+
+def test_a_solver_keeps_a_recipes_engines(scripted: ScriptedModel) -> None:
+    with mathlete.Solver(recipe="cpu-demo", progress=False, policy="fixed") as solver:
+        solver.solve("How many?", attempts=1)
+        with pytest.raises(InputError, match="recipe: the model is loaded with it"):
+            solver.solve("How many?", recipe="4xl4")
+    assert scripted.configs[0].recipe == "cpu-demo"

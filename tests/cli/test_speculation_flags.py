@@ -14,7 +14,7 @@ from mathlete.core.errors import EngineError, InputError
 from mathlete.model_store.progress import ignore_progress
 from mathlete.model_store.store import ModelStore
 from mathlete.run_config import RunConfig, decode_config
-from mathlete.session.run_session import find_draft_model
+from mathlete.session.engine_loading import find_draft_model
 
 
 def config(**given: Any) -> RunConfig:

@@ -70,10 +70,10 @@ def load_fickle(token_s: float, report: Callable[[str, int, int], None]) -> Scri
 
 
 def load_in_turn(folder: str, deaths: tuple[str, ...], report: Callable[[str, int, int], None]) -> Scripted:
-    """The first processes die as `deaths` say while they load; the next one loads the script."""
+    """The first processes die as `deaths` say while they load ("" for not); the others load the script."""
     num = len(list(Path(folder).iterdir()))
     (Path(folder) / str(num)).touch()
-    if num < len(deaths):
+    if num < len(deaths) and deaths[num]:
         if deaths[num] == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         raise InputError(f"there is no model for process {num}")

@@ -19,7 +19,7 @@ def subject() -> Iterator[Subject]:
     made: list[ChildGenerator] = []
 
     def make() -> ChildGenerator:
-        made.append(ChildGenerator(Load("scripted_children:load_scripted", (0.0, CAPABILITIES))))
+        made.append(ChildGenerator(Load("scripted_children:load_scripted", (0.005, CAPABILITIES))))
         return made[-1]
 
     yield Subject(

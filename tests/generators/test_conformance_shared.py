@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from conformance import *  # noqa: F403
@@ -15,12 +16,13 @@ from mathlete.generators.scripted import CAPABILITIES, Reply, ScriptedGenerator
 from mathlete.generators.shared import SharedGenerator
 
 ENDLESS = "of the other client"
+TOKEN_S = 0.004  # it goes on while its clients look away; at once, it would be over before they look again
 
 
 def with_others(request: GenerateRequest) -> Reply:
     if request.messages[-1].content == ENDLESS:
         return Reply.saying("on and on " * 1000, token_s=0.01)
-    return script(request)
+    return replace(script(request), token_s=TOKEN_S)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def subject() -> Iterator[Subject]:
 
     yield Subject(
         make,
-        CAPABILITIES,
+        replace(CAPABILITIES, rewinding=False),
         say=lambda text: (Message("user", f"say: {text}"),),
         ending=(*CHAT[:-1], Message("user", "say: It is two.")),
         ignores_eos=False,

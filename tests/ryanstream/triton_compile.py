@@ -29,12 +29,14 @@ def main() -> None:
         compile_kernel(swiglu._swiglu_kernel, f"{F} {cached} i32", BLOCK=1024)
         compile_kernel(
             nf4_matmul._nf4_matmul_kernel,
-            f"{cached} *u8 {F} {F} {F} i32 i32 i32",
+            f"{cached} *u8 {F} {F} {F} i32 i32 i32 i32",
             ROWS=32,
             COLUMNS=64,
-            K_BLOCK=64,
+            BLOCKS=2,
+            BLOCK=64,
             WIDEN=0,
         )
+        compile_kernel(nf4_matmul._add_parts_kernel, f"{F} {F} i32 i32", SIZE=1024)
         compile_kernel(rotary._rotate_store_kernel, f"{F} {I} *i64 {F} {F} {cached} {cached}", HALF_BLOCK=64, **heads)
         for paths, without in (("*i64 ", {}), ("", {"paths_ptr": None})):
             compile_kernel(

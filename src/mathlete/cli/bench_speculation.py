@@ -20,8 +20,8 @@ from mathlete.core.generation import SamplingParams
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.model_store.store import ModelStore
 from mathlete.ryanstream.speculative.methods import NEED_A_DRAFT_MODEL, Method
+from mathlete.session.engine_loading import find_draft_model
 from mathlete.session.fetching import showing_progress
-from mathlete.session.run_session import find_draft_model
 
 if TYPE_CHECKING:
     from mathlete.ryanstream.engine_config import EngineConfig

@@ -13,9 +13,11 @@ from mathlete import __version__
 from mathlete.cli import (
     bench,
     compare,
+    contest,
     doctor,
     evaluate,
     models,
+    plan,
     power,
     recipes,
     replay,
@@ -42,9 +44,11 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)
+app.command("plan")(plan.plan)
 app.command("report")(report.report)
 app.command("view")(view.view)
 app.command("serve")(serve.serve)
+app.add_typer(contest.app, name="contest")
 app.add_typer(runs.app, name="runs")
 app.add_typer(bench.app, name="bench")
 app.add_typer(models.app, name="models")

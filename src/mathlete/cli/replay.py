@@ -47,9 +47,12 @@ Mapping = Annotated[
 PolicyName = Annotated[
     str | None,
     typer.Option(
-        help="fixed, vote or triad: replay the whole decision, when to stop included, with the real driver on a "
-        "simulated clock. 'vote' when --stop is given, 'triad' when only a budget is."
+        help="fixed, vote, triad or pipeline: replay the whole decision, when to stop included, with the real driver "
+        "on a simulated clock. 'vote' when --stop is given, 'triad' when only a budget is."
     ),
+]
+ScorerName = Annotated[
+    str, typer.Option("--scorer", metavar="NAME", help="What --policy pipeline scores attempts by; docs/recipes.md.")
 ]
 StopName = Annotated[
     str | None, typer.Option("--stop", metavar="NAME", help="The rule that says when a vote is settled.")
@@ -108,6 +111,7 @@ def replay(
     min_attempts: MinAttempts = 4,
     mapping: Mapping = None,
     policy: PolicyName = None,
+    scorer: ScorerName = "available",
     stop: StopName = None,
     budget: Budget = None,
     token_budget: TokenBudget = None,
@@ -145,6 +149,7 @@ def replay(
         min_attempts=min_attempts,
         mapping=mapping,
         policy=policy,
+        scorer=scorer,
         stop=stop,
         budget=budget,
         token_budget=token_budget,

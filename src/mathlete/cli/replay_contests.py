@@ -88,6 +88,7 @@ def _configs(asked: Asked, contests: Contests) -> list[ContestReplay]:
             ContestReplay(
                 policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
                 selector=name,
+                scorer=asked.scorer,
                 stop=asked.stop or "settled",
                 attempts=_DEFAULT_ATTEMPTS if asked.ks == ("all",) else int(asked.ks[0]),
                 num_problems=contests.num_problems,
@@ -120,7 +121,7 @@ def show_contests(console: Console, path: Path, figures: Sequence[ContestFigures
     for item in figures:
         right, score = item.right, item.two_run_score
         table.add_row(
-            item.replay.selector,
+            item.replay.settings().rule,
             f"{right.value:.2f} [{right.low:.2f}, {right.high:.2f}]",
             f"{item.sd:.2f}",
             f"{item.worst}-{item.best}",

@@ -51,6 +51,7 @@ class Asked:
     min_attempts: int
     mapping: str | None
     policy: str | None
+    scorer: str
     stop: str | None
     budget: str | None
     token_budget: int | None
@@ -178,6 +179,7 @@ def _configs(asked: Asked, most: int) -> Iterator[PolicyReplay]:
             yield PolicyReplay(
                 policy=asked.policy or ("triad" if asked.stop is None else "vote"),  # type: ignore[arg-type]
                 selector=selector,
+                scorer=asked.scorer,
                 stop=asked.stop or "settled",
                 attempts=k or most,
                 budget_s=budget_s,

@@ -121,8 +121,8 @@ def show_policies(console: Console, file: str, outcomes: Sequence[PolicyOutcome]
     for item in outcomes:
         told = item.figures
         table.add_row(
-            told.replay.selector,
-            "-" if told.replay.policy == "fixed" else told.replay.stop,
+            told.replay.settings().rule,
+            "-" if told.replay.policy in ("fixed", "pipeline") else told.replay.stop,
             str(told.replay.attempts),
             "-" if told.replay.budget_s is None else f"{told.replay.budget_s:g} s",
             str(told.accuracy),

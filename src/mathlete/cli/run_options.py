@@ -55,6 +55,7 @@ TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus mass.")]
 MinP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Least probability, relative to the likeliest token.")]
 TopK = Annotated[int, typer.Option(min=0, help="Only the likeliest K tokens; 0 for no limit.")]
 MaxTokens = Annotated[int, typer.Option(min=1, help="Tokens an attempt may write, over all of its turns.")]
+MaxPrograms = Annotated[int, typer.Option(min=1, help="Programs an attempt may run.")]
 MaxInFlight = Annotated[int, typer.Option(min=1, help="Attempts generating at once (vLLM's max_num_seqs).")]
 Precision = Annotated[
     str,
@@ -135,7 +136,8 @@ Policy = Annotated[
     str,
     typer.Option(
         help="How a problem is worked on: triad (pillars, checks and the clock together), vote (attempts until the "
-        "vote is settled), fixed (all attempts, none stopped early) or prometheus (a failed pipeline, for comparison)."
+        "vote is settled), fixed (all attempts, none stopped early), pipeline (all attempts, and of them the best "
+        "scored one's answer, clamped) or prometheus (a failed pipeline, for comparison)."
     ),
 ]
 SelectorName = Annotated[str, typer.Option("--selector", help="The rule that chooses the answer; docs/selection.md.")]
@@ -158,6 +160,13 @@ SecondRound = Annotated[
 TokenBudget = Annotated[
     int | None, typer.Option(min=1, help="Tokens for all problems together, shared as time is; no limit by default.")
 ]
+Scorer = Annotated[
+    str,
+    typer.Option(
+        help="What --policy pipeline scores attempts by: mean_logprob, mean_confidence, inverse_entropy, ... "
+        "(docs/recipes.md), or available, the first of these that all attempts tell."
+    ),
+]
 Cured = Annotated[
     str,
     typer.Option(help="Faults of --policy prometheus that are cured, with commas, such as no_reasoning,told_wrong."),
@@ -178,6 +187,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "top_k": (TopK, 0),
     "min_p": (MinP, 0.0),
     "max_tokens": (MaxTokens, 1024),
+    "max_programs": (MaxPrograms, 4),
     "policy": (Policy, "triad"),
     "selector": (SelectorName, "triad"),
     "stop": (Stop, "settled"),
@@ -185,6 +195,7 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "checks": (Checks, None),
     "second_round": (SecondRound, None),
     "token_budget": (TokenBudget, None),
+    "scorer": (Scorer, "available"),
     "cured": (Cured, "none"),
     "max_in_flight": (MaxInFlight, 32),
     "precision": (Precision, "auto"),

@@ -132,6 +132,7 @@ class SharedEngine:
         loaded = replace(
             self._loaded,
             generator=client,
+            capabilities=replace(self._loaded.capabilities, rewinding=False),
             take_warnings=lambda: self._shared.call(self._loaded.take_warnings),
             guesses=lambda: None,
         )
@@ -154,7 +155,10 @@ def _config(ctx: typer.Context) -> RunConfig:
         budget_s = recipe.run.get("budget_s")
         if budget_s is None and recipe.contest is not None:
             budget_s = recipe.contest.budget_s / recipe.contest.problems
-    return config_of_flags(ctx, None, budget_s or parse_duration(_DEFAULT_BUDGET), _DEFAULT_BUDGET, "solve")
+    config = config_of_flags(ctx, None, budget_s or parse_duration(_DEFAULT_BUDGET), _DEFAULT_BUDGET, "solve")
+    if config.backtracking != "off":
+        raise InputError("--backtracking is for one run alone: the engine that problems share goes back for none of them")
+    return config
 
 
 def _ceilings(ctx: typer.Context, config: RunConfig, default: Ceilings) -> Ceilings:

@@ -88,10 +88,17 @@ class Span:
         text: what it says.
         token_ids: the ids the generator sampled for (a prefix of) `text`. A generator that
             knows them continues from exactly these; what they do not cover is encoded anew.
+        by_model: whether the model wrote it, of generators that tell no ids.
     """
 
     text: str
     token_ids: tuple[int, ...] = ()
+    by_model: bool = False
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the model wrote it; else the harness put it in."""
+        return self.by_model or bool(self.token_ids)
 
 
 class TokenConstraint(Protocol):
@@ -203,7 +210,7 @@ class Usage:
 
 
 class TokenLogprob(NamedTuple):
-    """A token and its natural log-probability under the model's own distribution."""
+    """A token (-1 where its id is not told) and its natural log-probability under the model's own distribution."""
 
     token_id: int
     logprob: float

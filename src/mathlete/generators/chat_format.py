@@ -97,12 +97,19 @@ DEEPSEEK_R1 = ChatFormat(
 # DeepSeek-R1-Distill-Llama keeps Llama 3's control tokens beside its own, so its format is looked for first.
 CHAT_FORMATS = (DEEPSEEK_R1, CHATML, LLAMA3)
 
+_HARMONY = {"<|start|>", "<|message|>", "<|channel|>"}
+
 
 def chat_format_of(control_tokens: Mapping[str, int]) -> ChatFormat:
     """The format a model knows. Raises `ModelError` when it knows none of `CHAT_FORMATS`."""
     for chat_format in CHAT_FORMATS:
         if all(name in control_tokens for name in chat_format.needs):
             return chat_format
+    if _HARMONY <= control_tokens.keys():
+        raise ModelError(
+            "the model is one of gpt-oss, whose turns are messages in channels (Harmony) and no chat: use an engine of "
+            "type vllm or openai_server for it, with turn_format harmony (docs/turn-formats.md)"
+        )
     known = "; ".join(f"{f.name} ({', '.join(f.needs)})" for f in CHAT_FORMATS)
     raise ModelError(
         f"the model's tokenizer has the control tokens of no chat format that is known: {known}. "

@@ -219,10 +219,9 @@ class ChildGenerator:
                 backoff_s = self._limits.backoff_s
             num_restarts += 1
             with self._changed:
-                num = self._ledger.num_in_flight if self._ledger is not None else 0
-                what = f"{num} request{'' if num == 1 else 's'} in flight" if self._ledger else "it was being loaded"
+                num = 0 if self._ledger is None else self._ledger.num_in_flight
                 self._warnings.append(
-                    f"{self._name} {ending} with {what}; it is started again "
+                    f"{self._name} {ending}, {num} request{'' if num == 1 else 's'} in flight; it is started again "
                     f"({num_restarts} of at most {self._limits.max_restarts} times)"
                 )
                 if self._changed.wait_for(lambda: self._closing, backoff_s):
@@ -258,7 +257,8 @@ class ChildGenerator:
                 self._changed.notify_all()
         if self._closing or self._failure is not None:
             return None
-        return f"(process {process.pid}) {life.last_words or way}"
+        when = "" if life.is_ready else " while it was being loaded"
+        return f"(process {process.pid}) {life.last_words or way + when}"
 
     def _serve(self, process: ChildProcess, life: _Life) -> None:
         """Carry messages both ways until the process has ended, or is to be closed."""

@@ -179,7 +179,8 @@ class RequestLedger:
             raise EngineError(f"request {request_id!r} cannot go back: this engine does not rewind")
         if followed is None or followed.is_aborted:
             raise EngineError(f"request {request_id!r} cannot go back to {num_tokens} tokens: there is none that runs")
-        if not 0 <= num_tokens <= (num := followed.num_told - self._num_untaken(request_id)):
+        num = followed.num_told - self._num_untaken(request_id)
+        if not 0 <= num_tokens <= num:
             raise EngineError(f"request {request_id!r} cannot go back to {num_tokens} tokens: there are {num}")
         if sampling.stop != followed.sampling.stop or sampling.max_tokens <= num_tokens:
             raise EngineError(f"request {request_id!r} must keep its stop strings and have tokens left to draw")
@@ -306,7 +307,7 @@ class RequestLedger:
         seed = derive_seed(sampling.seed, "restart", followed.num_restarts)  # the same noise would say the same again
         request = replace(
             first,
-            continuation=(*first.continuation, *([Span(followed.text)] if followed.told else [])),
+            continuation=(*first.continuation, *([Span(followed.text, by_model=True)] if followed.told else [])),
             sampling=replace(_without(sampling, followed.num_base), seed=seed),
         )
         message = self._message(followed, request, key)

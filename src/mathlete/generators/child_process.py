@@ -1,9 +1,9 @@
 """The process that holds an engine, from the outside: how it is started, spoken to, and ended.
 
 It is a program of its own (`python -m mathlete.generators.child_worker`) and not a multiprocessing child, so that the
-caller's `__main__` is not run again in it. It leads a session: Ctrl-C in a terminal does not reach it, and what it starts itself
-(vLLM's own processes) is ended with it. Besides the connection there is a lifeline, on which nothing is said: when we
-end, however we end, our side of it closes, and the process ends itself and what it started.
+caller's `__main__` is not run again in it. It leads a session: Ctrl-C in a terminal does not reach it, and what it
+starts itself (vLLM's own processes) is ended with it. Besides the connection there is a lifeline, on which nothing is
+said: when we end, however we end, our side of it closes, and the process ends itself and what it started.
 """
 
 from __future__ import annotations

@@ -37,7 +37,9 @@ class ConstraintRequest(NamedTuple):
         """
         made = build_constraint(self.spec, vocabulary, self.answer_kind, self.text_so_far)
         if made is not None and not made.accept(self.accepted_ids):
-            raise EngineError(f"a constraint refuses token {made.validate(self.accepted_ids)} of what it is told stands")
+            raise EngineError(
+                f"a constraint refuses token {made.validate(self.accepted_ids)} of what it is told stands"
+            )
         return made
 
 
@@ -82,9 +84,14 @@ def args_of_constraint(constraint: TokenConstraint, accepted_ids: Sequence[int] 
         EngineError: it is not one of the ProofSampler's, or has read tokens before its request began.
     """
     origin = constraint.origin if isinstance(constraint, TextConstraint) else None
-    if origin is None:
+    if origin is None or not isinstance(constraint, TextConstraint):
         raise EngineError(
             f"a constraint of type {type(constraint).__name__} cannot be told to vLLM's process: only those that "
             "proof_sampler.building.build_constraint makes can"
+        )
+    if constraint.num_accepted != len(accepted_ids):
+        raise EngineError(
+            f"a constraint that has read {constraint.num_accepted} tokens cannot be told to vLLM's process behind "
+            f"{len(accepted_ids)} tokens of output: give one that has read none"
         )
     return constraint_args(origin.spec, origin.answer_kind, origin.text_so_far, accepted_ids)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from mathlete.core.generation import GenerateRequest, Message
 from mathlete.generators.harmony_reader import HarmonyReader
 from mathlete.generators.harmony_tokens import CALL, CHANNEL, END, END_OF_TEXT, MESSAGE, RETURN, START, HarmonyTokens
+from mathlete.generators.tool_programs import NOT_RUN, PYTHON_TOOL
 from mathlete.generators.turn_formats import (
+    THINK_END,
+    THINK_START,
     ReasoningEffort,
     TokenPrompt,
     TurnSettings,
@@ -37,13 +40,6 @@ _PYTHON = """\
 {description}
 
 """
-PYTHON_TOOL = (
-    "Use this tool to execute Python code in your chain of thought. The environment is a stateful one, like a Jupyter "
-    "notebook: what earlier programs defined is still there. It responds with what the program printed, so use print() "
-    "to show results. sympy, numpy and z3 are installed; there is no network and no display. Where you are asked for a "
-    "program in a block, send the program to this tool instead."
-)
-NOT_RUN = "Error: this program was not run. Go on without running programs, and give your final answer."
 
 
 class Harmony:
@@ -109,6 +105,8 @@ class Harmony:
                 ids += reader.replay(span.token_ids, span.text)
                 if reader.open_message == "program":  # an engine that does not tell the token at which it stopped
                     ids += reader.put_in(CALL)
+            elif span.is_sampled:
+                ids += self._written_again(reader, span.text)
             elif reader.called is not None:
                 ids += self._tool_message(reader, output_in(span.text))
             elif span.text:
@@ -128,8 +126,25 @@ class Harmony:
 
     def _inserted(self, reader: HarmonyReader, text: str) -> list[int]:
         """What the harness says in the model's place: in the open message, else in a final one."""
-        ids: list[int] = []
-        if reader.open_message is None:
-            start = () if reader.header_begins else (START, "assistant")
-            ids += reader.put_in(*start, CHANNEL, "final", MESSAGE)
+        ids = [] if reader.open_message is not None else self._begun(reader, "final")
         return [*ids, *reader.put_in_text(text)]
+
+    def _begun(self, reader: HarmonyReader, channel: str) -> list[int]:
+        start = () if reader.header_begins else (START, "assistant")
+        return reader.put_in(*start, CHANNEL, channel, MESSAGE)
+
+    def _written_again(self, reader: HarmonyReader, text: str) -> list[int]:
+        """What the model wrote, of an engine that has lost the ids (it was started again): thinking and plain text."""
+        ids: list[int] = []
+        while text:
+            if reader.open_message is None and text.startswith(THINK_START):
+                ids += self._begun(reader, "analysis")
+                text = text.removeprefix(THINK_START)
+            if reader.open_message == "thinking":
+                said, end, text = text.partition(THINK_END)
+                ids += [*reader.put_in_text(said), *(reader.put_in(END) if end else ())]
+            else:
+                said, start, rest = text.partition(f"\n\n{THINK_START}")
+                ids += [*self._inserted(reader, said), *(reader.put_in(END) if start else ())]
+                text = THINK_START + rest if start else ""
+        return ids

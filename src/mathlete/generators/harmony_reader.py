@@ -25,21 +25,17 @@ from mathlete.generators.harmony_tokens import (
     START,
     HarmonyTokens,
 )
-from mathlete.generators.tool_programs import PYTHON_NAME, program_in_call
-from mathlete.generators.turn_formats import Read, program_block, stop_at_end
+from mathlete.generators.tool_programs import NO_SUCH_TOOL, ONLY_PYTHON, PYTHON_NAME, program_in_call
+from mathlete.generators.turn_formats import THINK_END, THINK_START, Read, program_block, stop_at_end
 from mathlete.ryanstream.stopping import StopMatcher
 
 Kind = Literal["thinking", "program", "refused", "text", "others"]
-
-THINK_START, THINK_END = "<think>\n", "\n</think>\n\n"
 
 _MAX_HEADER_TOKENS = 48
 _MAX_NAME_CHARACTERS = 64
 _CHANNELS = frozenset({"analysis", "commentary", "final"})
 _NO_TOOL = frozenset({"", "assistant", "user", "all"})
 _ASK_FOR_ANSWER = (START, "assistant", CHANNEL, "final", MESSAGE)
-_NO_SUCH_TOOL = "Error: there is no tool of this name here."
-_ONLY_PYTHON = f"{_NO_SUCH_TOOL} The only tool is python."
 _new_decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -140,8 +136,8 @@ class HarmonyReader:
             self.text = self.text.removesuffix(read.stop)
         return read
 
-    def finish(self, *, was_cut: bool) -> Read:
-        """The engine has ended by itself. `was_cut`: by a limit or an abort, so that what is open stays open."""
+    def finish(self, *, was_cut: bool = True) -> Read:
+        """The engine has ended by itself; see `TokenReader.finish`."""
         if was_cut:
             read = Read(self._rest())
         else:
@@ -306,7 +302,7 @@ class HarmonyReader:
         """Answer a call that nobody can answer, so that the model goes on without it."""
         name = message.recipient[:_MAX_NAME_CHARACTERS]
         said = f"{THINK_START}[call of {name}, which is no tool here]\n{message.said}{rest}{THINK_END}"
-        told = _ONLY_PYTHON if self._has_python else _NO_SUCH_TOOL
+        told = ONLY_PYTHON if self._has_python else NO_SUCH_TOOL
         header = (START, f"{name} to=assistant", CHANNEL, message.channel or "commentary", MESSAGE)
         return self._force(said, (*header, told, END, START, "assistant"))
 

@@ -123,7 +123,7 @@ def vocabulary_of(tokenizer_json: Path) -> bytes:
             if 0 <= int(token_id) < _NUM_ORDINARY
         }
         lines = [b"%s %d\n" % (base64.b64encode(spelled[rank]), rank) for rank in range(_NUM_ORDINARY)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{tokenizer_json} is not a gpt-oss model's tokenizer ({type(error).__name__}: {error}): "
             f"bring {VOCABULARY_FILE} along and name its folder in {FOLDER_VARIABLE}"

@@ -1,7 +1,7 @@
 """One generator for several runs at once: each gets one of its own, and all their requests are computed together.
 
-Knows whose request is whose, and that a generator is driven by one thread: that of `SharedGenerator`. Does not know
-what a run is.
+Knows whose request is whose, and that a generator is driven by one thread: that of `SharedGenerator`. It goes on while a
+client looks away, so nothing can be taken back (`Generator.rewind`). Does not know what a run is.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ class GeneratorClient:
         self._shared = shared
         self._name = name
         self._news: queue.SimpleQueue[GeneratorEvent | None] = queue.SimpleQueue()
-        self._running: set[str] = set()
+        self._running: set[str] = set()  # as the generator's thread knows it
+        self._open: set[str] = set()  # until their end is told
         self.usage = Usage()
 
     @property
@@ -153,13 +154,19 @@ class GeneratorClient:
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. Raises `EngineError` when its prompt can never fit, or the generator has failed."""
+        if request.request_id in self._open:
+            raise EngineError(f"request id {request.request_id!r} is in use")
         named = replace(request, request_id=self._named(request.request_id), group=self._group(request.group))
 
         def submit() -> None:
             self._shared.generator.submit(named)
             self._running.add(request.request_id)
 
-        self._shared.call(submit)
+        try:
+            self._shared.call(submit)
+        except EngineError as error:
+            raise EngineError(str(error).replace(named.request_id, request.request_id)) from error
+        self._open.add(request.request_id)
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
         """What happened to this client's requests; waits at most about `timeout_s` for the first news.
@@ -167,7 +174,7 @@ class GeneratorClient:
         Raises:
             EngineError: the generator has failed.
         """
-        if not self._running and self._news.empty():
+        if not self._open:
             return []
         found: list[GeneratorEvent] = []
         try:
@@ -178,6 +185,7 @@ class GeneratorClient:
                 told = self._news.get_nowait()
         except queue.Empty:
             pass
+        self._open -= {event.request_id for event in found if isinstance(event, Finished)}
         if not found and self._shared.failure is not None:
             raise EngineError(f"the generator has failed: {self._shared.failure}")
         return found
@@ -188,15 +196,21 @@ class GeneratorClient:
         self._shared.call(lambda: self._shared.generator.abort(request_id=named, group=self._group(group)))
 
     def rewind(self, request_id: str, num_tokens: int, sampling: SamplingParams) -> None:
-        """See `Generator.rewind`."""
-        self._shared.call(lambda: self._shared.generator.rewind(self._named(request_id), num_tokens, sampling))
+        """Refused: the generator goes on while its clients look away, and may have ended what is to go back."""
+        raise EngineError(
+            f"request {request_id!r} cannot go back to {num_tokens} tokens: a generator that several runs share runs "
+            "ahead of each of them"
+        )
 
     def close(self) -> None:
         """End this client's requests; the generator goes on for the others. Safe to call twice."""
+        self._shared.forget(self._name)
         if self._shared.is_running:
             for request_id in tuple(self._running):
                 self.abort(request_id=request_id)
-        self._shared.forget(self._name)
+        self._running.clear()
+        self._open.clear()
+        self._news = queue.SimpleQueue()
 
     def take(self, event: GeneratorEvent) -> None:
         """News, from the generator's thread."""

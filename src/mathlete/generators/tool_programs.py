@@ -1,10 +1,23 @@
-"""The program in a call of the python tool, as models write such calls. Pure text; runs nothing."""
+"""The python tool, as models are told of it, and the program in a call of it, as they write such calls.
+
+Pure text; runs nothing.
+"""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+
+PYTHON_TOOL = (
+    "Use this tool to execute Python code in your chain of thought. The environment is a stateful one, like a Jupyter "
+    "notebook: what earlier programs defined is still there. It responds with what the program printed, so use print() "
+    "to show results. sympy, numpy and z3 are installed; there is no network and no display. Where you are asked for a "
+    "program in a block, send the program to this tool instead."
+)
+NOT_RUN = "Error: this program was not run. Go on without running programs, and give your final answer."
+NO_SUCH_TOOL = "Error: there is no tool of this name here."
+ONLY_PYTHON = f"{NO_SUCH_TOOL} The only tool is python."
 
 PYTHON_NAME = re.compile(r"(functions\.)?(python|ipython|jupyter|code_interpreter)([.:]\w+)?", re.IGNORECASE)
 """Names under which models call the tool that they are told is "python"."""

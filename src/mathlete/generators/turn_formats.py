@@ -12,17 +12,20 @@ budget is spent, to refuse a call of a tool that does not exist, to ask for the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
-from mathlete.core.generation import GenerateRequest, Span
+from mathlete.core.generation import GenerateRequest
 
 TurnFormatName = Literal["auto", "chat", "harmony", "tool_calls"]
 ReasoningEffort = Literal["low", "medium", "high"]
 
 TOOLS = ("python",)
 """What a model can be given to call."""
+
+THINK_START, THINK_END = "<think>\n", "\n</think>\n\n"
+"""What stands around thinking."""
 
 _FENCE_END = "\n```\n"
 _OUTPUT_START, _OUTPUT_END = "```output\n", "\n```"
@@ -85,20 +88,6 @@ class TokenPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatPrompt:
-    """What a server is given that writes and reads turns itself: fields of the body of `/v1/chat/completions`.
-
-    Attributes:
-        messages: the chat, with what was called and what came back.
-        options: the fields beside it, such as `tools`. Stop strings are looked for by the reader: the server is
-            given none.
-    """
-
-    messages: tuple[Mapping[str, Any], ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Read:
     """What a piece of an engine's output adds to the text.
 
@@ -108,12 +97,14 @@ class Read:
         stop: the stop string that ended it, as the request has it.
         forced: token ids to be put in behind this piece: the engine is stopped, and goes on behind them. `text` has
             what they say.
+        num_beyond: tokens of the piece that came behind the end, or behind where tokens are put in: they do not stand.
     """
 
     text: str = ""
     ended: bool = False
     stop: str | None = None
     forced: tuple[int, ...] = ()
+    num_beyond: int = 0
 
 
 class TokenReader(Protocol):
@@ -123,8 +114,12 @@ class TokenReader(Protocol):
         """What the next sampled token adds."""
         ...
 
-    def finish(self) -> Read:
-        """The engine has ended by itself, or was told to: what was held back, and whether it amounts to an end."""
+    def finish(self, *, was_cut: bool = True) -> Read:
+        """The engine has ended by itself: what was held back.
+
+        `was_cut`: by a limit or an abort, so that what is open stays open. Else the turn is over, though the engine
+        did not tell the token that ended it.
+        """
         ...
 
 
@@ -147,13 +142,8 @@ class TokenFormat(Protocol):
 
 def waits_for_program(request: GenerateRequest) -> bool:
     """Whether whoever asks runs programs: it stops at closing fences, and has not begun the turn itself."""
-    began = bool(request.continuation) and not _is_sampled(request.continuation[0])
+    began = bool(request.continuation) and not request.continuation[0].is_sampled
     return not began and any(_FENCE_END.endswith(stop) for stop in request.sampling.stop)
-
-
-def _is_sampled(span: Span) -> bool:
-    """Whether a span at the start of a turn is the model's: engines that tell no ids are known by what it says."""
-    return bool(span.token_ids) or "```\n" in span.text
 
 
 def program_block(code: str) -> str:

@@ -27,6 +27,7 @@ from mathlete.proof_sampler.vocabulary import Vocabulary
 
 __all__ = ["ARGUMENT", "ConstraintLogitsProcessor", "constraint_args"]
 
+
 class _Row:
     """A request of the batch: its constraint, and vLLM's own list of its output, which grows."""
 

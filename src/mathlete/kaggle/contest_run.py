@@ -23,8 +23,8 @@ from mathlete.compose import LoadedGenerator, add_step_checks, build_driver, bui
 from mathlete.contest.clock import share_s
 from mathlete.core.errors import InputError, MathleteError, StorageError
 from mathlete.core.problem import AnswerKind, Problem
-from mathlete.core.record import RunRecord, fold_run
-from mathlete.core.trace import TraceEvent, encode, encode_problem
+from mathlete.core.record import ProblemRecord, RunRecord, fold_run
+from mathlete.core.trace import EventKind, TraceEvent, encode, encode_problem
 from mathlete.kaggle.contest_clock import ContestClock, num_upcoming
 from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
@@ -169,7 +169,7 @@ class ContestRun:
         self.record = RunRecord(config={}, problems={})
         self.clock = ContestClock(self.config.budget_s, time.monotonic())
         told = {**asdict(self.config), "version": __version__, "num_problems": self.num_problems}
-        self._append("run_started", {"config": told, "problems": []}, at_s=0.0)
+        self._append("run_started", {"config": told, "problems": []})
         self._take_in()
 
     def _resume(self, folder: RunFolder) -> None:
@@ -223,13 +223,16 @@ class ContestRun:
         Never raises for what engine, sandbox or policy do: a part that fails is replaced while the share lasts, and
         after that what there is stands.
         """
-        upcoming = self.num_upcoming(problem.id)
+        upcoming, has_retried = self.num_upcoming(problem.id), False
         share = share_s(self.clock.remaining_s(), weight=1.0, total_weight=1.0 + upcoming, num_parallel=1)
         give_up_s, pause_s = self.clock.elapsed_s() + share, _FIRST_PAUSE_S
         for _ in range(_MAX_TRIALS):
             try:
-                self._session(problem, upcoming)
-                break
+                if self._session(problem, upcoming) or has_retried:
+                    break
+                has_retried = True  # once: it may be the statement that no engine takes
+                self.warn(f"{problem.id}: not one token came; the engine is loaded again", problem.id)
+                self._drop_parts()
             except Exception as error:  # whatever it was, the gateway gets an answer
                 self._driver = None
                 self._num_failures += 1
@@ -264,8 +267,8 @@ class ContestRun:
         if (driver := self._driver) is not None:
             driver.request_stop()
 
-    def _session(self, problem: Problem, upcoming: int) -> None:
-        """One session of the run that works on one problem."""
+    def _session(self, problem: Problem, upcoming: int) -> bool:
+        """One session of the run that works on one problem; whether the engine showed signs of life."""
         self.load()
         assert self._loaded is not None and self._sandbox is not None
         loaded = replace(self._loaded, tokens_per_s=self._speed(self._loaded.tokens_per_s))
@@ -277,7 +280,7 @@ class ContestRun:
         outcome = driver.run(
             [problem],
             self.clock.remaining_s(),
-            self.record.problems,
+            self._reopened(problem.id),
             self.clock.elapsed_s(),
             num_upcoming=upcoming,
         )
@@ -286,6 +289,15 @@ class ContestRun:
         for message in self._loaded.take_warnings():
             self.warn(message, problem.id)
         self._take_in()
+        is_untried = not any(not attempt.is_check for attempt in self.record.problems[problem.id].attempts)
+        return is_untried or outcome.stats["num_tokens"] > 0
+
+    def _reopened(self, problem_id: str) -> dict[str, ProblemRecord]:
+        """What is recorded, with a problem that may have ended taken up again."""
+        return {
+            key: replace(item, selection=None, stop_reason=None) if key == problem_id else item
+            for key, item in self.record.problems.items()
+        }
 
     def _announce(self, problem: Problem, upcoming: int, config: dict[str, Any] | None = None) -> None:
         told = {"config": config or {}, "problems": [encode_problem(problem)], "num_upcoming": upcoming}
@@ -319,9 +331,8 @@ class ContestRun:
     def _tell(self, message: str) -> None:
         self._console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
-    def _append(self, kind: Any, data: dict[str, Any], problem_id: str | None = None, at_s: float | None = None) -> None:
-        now_s = self.clock.elapsed_s() if at_s is None else at_s
-        self._sink.append(TraceEvent(kind, now_s, data, problem_id, wall_time=time.time()))
+    def _append(self, kind: EventKind, data: dict[str, Any], problem_id: str | None = None) -> None:
+        self._sink.append(TraceEvent(kind, self.clock.elapsed_s(), data, problem_id, wall_time=time.time()))
 
     def _take_in(self) -> None:
         self.record = fold_run(self._sink.new, self.record)

@@ -6,6 +6,7 @@ wait. The work is `contest_run`'s, in a thread of its own, so that an engine tha
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 import threading
@@ -58,7 +59,9 @@ def question_of(id_value: object, statement: object, number: int) -> Question:
     """
     name, text = _text(id_value)[:_MAX_ID_CHARS], _text(statement)[:MAX_STATEMENT_CHARS]
     is_blank = not text.strip()
-    return Question(Problem(name if name.strip() else f"problem-{number}", text if not is_blank else NO_STATEMENT), is_blank)
+    return Question(
+        Problem(name if name.strip() else f"problem-{number}", text if not is_blank else NO_STATEMENT), is_blank
+    )
 
 
 def _text(value: object) -> str:
@@ -146,11 +149,13 @@ class ContestEntrant:
 
     def _answer(self, question: Question) -> int:
         asked = question.problem
-        known = self._given.get(asked.id)
-        if known is not None and known[0] == asked.statement:
-            return known[1]
-        if known is not None:  # another problem of the same name
-            asked = Problem(f"{asked.id} (call {self._num_calls})", asked.statement)
+        for number in itertools.count(2):
+            known = self._given.get(asked.id)
+            if known is None:
+                break
+            if known[0] == asked.statement:
+                return known[1]
+            asked = Problem(f"{question.problem.id} ({number})", asked.statement)  # another problem of the same name
         job = _Job(Question(asked, question.is_blank))
         begun_s = time.monotonic()
         self._jobs.put(job)

@@ -104,7 +104,9 @@ class ContestTable:
     def golds(self) -> dict[str, str]:
         """The labels by id, as text; empty where the file has none."""
         labels = self.columns.get("answer", ())
-        return {str(key): str(label) for key, label in zip(self.columns["id"], labels, strict=False) if label is not None}
+        return {
+            str(key): str(label) for key, label in zip(self.columns["id"], labels, strict=False) if label is not None
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ class Gateway:
         self._before_call = before_call
         self._channel: Any = None
         self._send: Any = None
+        self._was_there = False
         self._start_s = time.monotonic()
         self.run = GatewayRun(len(table))
 
@@ -255,7 +258,8 @@ class Gateway:
     def _connect(self, request: bytes, deadline_s: float | None) -> bytes:
         """Find the port at which the server listens, with the request itself, as the organiser's client does."""
         start_s = self._now_s()
-        while self._now_s() - start_s < self._config.startup_s:
+        limit_s = self._config.lost_server_s if self._was_there else self._config.startup_s
+        while self._now_s() - start_s < limit_s:
             for port in self._config.ports:
                 channel = grpc.insecure_channel(f"{self._config.host}:{port}", options=CHANNEL_OPTIONS)
                 send = channel.unary_unary(METHOD, request_serializer=bytes, response_deserializer=bytes)
@@ -266,18 +270,21 @@ class Gateway:
                         channel.close()
                         time.sleep(_RETRY_S)
                         continue
-                    self._channel, self._send = channel, send
+                    self._take_up(channel, send)
                     raise
-                self._channel, self._send = channel, send
+                self._take_up(channel, send)
                 return bytes(message)
         raise GatewayError(
             "SERVER_NEVER_STARTED",
-            f"no server answered at the ports {', '.join(map(str, self._config.ports))} for "
-            f"{self._config.startup_s:g} s",
+            f"no server answered at the ports {', '.join(map(str, self._config.ports))} for {limit_s:g} s",
         )
 
+    def _take_up(self, channel: Any, send: Any) -> None:
+        self._channel, self._send, self._was_there = channel, send, True
+
     def _forget_server(self) -> None:
-        self._channel.close()
+        if self._channel is not None:
+            self._channel.close()
         self._channel = self._send = None
 
     def _now_s(self) -> float:

@@ -96,7 +96,9 @@ def _decode_bytes(kind: str, data: bytes) -> Any:
         array = numpy.load(io.BytesIO(data), allow_pickle=False)
         return array if kind == "numpy_array_value" else array.item()
     table = _read_stream(data) if kind == "polars_dataframe_value" else _read_parquet(data)
-    frame: Frame = {str(name): column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}
+    frame: Frame = {
+        str(name): column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)
+    }
     if kind.endswith("dataframe_value"):
         return frame
     if not frame:

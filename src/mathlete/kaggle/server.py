@@ -69,9 +69,7 @@ class InferenceServer:
         self._answer = answer
         options = (*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0))
         self._server = grpc.server(futures.ThreadPoolExecutor(1, "mathlete-predict"), options=options)
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._send, request_deserializer=bytes, response_serializer=bytes
-        )
+        handler = grpc.unary_unary_rpc_method_handler(self._send, request_deserializer=bytes, response_serializer=bytes)
         name = METHOD.rpartition("/")[2]
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {name: handler}),))
         self.port = self._bind(host, ports)
@@ -123,7 +121,9 @@ class InferenceServer:
         # What follows id and problem is the label, where the gateway's file has one: it is not even looked at.
         id_value, statement = (only_value(item) for item in (*given, None, None)[:2])
         answer = self._answer(id_value, statement)
-        return bytes(Response(payload=encode_frame({"id": [_sendable(id_value)], "answer": [answer]})).SerializeToString())
+        return bytes(
+            Response(payload=encode_frame({"id": [_sendable(id_value)], "answer": [answer]})).SerializeToString()
+        )
 
 
 def _decoded(payload: Any) -> Any:

@@ -23,6 +23,7 @@ from mathlete.lab.recorded import RecordedProblem
 from mathlete.lab.replay_costs import Costed, longest, with_costs
 from mathlete.lab.two_runs import two_run_score_of_right
 from mathlete.triad.driver import DriverConfig
+from mathlete.triad.pipeline import AVAILABLE
 from mathlete.triad.policies import PolicyName, PolicySettings, make_policy, stretch_of, weigher_of
 from mathlete.triad.recorded_source import Faults, Speed
 
@@ -34,7 +35,7 @@ class ContestReplay:
     """What is replayed.
 
     Attributes:
-        policy: "fixed", "vote" or "triad".
+        policy: "fixed", "vote", "triad" or "pipeline".
         selector: name of the rule that chooses the answer.
         stop: name of the rule that says when a vote is settled.
         attempts: attempts a problem at most.
@@ -46,6 +47,7 @@ class ContestReplay:
         speed: of generating, on an average day; None to let each attempt take its recorded seconds.
         has_faults: whether anything goes wrong.
         seed: of the first contest; those after it have the next ones.
+        scorer: name of what "pipeline" scores attempts by.
     """
 
     policy: PolicyName = "triad"
@@ -60,6 +62,7 @@ class ContestReplay:
     speed: Speed | None = None
     has_faults: bool = True
     seed: int = 0
+    scorer: str = AVAILABLE
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -79,7 +82,7 @@ class ContestReplay:
 
     def settings(self) -> PolicySettings:
         """What the policy is made of."""
-        return PolicySettings(self.policy, self.attempts, self.selector, self.stop)
+        return PolicySettings(self.policy, self.attempts, self.selector, self.stop, scorer=self.scorer)
 
 
 @dataclass(frozen=True, slots=True)

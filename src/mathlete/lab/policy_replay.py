@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from mathlete.cic.registry import make_selector
 from mathlete.core.policy import Action, Policy, PoolState, Stop
 from mathlete.core.protocols import Selector
 from mathlete.lab.metrics import Estimate, bootstrap_estimates, majority_score
@@ -29,7 +28,8 @@ from mathlete.lab.rightness import recorded_as_right
 from mathlete.lab.simulated_session import Ended, simulate
 from mathlete.triad.driver import DriverConfig
 from mathlete.triad.integration import OUT_OF_TOKENS
-from mathlete.triad.policies import PolicyName, PolicySettings, make_policy, stretch_of, weigher_of
+from mathlete.triad.pipeline import AVAILABLE
+from mathlete.triad.policies import PolicyName, PolicySettings, make_policy, selector_of, stretch_of, weigher_of
 from mathlete.triad.recorded_source import RecordedConfig, Speed
 
 NO_BUDGET_S = 1e9  # seconds: as good as none
@@ -45,7 +45,7 @@ class PolicyReplay:
     """What is replayed.
 
     Attributes:
-        policy: "fixed" (all attempts), "vote" (until the vote is settled) or "triad".
+        policy: "fixed" (all attempts), "vote" (until the vote is settled), "triad" or "pipeline" (the best scored one).
         selector: name of the rule that chooses the answer.
         stop: name of the rule that says when a vote is settled; "fixed" never asks it.
         attempts: attempts a problem at most, k.
@@ -56,6 +56,7 @@ class PolicyReplay:
         speed: of generating; None to let each attempt take its recorded seconds.
         orders: random orders of problems and attempts that the figures are means over; 0 for the recorded order.
         seed: of the orders.
+        scorer: name of what "pipeline" scores attempts by.
     """
 
     policy: PolicyName = "triad"
@@ -68,6 +69,7 @@ class PolicyReplay:
     speed: Speed | None = None
     orders: int = 10
     seed: int = 0
+    scorer: str = AVAILABLE
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -82,7 +84,7 @@ class PolicyReplay:
 
     def settings(self) -> PolicySettings:
         """What the policy is made of."""
-        return PolicySettings(self.policy, self.attempts, self.selector, self.stop)
+        return PolicySettings(self.policy, self.attempts, self.selector, self.stop, scorer=self.scorer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,7 @@ def _one_session(
     }
     policy = make_policy(config.settings())
     if config.token_budget is not None and config.policy != "triad":
-        policy = CappedPolicy(policy, make_selector(config.selector))
+        policy = CappedPolicy(policy, selector_of(config.settings()))
     budget_s = config.budget_s or NO_BUDGET_S
     max_step_s = _longest_step_s(part, config, costed.speed)
     session = simulate(

@@ -108,7 +108,7 @@ class PolicyOutcome:
         told = self.figures
         config = told.replay
         return {
-            "selector": config.selector,
+            "selector": config.settings().rule,
             "file": file,
             "n": told.num_problems,
             "k": config.attempts,

@@ -74,8 +74,14 @@ class WeightBytes:
         return self.embedding + self.head + self.attention + self.feed_forward + self.experts + self.unquantized
 
 
-def layout_problem(shape: ModelShape, layout: Layout) -> str | None:
-    """Why a model cannot be cut so, in a person's words; None when it can."""
+def layout_problem(shape: ModelShape, layout: Layout, group: int = 0) -> str | None:
+    """Why a model cannot be cut so, in a person's words; None when it can.
+
+    Args:
+        shape: of the model.
+        layout: over GPUs.
+        group: inputs of a product that share scales and must stay together; 0 for none.
+    """
     t, p = layout.tensor_parallel, layout.pipeline_parallel
     if shape.num_heads % t:
         return f"tensor parallelism of {t} does not divide the {shape.num_heads} query heads of {shape.name}"
@@ -84,6 +90,11 @@ def layout_problem(shape: ModelShape, layout: Layout) -> str | None:
     widths = [shape.intermediate_size] if shape.experts is None else [shape.experts.intermediate_size]
     if any(width % t for width in widths):
         return f"tensor parallelism of {t} does not divide the feed-forward width {widths[0]} of {shape.name}"
+    if group and t > 1 and any(width // t % group for width in widths):
+        return (
+            f"tensor parallelism of {t} cuts through groups of {group} inputs: the feed-forward width {widths[0]} of "
+            f"{shape.name} is no multiple of {group * t} (Qwen publishes its 72B in AWQ and GPTQ widened to 29696)"
+        )
     if p > shape.num_layers:
         return f"pipeline parallelism of {p} is more than the {shape.num_layers} layers of {shape.name}"
     return None
@@ -109,7 +120,7 @@ def weight_bytes(shape: ModelShape, packed: WeightFormat) -> WeightBytes:
 
 
 def weight_bytes_per_gpu(
-    shape: ModelShape, packed: WeightFormat, layout: Layout, expert_alignment: int = 1
+    shape: ModelShape, packed: WeightFormat, layout: Layout, expert_padding: float = 1.0
 ) -> WeightBytes:
     """Bytes of the weights on the fullest GPU of one copy.
 
@@ -117,7 +128,7 @@ def weight_bytes_per_gpu(
         shape: of the model.
         packed: the format.
         layout: over GPUs.
-        expert_alignment: to which the engine's kernels pad the residual stream's width inside experts.
+        expert_padding: by what the engine's kernels widen the experts.
     """
     whole = weight_bytes(shape, packed)
     t, p = layout.tensor_parallel, layout.pipeline_parallel
@@ -125,7 +136,6 @@ def weight_bytes_per_gpu(
     padded = math.ceil(shape.vocab_size / _VOCABULARY_PADDING) * _VOCABULARY_PADDING / shape.vocab_size
     kept = kv_heads_per_gpu(shape, t) * shape.head_dim
     attention_here = (2 * shape.query_width / t + 2 * kept) / (2 * shape.query_width + 2 * shape.kv_width)
-    wider = math.ceil(shape.hidden_size / expert_alignment) * expert_alignment / shape.hidden_size
     embedding, head = whole.embedding * padded / t, whole.head * padded / t
     if p > 1:  # they lie on different stages; a tied head is the table once more
         last = head if whole.head else embedding
@@ -135,6 +145,6 @@ def weight_bytes_per_gpu(
         head=head,
         attention=whole.attention * layers * attention_here,
         feed_forward=whole.feed_forward * layers / t,
-        experts=whole.experts * layers / t * wider,
+        experts=whole.experts * layers / t * expert_padding,
         unquantized=whole.unquantized * layers,
     )

@@ -59,7 +59,7 @@ class StepTime:
 
 def expected_experts(num_experts: int, num_per_token: int, tokens: float) -> float:
     """Distinct experts of a layer that `tokens` tokens touch on average under even routing."""
-    return num_experts * (1 - (1 - num_per_token / num_experts) ** tokens)
+    return num_experts * (1 - math.pow(1 - num_per_token / num_experts, tokens))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ class WeightFormat:
         copies_tied_head: whether a tied head is stored beside the table, in another layout.
         unquantized_bytes: of a weight of norms and biases.
         compute: in which numbers products are done, whose peak counts.
+        groups_along_rows: whether a group may not be cut where a row of inputs is shared out over GPUs.
         what: in words, for people.
     """
 
@@ -47,6 +48,7 @@ class WeightFormat:
     copies_tied_head: bool = False
     unquantized_bytes: float = BF16_BYTES
     compute: Compute = "bf16"
+    groups_along_rows: bool = False
     what: str = ""
 
     @property
@@ -72,8 +74,17 @@ FORMATS: Mapping[str, WeightFormat] = {
         WeightFormat("fp8", 8, 0, 0, compute="fp8", what="8-bit floats, a scale a tensor or row"),
         WeightFormat("int8", 8, 0, 0, compute="int8", what="8-bit integers, a scale a row"),
         # AWQ: 4-bit codes, and for each 128 an fp16 scale and a 4-bit zero.
-        WeightFormat("awq", 4, 128, 2.5, what="4 bits, groups of 128 with an fp16 scale and a 4-bit zero"),
-        WeightFormat("gptq", 4, 128, 2.5, what="4 bits, groups of 128 with an fp16 scale and a 4-bit zero"),
+        WeightFormat(
+            "awq", 4, 128, 2.5, groups_along_rows=True, what="4 bits, groups of 128 with an fp16 scale and a 4-bit zero"
+        ),
+        WeightFormat(
+            "gptq",
+            4,
+            128,
+            2.5,
+            groups_along_rows=True,
+            what="4 bits, groups of 128 with an fp16 scale and a 4-bit zero",
+        ),
         # bitsandbytes NF4: 64 codes and an fp32 absmax; vLLM undoes the second quantisation of the absmax on loading
         # (`bitsandbytes_loader._dequantize_dq`), so double quantisation saves disk and no memory there.
         WeightFormat("nf4", 4, 64, 4, what="NF4, blocks of 64 with an fp32 absmax (as vLLM holds it)"),

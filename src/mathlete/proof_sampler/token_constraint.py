@@ -49,6 +49,11 @@ class TextConstraint:
         return self._place.states
 
     @property
+    def num_accepted(self) -> int:
+        """Tokens that were accepted and not taken back."""
+        return self._place.num_accepted
+
+    @property
     def terminated(self) -> bool:
         """Whether the text has ended."""
         return self._place.states == ENDED

@@ -5,7 +5,6 @@ A run has more than one session when it is resumed. Everything that matters goes
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,23 +15,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mathlete import __version__
-from mathlete.compose import (
-    LoadedGenerator,
-    add_step_checks,
-    build_driver,
-    build_engine,
-    build_generator,
-    build_prover,
-    build_sandbox,
-    embedded_config,
-    isolation_warnings,
-    join_engines,
-    proof_warnings,
-)
 from mathlete.contest.clock import usable_s
-from mathlete.core.errors import InputError, MathleteError, StorageError
+from mathlete.core.errors import InputError, StorageError
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import CodeRunner, ProofChecker
 from mathlete.core.record import RunRecord, fold_run
 from mathlete.core.trace import TraceEvent, encode_problem
 from mathlete.lab.export import write_attempts, write_submission
@@ -40,11 +25,11 @@ from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import fold_stored
 from mathlete.lab.run_store import RunStore
 from mathlete.lab.tasks import Task, load_tasks
-from mathlete.model_store.progress import Progress, Report
-from mathlete.model_store.store import ModelStore
 from mathlete.report.page import write_report
 from mathlete.run_config import RunConfig, decode_config
-from mathlete.session.fetching import showing_progress
+from mathlete.session.crew import Crew, Job, OpenCrew, open_local
+from mathlete.session.crew import Load as Load
+from mathlete.session.engine_loading import load_generator as load_generator
 from mathlete.session.interrupts import Interrupts
 from mathlete.session.live import LiveDisplay
 from mathlete.triad.driver import COMPLETE, INTERRUPTED, RunOutcome, is_cut_short
@@ -54,9 +39,6 @@ from mathlete.triad.progress import RunProgress
 RESERVE_S = 5.0
 _MAX_WARNINGS = 5  # told at the end; all are in the report
 
-
-Load = Callable[[RunConfig, Console], LoadedGenerator]
-"""Where a session gets its generator from; it closes it at its end."""
 
 Watch = Callable[[RunProgress], None]
 """Told how far a run has come, first and after each step, in the run's thread; it must be quick."""
@@ -117,6 +99,7 @@ def start_run(
     load: Load | None = None,
     interrupts: Interrupts | None = None,
     watch: Watch | None = None,
+    open_crew: OpenCrew | None = None,
 ) -> SessionResult:
     """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
 
@@ -128,6 +111,7 @@ def start_run(
         load: gives the generator; None for `load_generator`.
         interrupts: not yet in force; given by who wants to end the run from another thread.
         watch: told how far the run has come, beside the console.
+        open_crew: gives those who work on it; None for this process alone, with what `load` gives.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
@@ -143,27 +127,24 @@ def start_run(
         with ExitStack() as cleanup:
             interrupts = cleanup.enter_context(interrupts or Interrupts())
             store = cleanup.enter_context(RunStore.create(folder.store_path))
-            sandbox = cleanup.enter_context(build_sandbox())  # gets ready while the model is loaded
-            prover = _open_prover(config, [task.problem for task in tasks], cleanup)
-            loaded = add_step_checks(config, (load or load_generator)(config, console))
-            cleanup.callback(loaded.close)
-            isolation = sandbox.describe_isolation()
-            recorded = {**asdict(config), "version": __version__, "isolation": list(isolation),
-                        "engine": loaded.description, "tokens_per_s": loaded.tokens_per_s}  # fmt: skip
+            crew = _open_crew(config, [task.problem for task in tasks], console, load, open_crew)
+            cleanup.callback(crew.close)
+            recorded = {**asdict(config), "version": __version__, **crew.facts}
             problems = [encode_problem(task.problem) for task in tasks]
             run = _Run(config, tasks, folder, store, console)
             run.append(TraceEvent("run_started", 0.0, {"config": recorded, "problems": problems}))
             begun = True
-            nothing_to_prove = proof_warnings(config, [task.problem for task in tasks])
-            for message in (*loaded.warnings, *isolation_warnings(isolation), *nothing_to_prove):
+            for message in crew.warnings:
                 run.warn(message, 0.0)
-            return _session(run, loaded, sandbox, interrupts, prover, watch)
+            return _session(run, crew, interrupts, watch)
     finally:
         if not begun:
             shutil.rmtree(folder.path, ignore_errors=True)  # it holds nothing; what went wrong is on its way up
 
 
-def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Console) -> SessionResult:
+def resume_run(
+    name: str, runs_dir: Path, budget_s: float | None, console: Console, open_crew: OpenCrew | None = None
+) -> SessionResult:
     """Go on with a run that was cut off, interrupted, or ran out of time.
 
     A run with nothing left to do, or no time left to do it in, has its results written again; no model is loaded.
@@ -173,6 +154,7 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
         runs_dir: where runs are kept.
         budget_s: a new total for all sessions together; None leaves it as it was.
         console: for progress.
+        open_crew: gives those who go on with it; None for this process alone.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
@@ -191,97 +173,24 @@ def resume_run(name: str, runs_dir: Path, budget_s: float | None, console: Conso
             if record.finished is None:  # killed between its last answer and its end
                 _finish(run, RunOutcome(COMPLETE, {"num_tokens": 0.0, "seconds": 0.0}), record)
             return _write_results(run, interrupted=False)
-        sandbox = cleanup.enter_context(build_sandbox())
-        prover = _open_prover(config, [task.problem for task in run.tasks], cleanup)
-        loaded = add_step_checks(config, load_generator(config, console))
-        cleanup.callback(loaded.close)
-        resumed = {**asdict(config), "tokens_per_s": loaded.tokens_per_s}
-        run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": resumed}))
-        for message in (*loaded.warnings, *isolation_warnings(sandbox.describe_isolation())):
+        crew = _open_crew(config, [task.problem for task in run.tasks], console, None, open_crew)
+        cleanup.callback(crew.close)
+        run.append(TraceEvent("run_resumed", record.elapsed_s, {"config": {**asdict(config), **crew.facts}}))
+        for message in crew.warnings:
             if message not in record.warnings:
                 run.warn(message, record.elapsed_s)
-        return _session(run, loaded, sandbox, interrupts, prover)
+        return _session(run, crew, interrupts)
 
 
-def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
-    """What writes: the engines that a recipe names, or the embedded one.
-
-    Raises:
-        MathleteError: an engine cannot be had; those that were ready are closed again.
-    """
-    if not config.engines:
-        return load_embedded(config, console)
-    loaded: dict[str, LoadedGenerator] = {}
-    try:
-        for spec in config.engines:
-            try:
-                loaded[spec.name] = (
-                    load_embedded(embedded_config(spec, config), console)
-                    if spec.type == "ryanstream"
-                    else build_engine(spec, config)
-                )
-            except MathleteError as error:
-                error.add_note(f"This is the engine {spec.name!r} of the recipe ({spec.type}, {spec.model}).")
-                raise
-    except BaseException:
-        for one in loaded.values():
-            one.close()
-        raise
-    return join_engines(config.engines, loaded)
+def _open_crew(
+    config: RunConfig, problems: Sequence[Problem], console: Console, load: Load | None, open_crew: OpenCrew | None
+) -> Crew:
+    if open_crew is not None:
+        return open_crew(config, problems, console)
+    return open_local(config, problems, console, load or load_generator)
 
 
-def load_embedded(config: RunConfig, console: Console) -> LoadedGenerator:
-    """The embedded engine's model, fetched and converted first if need be, with progress shown."""
-    store = ModelStore()
-    with showing_progress(console) as report:
-        model = store.ensure(config.model, report)
-        draft_path = find_draft_model(config.speculative_method, config.draft_model, store, report)
-
-        def converting(what: str, done: int, total: int) -> None:
-            size = model.path.stat().st_size
-            report(Progress(what, size * done // max(1, total), size))
-
-        return build_generator(config, model.path, store.cache_dir, converting, draft_path)
-
-
-def find_draft_model(method: str, name_or_path: str | None, store: ModelStore, report: Report) -> Path | None:
-    """Where that which guesses tokens is, fetched first if need be: only a draft model has a name.
-
-    Raises:
-        InputError: no such model, file or folder.
-        ModelError: the file is truncated, or no source has it.
-        StorageError: the disk is full or not writable.
-    """
-    if name_or_path is None:
-        return None
-    try:
-        if method == "draft":
-            return store.ensure(name_or_path, report).path
-        path = Path(name_or_path).expanduser()
-        if not os.path.exists(path):
-            raise InputError(f"there is no file or folder {name_or_path}, in which {method} could be trained")
-        return path
-    except MathleteError as error:
-        error.add_note("This is what --draft-model names.")
-        raise
-
-
-def _open_prover(config: RunConfig, problems: Sequence[Problem], cleanup: ExitStack) -> ProofChecker | None:
-    """What checks formal proofs, closed with the rest; refused before a model is loaded where it cannot work."""
-    prover = build_prover(config, problems)
-    if prover is not None:
-        cleanup.callback(prover.close)
-    return prover
-
-
-def _session(
-    run: _Run,
-    loaded: LoadedGenerator,
-    sandbox: CodeRunner,
-    interrupts: Interrupts,
-    prover: ProofChecker | None,
-    watch: Watch | None = None,
-) -> SessionResult:
+def _session(run: _Run, crew: Crew, interrupts: Interrupts, watch: Watch | None = None) -> SessionResult:
     record = fold_run(run.store.events())
     usable = usable_s(run.config.budget_s, RESERVE_S)
     try:
@@ -294,15 +203,16 @@ def _session(
                 if watch is not None:
                     watch(progress)
 
-            driver = build_driver(run.config, loaded, sandbox, run.store, show, prover)
-            interrupts.stop = driver.request_stop
+            interrupts.stop = crew.request_stop
             if interrupts.requested:
-                driver.request_stop()
+                crew.request_stop()
             problems = [task.problem for task in run.tasks]
-            outcome = driver.run(problems, max(0.0, usable - record.elapsed_s), record.problems, record.elapsed_s)
+            budget_s = max(0.0, usable - record.elapsed_s)
+            job = Job(run.config, problems, budget_s, record.problems, record.elapsed_s, run.store, show)
+            outcome = crew.work(job)
         at_s = record.elapsed_s + outcome.stats["seconds"]
-        run.append(*(TraceEvent("warning", at_s, {"message": message}) for message in loaded.take_warnings()))
-        _finish(run, outcome, record, loaded.guesses())
+        run.append(*(TraceEvent("warning", at_s, {"message": message}) for message in crew.take_warnings()))
+        _finish(run, outcome, record, crew.guesses())
     except KeyboardInterrupt as error:
         write_submission(fold_run(run.store.events()), run.folder)
         go_on = f"mathlete {run.config.command} --resume {run.folder.path}"

@@ -126,7 +126,7 @@ class Candidate:
 
     def note(self, completion: Completion) -> None:
         """More was written."""
-        self.spans.append(Span(completion.text, completion.token_ids))
+        self.spans.append(Span(completion.text, completion.token_ids, by_model=True))
         self.logprobs += completion.logprobs
         self.entropies += completion.entropies
         self.top_means += completion.top_means

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mathlete.contest.clock import deadline_s, longest_s, parallel_problems, share_s
 from mathlete.contest.policy import OUT_OF_TIME
@@ -57,6 +58,26 @@ class DriverConfig:
     stretch: float = 1.0
     max_open: int | None = None
     max_tokens: int = 1024
+
+
+class Feed(Protocol):
+    """Where a driver gets problems from while it works: several drivers share those of one run."""
+
+    def take(self) -> tuple[Problem, ProblemRecord | None] | None:
+        """The next problem, with what others left of it; None when there is none now."""
+        ...
+
+    def num_to_come(self) -> int:
+        """Problems that nobody has taken yet, as far as they are this driver's part."""
+        ...
+
+    def tokens_left(self) -> int | None:
+        """Tokens that policies may plan with here, of those that are left to the run; None for no limit."""
+        ...
+
+    def wait_for_more(self) -> bool:
+        """Asked when there is nothing to do: wait a moment; False when no more will come."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +158,7 @@ class Driver:
         self._clock = clock
         self._stop_requested = False
         self._num_upcoming = 0
+        self._feed: Feed | None = None
         self._waiting: list[Problem] = []
         self._open: dict[str, _OpenProblem] = {}
         self._done: dict[str, ProblemProgress] = {}
@@ -153,6 +175,7 @@ class Driver:
         offset_s: float,
         *,
         num_upcoming: int = 0,
+        feed: Feed | None = None,
     ) -> RunOutcome:
         """Work until every problem has a selection in the trace; at the latest one step after the budget.
 
@@ -163,7 +186,9 @@ class Driver:
             offset_s: where their clock stood.
             num_upcoming: problems of average weight that are to be served from the same budget in later sessions,
                 strictly in turn: nobody has seen them yet (a contest).
+            feed: gives further problems while there are slots for them.
         """
+        self._feed = feed
         self._num_upcoming = num_upcoming
         self._trace = RunTrace(self._sink, self._clock, offset_s)
         self._source = self._make_source(self._trace)
@@ -172,7 +197,7 @@ class Driver:
         for attempt in (attempt for record in earlier.values() for attempt in record.attempts):
             self._pace.note(attempt)
         self._end_s = self._trace.start_s + budget_s
-        self._earlier = earlier
+        self._earlier = dict(earlier)
         self._order = [problem.id for problem in problems]
         for problem in problems:
             record = earlier.get(problem.id)
@@ -181,7 +206,7 @@ class Driver:
             else:
                 self._note_done(problem.id, record.attempts, record.selection, record.stop_reason or "")
         self._tell()
-        while (self._waiting or self._open) and not self._stop_requested and self._clock() < self._end_s:
+        while self._clock() < self._end_s and not self._stop_requested and self._has_work():
             self._decide_all()
             self._open_problems()
             self._source.step()
@@ -210,8 +235,22 @@ class Driver:
 
     # --- opening and deciding ---
 
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._open) or (self._feed is not None and self._feed.wait_for_more())
+
+    def _take_fed(self) -> None:
+        """Take the next problem of the feed when there is none here that could be opened."""
+        fed = None if self._feed is None or self._waiting or not self._may_open() else self._feed.take()
+        if fed is not None:
+            problem, record = fed
+            self._order.append(problem.id)
+            self._waiting.append(problem)
+            if record is not None:
+                self._earlier[problem.id] = record
+
     def _open_problems(self) -> None:
         """Open the next problems while there are slots that the open ones do not fill."""
+        self._take_fed()
         while self._waiting and self._may_open() and self._clock() < self._end_s:
             more = self._pace.affordable(
                 self._end_s - self._clock(), self._num_to_come() + len(self._open), self._tokens_left()
@@ -225,16 +264,14 @@ class Driver:
                 self._end_s - now,
                 weight=self._weigh(problem),
                 total_weight=sum(map(self._weigh, [problem, *self._waiting, *self._open_problems_now()]))
-                + _UNSEEN_WEIGHT * self._num_upcoming,
+                + _UNSEEN_WEIGHT * self._num_unseen(),
                 num_parallel=num_parallel,
             )
             share = longest_s(
                 share,
                 self._end_s - now,
                 stretch=self._config.stretch,
-                even_s=(self._end_s - self._trace.start_s)
-                * num_parallel
-                / (len(self._order) + self._num_upcoming),
+                even_s=(self._end_s - self._trace.start_s) * num_parallel / (len(self._order) + self._num_unseen()),
                 num_waiting=self._num_to_come(),
                 num_parallel=num_parallel,
             )
@@ -249,6 +286,7 @@ class Driver:
             self._open[problem.id] = state
             self._trace.append("problem_opened", {"budget_s": share, "affordable": affordable}, problem.id)
             self._decide(state)
+            self._take_fed()
 
     def _affordable(self, finished: Sequence[Attempt], more: int | None) -> int | None:
         """Attempts in all of a problem that can have so many more; None where that is not known. Checks are none."""
@@ -265,8 +303,11 @@ class Driver:
         return 1 if self._num_upcoming else self._config.max_open
 
     def _num_to_come(self) -> int:
-        """Problems that are not opened yet, those of later sessions among them."""
-        return len(self._waiting) + self._num_upcoming
+        """Problems that are not opened yet, those among them that nobody has brought here."""
+        return len(self._waiting) + self._num_unseen()
+
+    def _num_unseen(self) -> int:
+        return self._num_upcoming + (0 if self._feed is None else self._feed.num_to_come())
 
     def _open_problems_now(self) -> list[Problem]:
         return [state.problem for state in self._open.values()]
@@ -321,6 +362,8 @@ class Driver:
         )
 
     def _tokens_left(self) -> int | None:
+        if self._feed is not None:
+            return self._feed.tokens_left()
         budget = self._config.token_budget
         return None if budget is None else max(0, budget - self._tokens_before - self._source.num_tokens)
 

@@ -17,12 +17,14 @@ from mathlete.contest.stop_rules import STOP_RULES, make_stop_rule
 from mathlete.core.errors import InputError
 from mathlete.core.policy import Policy
 from mathlete.core.problem import Problem
+from mathlete.core.protocols import Selector
 from mathlete.triad.driver import DriverConfig
 from mathlete.triad.integration import TriadConfig, TriadPolicy
+from mathlete.triad.pipeline import AVAILABLE, SCORERS, PipelineSelector
 from mathlete.triad.prometheus import PrometheusPolicy
 from mathlete.triad.prometheus_answers import FAULTS, Faults
 
-PolicyName = Literal["triad", "vote", "fixed", "prometheus"]
+PolicyName = Literal["triad", "vote", "fixed", "pipeline", "prometheus"]
 TemperatureSchedule = Literal["fixed", "annealed"]
 
 # What "triad" does when it is not told otherwise. Of the checks, z3's and the choice between solutions did not pay with
@@ -39,7 +41,8 @@ class PolicySettings:
     """How problems are worked on, and all that a policy is made of.
 
     Attributes:
-        policy: all attempts ("fixed"), until the vote is settled ("vote"), "triad", or "prometheus".
+        policy: all attempts ("fixed"), until the vote is settled ("vote"), "triad", all attempts and of them the best
+            scored one ("pipeline"), or "prometheus".
         attempts: attempts a problem at most.
         selector: name of the rule that chooses the answer.
         stop: name of the rule that says when a vote is settled.
@@ -49,6 +52,7 @@ class PolicySettings:
         checks: pillars that check the leading answers.
         second_round: attempts that are shown what the others found, where the votes are split.
         cured: faults of "prometheus" that are not made.
+        scorer: name of what "pipeline" scores attempts by.
     """
 
     policy: PolicyName = "fixed"
@@ -61,6 +65,7 @@ class PolicySettings:
     checks: tuple[str, ...] = ()
     second_round: int = 0
     cured: tuple[str, ...] = ()
+    scorer: str = AVAILABLE
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that names what there is not; policies check their numbers."""
@@ -69,17 +74,23 @@ class PolicySettings:
             ("selector", tuple(SELECTORS)),
             ("stop", tuple(STOP_RULES)),
             ("temperature_schedule", get_args(TemperatureSchedule)),
+            ("scorer", SCORERS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         if unknown := sorted(set(self.cured) - set(FAULTS)):
             raise ValueError(f"cured may name {', '.join(FAULTS)}, not {', '.join(unknown)}")
 
+    @property
+    def rule(self) -> str:
+        """What chooses the answer, in a word: the selector, or what "pipeline" scores by."""
+        return f"pipeline_{self.scorer}" if self.policy == "pipeline" else self.selector
+
 
 def make_policy(settings: PolicySettings) -> Policy:
     """The policy that `settings` describe. Raises `ValueError` naming a number that is out of range."""
-    selector, rule = make_selector(settings.selector), make_stop_rule(settings.stop)
-    if settings.policy == "fixed":
+    selector, rule = selector_of(settings), make_stop_rule(settings.stop)
+    if settings.policy in ("fixed", "pipeline"):
         return FixedPolicy(settings.attempts, settings.pillars, settings.temperature, selector)
     if settings.policy == "vote":
         return VotePolicy(settings.attempts, settings.pillars, settings.temperature, selector, rule)
@@ -95,6 +106,11 @@ def make_policy(settings: PolicySettings) -> Policy:
         second_round=settings.second_round,
     )
     return TriadPolicy(selector, rule, triad)
+
+
+def selector_of(settings: PolicySettings) -> Selector:
+    """What chooses the answer under a policy: the rule that it names, or the policy's own."""
+    return PipelineSelector(settings.scorer) if settings.policy == "pipeline" else make_selector(settings.selector)
 
 
 def with_policy_names(config: Mapping[str, Any]) -> dict[str, Any]:

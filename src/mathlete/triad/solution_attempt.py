@@ -108,7 +108,7 @@ class SolutionAttempt(TurnByTurn):
         """What to do with what the model wrote."""
         turn = replace(turn_from(completion), code=self._program_at_end(completion.text))
         self.turns.append(turn)
-        self._spans.append(Span(completion.text, completion.token_ids))
+        self._spans.append(Span(completion.text, completion.token_ids, by_model=True))
         self._cut = completion.finish_reason != "stop"
         if (failure := failure_of(completion)) is not None:
             return self.end(now_s, failure)

@@ -1,0 +1,55 @@
+"""The suite of all generators, over vLLM in process with a small random model. Run by `make test-vllm`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from conformance import *  # noqa: F403
+from conformance import Subject
+
+from mathlete.core.generation import Message, TokenConstraint
+from mathlete.core.problem import AnswerKind
+from mathlete.proof_sampler.building import build_constraint
+from mathlete.proof_sampler.config import ConstraintSpec
+from mathlete.proof_sampler.vocabulary import Vocabulary
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # of vLLM's own making
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM: `make test-vllm`"),
+]
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    from tiny_vllm import MAX_MODEL_LEN, load_tiny, make_folder
+
+    from mathlete.generators.vllm import VLLMGenerator
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_folder(folder)
+
+    def make() -> VLLMGenerator:
+        return load_tiny(folder, constraints=True)
+
+    def constraint() -> TokenConstraint:
+        generator = made.shared
+        assert isinstance(generator, VLLMGenerator)
+        vocabulary = Vocabulary(generator.token_bytes, generator.eos_token_ids)
+        built = build_constraint(ConstraintSpec(), vocabulary, AnswerKind("integer", 0, 999), "so \\boxed{")
+        assert built is not None
+        return built
+
+    made = Subject(
+        make,
+        hot=0.5,  # a random model wavers; vLLM takes 2 at most
+        too_long=(Message("user", "x" * 4 * MAX_MODEL_LEN),),
+        constraint=constraint,
+        control_token="<|im_end|>",
+        remakes=False,
+    )
+    made.capabilities = made.shared.capabilities  # type: ignore[attr-defined]
+    return made

@@ -17,6 +17,7 @@ from mathlete.core.problem import Problem
 from mathlete.core.protocols import CodeRunner, ConstraintFactory, Generator, ProofChecker, StepChecker, TraceSink
 from mathlete.generators.routed import RoutedGenerator
 from mathlete.generators.server_settings import ServerSettings
+from mathlete.generators.turn_formats import TokenFormat, TurnSettings
 from mathlete.generators.vllm_settings import VLLMSettings
 from mathlete.proof_sampler.beam import BeamConfig
 from mathlete.proof_sampler.soft_terms import soft_terms
@@ -146,7 +147,8 @@ def build_engine(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
         return _build_vllm(spec, config)
     from mathlete.generators.openai_server import connect
 
-    generator = connect(spec.model, ServerSettings(**spec.settings))
+    served = ServerSettings(**spec.settings)
+    generator = connect(spec.model, served, lambda: _load_harmony(spec.model, served.turns()))
     return LoadedGenerator(
         generator,
         generator.description,
@@ -157,17 +159,26 @@ def build_engine(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
     )
 
 
-def _build_vllm(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
+def _load_harmony(model: str, turns: TurnSettings) -> TokenFormat:
+    """The turn format of gpt-oss models. Raises `EngineError`, or `ModelError` when their vocabulary is not here."""
+    try:
+        from mathlete.generators.harmony_vocabulary import load_harmony_tokens
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"gpt-oss models need {error.name}, which is not installed: pip install 'mathlete[server]'"
+        ) from error
     from mathlete.generators.harmony import Harmony
-    from mathlete.generators.vllm import load_vllm
     from mathlete.model_store.store import default_cache_dir
 
-    settings = VLLMSettings(**spec.settings)
-    harmony = None
-    if settings.turns.resolved(spec.model) == "harmony":
-        from mathlete.generators.harmony_vocabulary import load_harmony_tokens
+    return Harmony(load_harmony_tokens(default_cache_dir(), model), turns)
 
-        harmony = Harmony(load_harmony_tokens(default_cache_dir(), spec.model), settings.turns)
+
+def _build_vllm(spec: EngineSpec, config: RunConfig) -> LoadedGenerator:
+    from mathlete.generators.vllm import load_vllm
+
+    settings = VLLMSettings(**spec.settings)
+    is_harmony = settings.turns.resolved(spec.model) == "harmony"
+    harmony = _load_harmony(spec.model, settings.turns) if is_harmony else None
     generator = load_vllm(
         spec.model,
         settings,

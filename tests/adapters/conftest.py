@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripted_model import NoSandbox, ScriptedModel
 
-from mathlete.session import run_session
+from mathlete.session import crew, run_session
 
 
 @pytest.fixture
@@ -15,6 +15,6 @@ def scripted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedModel:
     """The model of every run in this test; runs go into `tmp_path/runs`."""
     model = ScriptedModel()
     monkeypatch.setattr(run_session, "load_generator", model.load)
-    monkeypatch.setattr(run_session, "build_sandbox", NoSandbox)
+    monkeypatch.setattr(crew, "build_sandbox", NoSandbox)
     monkeypatch.chdir(tmp_path)
     return model

@@ -84,7 +84,7 @@ def test_a_file(scripted: ScriptedModel, tmp_path: Path) -> None:
     [
         ("How many?", {"temprature": 1.0}, "there is no option 'temprature'; did you mean temperature?"),
         ("How many?", {"zzz": 1}, "there is no option 'zzz'; there are attempts, backtracking, "),
-        ("How many?", {"policy": "best"}, "policy must be one of triad, vote, fixed, prometheus, not 'best'"),
+        ("How many?", {"policy": "best"}, "policy must be one of triad, vote, fixed, pipeline, prometheus, not 'best'"),
         ("How many?", {"attempts": 0}, "attempts must be >= 1, not 0"),
         ("How many?", {"attempts": "three"}, "attempts must be int, not 'three'"),
         ("How many?", {"attempts": 2.5}, "attempts must be int, not 2.5"),

@@ -26,8 +26,11 @@ from mathlete.core.code import CodeLimits, ToolResult
 from mathlete.core.protocols import CodeDone
 from mathlete.core.trace import TraceEvent
 from mathlete.lab.run_store import RunStore
+from mathlete.session import (
+    crew,
+    summary,  # noqa: F401  as above
+)
 from mathlete.session import run_session as session
-from mathlete.session import summary  # noqa: F401  as above
 
 
 class InstantPrograms:
@@ -112,7 +115,7 @@ def ending_of(child: int, kill_after_s: float | None) -> int:
 if __name__ == "__main__":
     pyarrow.table({"answer": [42]})  # imports what it needs now and not in every fork
     session.load_generator = scripted_cli.load_scripted
-    session.build_sandbox = InstantPrograms  # type: ignore[assignment]
+    crew.build_sandbox = InstantPrograms  # type: ignore[assignment]
     session.RunStore = TellingStore  # type: ignore[misc]
     for line in sys.stdin:
         arguments, kill_after_s = json.loads(line)

@@ -195,3 +195,30 @@ def test_the_recipe_of_a_run_is_what_a_scripted_model_was_asked_for(
     by_recipe = json.loads(mathlete("solve", "How many?", "--recipe", mine, *flags).out)
     without = json.loads(mathlete("solve", "How many?", *flags).out)
     assert by_recipe["problems"] == without["problems"]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_plan_can_be_made_of_each_recipe_and_it_fits(mathlete: Mathlete, name: str) -> None:
+    called = mathlete("plan", name)
+    assert called.code == 0, called.out + called.err
+    assert "it fits" in called.out
+
+
+@pytest.mark.parametrize("command", ["solve", "evaluate"])
+def test_the_pipeline_by_a_recipe_and_by_a_flag(
+    mathlete: Mathlete, problems: Path, only_run: Find, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "mine.toml").write_text(
+        '[run]\npolicy = "pipeline"\nscorer = "fewest_tokens"\nattempts = 3\npillars = ["code"]\n'
+    )
+    called = mathlete(command, problems, "--recipe", "mine.toml", "--json")
+    assert called.code == 0, called.err
+    assert [row["rule"] for row in json.loads(called.out)["problems"]] == ["pipeline"] * 3
+    record = stored(only_run())
+    assert (record.config["policy"], record.config["scorer"]) == ("pipeline", "fewest_tokens")
+    again = json.loads(mathlete("replay", only_run(), "--redecide", "--json").out)
+    assert again, "the run's own policy decides as it was recorded"
+    by_flag = mathlete(command, problems, "--policy", "pipeline", "--attempts", "3", "--pillars", "code", "--json")
+    assert [row["answer"] for row in json.loads(by_flag.out)["problems"]] == [42, 42, 42]
+    refused = mathlete(command, problems, "--scorer", "fewest_tokens")
+    assert refused.code == 2 and "--scorer is for --policy pipeline" in refused.err

@@ -21,6 +21,7 @@ from mathlete.core.errors import EngineError
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.run_config import RunConfig
 from mathlete.sandbox.isolation import LAYERS
+from mathlete.session import crew
 from mathlete.session import run_session as session
 from watching import stored
 
@@ -143,7 +144,7 @@ def test_warnings_are_shown_once_and_kept(
         return LoadedGenerator(ScriptedGenerator(scripted_cli.script), "scripted", ("the engine is slow",))
 
     monkeypatch.setattr(session, "load_generator", load)
-    monkeypatch.setattr(session, "isolation_warnings", lambda layers: ("programs can reach the network",))
+    monkeypatch.setattr(crew, "isolation_warnings", lambda layers: ("programs can reach the network",))
     called = mathlete("solve", problems, "--attempts", "1")
     assert called.err.splitlines().count("warning: the engine is slow") == 1
     assert called.err.splitlines().count("warning: programs can reach the network") == 1

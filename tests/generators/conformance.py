@@ -117,7 +117,7 @@ class Heard:
 
 
 @pytest.fixture(autouse=True)
-def _leaves_nothing_behind(subject: Subject) -> Iterator[None]:
+def leaves_nothing_behind(subject: Subject) -> Iterator[None]:
     """A test that failed half-way does not spoil the next."""
     yield
     if "shared" in vars(subject):

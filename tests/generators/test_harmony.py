@@ -351,7 +351,8 @@ def test_fences_in_thinking_stop_nothing_and_in_plain_text_they_do(tokens: Harmo
     block = "```python\nprint(5)\n```\n\nThat"
     said = Said(tokens, request(), f"<|channel|>analysis<|message|>{block}<|end|><|start|>assistant<|channel|>final"
                 f"<|message|>{block}")  # fmt: skip
-    assert said.text == f"<think>\n{block}\n</think>\n\n```python\nprint(5)\n```\n"
+    shown = block.replace("```", "`` `")
+    assert said.text == f"<think>\n{shown}\n</think>\n\n```python\nprint(5)\n```\n"
     assert said.stop == "```\n"
     prompt = Harmony(tokens).prompt(request(CODE, [said.span, Span("```output\n5\n```\n")]))
     assert written_of(tokens, prompt.token_ids).endswith(

@@ -11,7 +11,14 @@ from mathlete.core.errors import ModelError
 from mathlete.core.generation import GenerateRequest, SamplingParams, Span
 from mathlete.generators.chat_format import chat_format_of
 from mathlete.generators.harmony_tokens import CONTROL_NAMES
-from mathlete.generators.turn_formats import TurnSettings, output_in, program_block, stop_at_end, waits_for_program
+from mathlete.generators.turn_formats import (
+    TurnSettings,
+    Unfenced,
+    output_in,
+    program_block,
+    stop_at_end,
+    waits_for_program,
+)
 from mathlete.triad.chat import tool_text
 from mathlete.triad.code_blocks import program_at_end
 
@@ -74,6 +81,12 @@ def test_who_waits_for_a_program() -> None:
     assert not asks() and not asks("\n\n") and not asks("```python")
     assert not asks("```\n", spans=(Span("```python\n"),))
     assert asks("```\n", spans=(Span("So", by_model=True),)) and asks("```\n", spans=(Span("So", (1,)),))
+
+
+def test_fences_in_thinking_are_broken_up_however_they_come() -> None:
+    unfenced = Unfenced()
+    text = "".join(unfenced.take(piece) for piece in ("a ``", "`\nb\n", "`", "", "````", " `x`"))
+    assert text == "a `` `\nb\n`` `` ` `x`"
 
 
 def test_the_longest_stop_at_an_end() -> None:

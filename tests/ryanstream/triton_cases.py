@@ -136,7 +136,6 @@ def test_nf4_matmul(
     torch.testing.assert_close(got, nf4_linear(x, packed, rows.absmax), rtol=1e-5, atol=rounding)
     exact = x.double() @ dequantize_nf4(*rows).double().T
     assert (got - exact).abs().max() < rounding
-    assert torch.equal(nf4_matmul(x[-1:].contiguous(), packed, rows.absmax), got[-1:])
 
 
 def test_nf4_matmul_of_a_broken_block_is_not_a_number(rng: torch.Generator, device: torch.device) -> None:

@@ -27,16 +27,7 @@ def main() -> None:
     for cached in ("*bf16",):
         compile_kernel(rms_norm._rms_norm_kernel, f"{F} {F} {cached} i32 i32 fp32", WIDTH=1536, BLOCK=2048)
         compile_kernel(swiglu._swiglu_kernel, f"{F} {cached} i32", BLOCK=1024)
-        compile_kernel(
-            nf4_matmul._nf4_matmul_kernel,
-            f"{cached} *u8 {F} {F} {F} i32 i32 i32 i32",
-            ROWS=32,
-            COLUMNS=64,
-            BLOCKS=2,
-            BLOCK=64,
-            WIDEN=0,
-        )
-        compile_kernel(nf4_matmul._add_parts_kernel, f"{F} {F} i32 i32", SIZE=1024)
+        compile_kernel(nf4_matmul._dequantize_kernel, f"*u8 {F} {F} {cached} i32", PAIRS=1024, BLOCK=64)
         compile_kernel(rotary._rotate_store_kernel, f"{F} {I} *i64 {F} {F} {cached} {cached}", HALF_BLOCK=64, **heads)
         for paths, without in (("*i64 ", {}), ("", {"paths_ptr": None})):
             compile_kernel(

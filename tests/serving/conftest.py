@@ -24,7 +24,7 @@ from mathlete.serving.app import ChatServer  # noqa: E402
 from mathlete.serving.chat_request import Ceilings  # noqa: E402
 from mathlete.serving.desk import Desk  # noqa: E402
 from mathlete.serving.server import Server, address_of, open_port  # noqa: E402
-from mathlete.session import run_session  # noqa: E402
+from mathlete.session import crew  # noqa: E402
 
 BASE = RunConfig("solve", None, "scripted", 60.0, attempts=4, policy="vote", pillars=("reasoning",))
 
@@ -32,7 +32,7 @@ BASE = RunConfig("solve", None, "scripted", 60.0, attempts=4, policy="vote", pil
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
     """Start a server; it ends with the test. Runs go into `tmp_path/runs`."""
-    monkeypatch.setattr(run_session, "build_sandbox", NoSandbox)
+    monkeypatch.setattr(crew, "build_sandbox", NoSandbox)
     with ExitStack() as cleanup:
         yield lambda model, **options: _start(cleanup, tmp_path / "runs", model, **options)
 

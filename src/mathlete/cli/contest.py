@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from mathlete.cli.contest_bundle import bundle
 from mathlete.cli.options import parse_duration
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
 from mathlete.cli.solve import config_of_flags
@@ -23,6 +24,8 @@ app = typer.Typer(
     help="Contests on Kaggle (AIMO-3): the organiser's protocol, rehearsals, notebooks; docs/contest.md.",
     no_args_is_help=True,
 )
+
+app.command("bundle")(bundle)
 
 _NOT_FOR_CONTESTS = ("resume", "mapping", "limit", "log_to", "as_json")
 _BUDGET, _PROBLEMS = "4h50m", 50
@@ -112,8 +115,8 @@ def rehearse(ctx: typer.Context) -> None:
     """
     _check_installed()
     from mathlete.kaggle import rehearsal_session as session
+    from mathlete.kaggle.contest_table import ContestTable
     from mathlete.kaggle.faults import parse_faults
-    from mathlete.kaggle.gateway import ContestTable
     from mathlete.kaggle.rehearsal import Rehearsal, new_name
 
     params, console = ctx.params, ProgressConsole()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from mathlete.cli.cluster_options import CLUSTER_FLAGS
 from mathlete.cli.run_options import run_options
 from mathlete.cli.solve import run_command
 
 
-@run_options("tasks", budget=None, precision="w8a8", policy="fixed")
+@run_options("tasks", more=CLUSTER_FLAGS, budget=None, precision="w8a8", policy="fixed")
 def evaluate(ctx: typer.Context) -> None:
     """Run tasks that have answers: all attempts of each, none stopped early; prints accuracy with intervals.
 

@@ -32,7 +32,11 @@ _EXTRAS = {
     "z3": ("z3-solver", "mathlete[tools]", "programs of the model that import it fail, and no answer is checked by it"),
     "transformers": ("transformers", "transformers", "only comparisons and tests use it"),
     "triton": ("triton", "mathlete[gpu]", "only NVIDIA GPUs use it"),
-    "vllm": ("vllm", "vllm", "only where vLLM generates in place of the embedded engine"),
+    "vllm": ("vllm", "vllm", "only recipes with an engine of type vllm use it"),
+    "httpx": ("httpx", "mathlete[server]", "only recipes with an engine of type openai_server use it"),
+    "openai_harmony": ("openai-harmony", "mathlete[server]", "only gpt-oss models in vLLM use it"),
+    "ray": ("ray", "mathlete[cluster]", "only runs over several hosts use it"),
+    "grpc": ("grpcio", "mathlete[contest]", "only `mathlete contest` uses it"),
     "inspect_ai": ("inspect-ai", "inspect-ai", "only for use inside Inspect"),
 }
 _NEEDED_BY_SOLVING = ("numpy", "sympy", "z3")

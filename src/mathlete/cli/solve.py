@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from mathlete.cli.cluster_options import CLUSTER_FLAGS, FLAGS_OF_WHERE, crew_of_flags
 from mathlete.cli.options import parse_duration, parse_names
 from mathlete.cli.run_logging import log_quietly
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
@@ -20,10 +21,11 @@ from mathlete.session.live import ProgressConsole
 if TYPE_CHECKING:
     from mathlete.adapters.tracking import Tracker
 
-_MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "log_to", "as_json"})  # with --resume
+# With --resume.
+_MAY_CHANGE = frozenset({"problems", "tasks", "resume", "budget", "out", "log_to", "as_json"}) | FLAGS_OF_WHERE
 
 
-@run_options("problems")
+@run_options("problems", more=CLUSTER_FLAGS)
 def solve(ctx: typer.Context) -> None:
     """Solve one problem or a file of problems.
 
@@ -44,13 +46,14 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
         raise InputError("give either PROBLEMS (a file, or one problem as text) or --resume RUN")
     budget_s = None if params["budget"] is None else _duration("--budget", params["budget"])
     trackers = _trackers(params["log_to"])
+    open_crew = crew_of_flags(params["ray"], params["num_workers"])
     console = ProgressConsole()
     try:
         if resume is not None:
             _check_resumable(ctx)
             from mathlete.session.run_session import resume_run
 
-            result = resume_run(resume, out, budget_s, console)
+            result = resume_run(resume, out, budget_s, console, open_crew)
         else:
             assert problems is not None
             config = config_of_flags(ctx, problems, budget_s, default_budget, ctx.command.name or "")
@@ -62,7 +65,7 @@ def run_command(ctx: typer.Context, problems: str | None, *, default_budget: str
                 tasks.check_none_is_lost()
             for note in tasks.notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
-            result = start_run(config, tasks.tasks, out, console)
+            result = start_run(config, tasks.tasks, out, console, open_crew=open_crew)
     except KeyboardInterrupt as error:
         raise typer.Exit(INTERRUPTED_EXIT_CODE) from error
     from mathlete.session.summary import show_summary, summary

@@ -26,7 +26,7 @@ from mathlete.generators.harmony_tokens import (
     HarmonyTokens,
 )
 from mathlete.generators.tool_programs import NO_SUCH_TOOL, ONLY_PYTHON, PYTHON_NAME, program_in_call
-from mathlete.generators.turn_formats import THINK_END, THINK_START, Read, program_block, stop_at_end
+from mathlete.generators.turn_formats import THINK_END, THINK_START, Read, Unfenced, program_block, stop_at_end
 from mathlete.ryanstream.stopping import StopMatcher
 
 Kind = Literal["thinking", "program", "refused", "text", "others"]
@@ -72,6 +72,7 @@ class _Message:
     num_tokens: int = 0
     num_bytes: int = 0
     matcher: StopMatcher = field(default_factory=lambda: StopMatcher(()))
+    unfenced: Unfenced = field(default_factory=Unfenced)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +239,9 @@ class HarmonyReader:
         text = self._decoder.decode(raw)
         if message.kind in ("program", "refused"):
             message.said += text
-        if message.kind == "thinking" or (message.kind == "text" and self._replaying):
+        if message.kind == "thinking":
+            return Read(message.unfenced.take(text))
+        if message.kind == "text" and self._replaying:
             return Read(text)
         return self._plain(message, text) if message.kind == "text" else Read()
 
@@ -301,7 +304,8 @@ class HarmonyReader:
     def _refuse(self, message: _Message, rest: str) -> Read:
         """Answer a call that nobody can answer, so that the model goes on without it."""
         name = message.recipient[:_MAX_NAME_CHARACTERS]
-        said = f"{THINK_START}[call of {name}, which is no tool here]\n{message.said}{rest}{THINK_END}"
+        shown = Unfenced().take(message.said + rest)
+        said = f"{THINK_START}[call of {name}, which is no tool here]\n{shown}{THINK_END}"
         told = ONLY_PYTHON if self._has_python else NO_SUCH_TOOL
         header = (START, f"{name} to=assistant", CHANNEL, message.channel or "commentary", MESSAGE)
         return self._force(said, (*header, told, END, START, "assistant"))

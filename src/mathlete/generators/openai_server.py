@@ -30,12 +30,14 @@ from mathlete.core.protocols import Clock
 from mathlete.generators.openai_server_connect import KnownServer, explore
 from mathlete.generators.openai_server_dialects import refuse_what_it_cannot, sampling_fields
 from mathlete.generators.openai_server_events import BrokenStream
+from mathlete.generators.openai_server_formats import LoadFormat, capabilities_with, no_harmony
 from mathlete.generators.openai_server_output import ServerOutput
 from mathlete.generators.openai_server_retry import Concurrency, Failure, advice, wait_before
 from mathlete.generators.openai_server_stream import DONE, Delta, read_delta
 from mathlete.generators.openai_server_transport import StreamEnd, Streams
-from mathlete.generators.openai_server_turns import ChatTurns, TurnReader, Turns
+from mathlete.generators.openai_server_turns import TurnReader
 from mathlete.generators.server_settings import ServerSettings
+from mathlete.generators.turn_formats import Read
 from mathlete.ryanstream.stopping import StopMatch, StopMatcher
 
 __all__ = ["ServerGenerator", "connect"]
@@ -44,17 +46,19 @@ _MAX_CHARS_A_TOKEN = 512  # beyond which a server does not keep to `max_tokens`
 _SPARE_CHARS = 1 << 16
 
 
-def connect(model: str, settings: ServerSettings) -> ServerGenerator:
+def connect(model: str, settings: ServerSettings, load_harmony: LoadFormat = no_harmony) -> ServerGenerator:
     """Get to know a server and be ready for requests.
 
     Args:
         model: as the server calls it.
         settings: where it is.
+        load_harmony: loads gpt-oss's turn format, where that is used.
 
     Raises:
         EngineError: it cannot be reached, wants another key, or has no such model.
+        ModelError: it has a gpt-oss model, and there is no vocabulary for it here.
     """
-    return ServerGenerator(explore(model, settings), settings)
+    return ServerGenerator(explore(model, settings, load_harmony), settings)
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class _Running:
     num_tries: int = 0
     num_chars: int = 0
     reader: TurnReader | None = None
+    stop: str | None = None  # that its turn's reader has found
     match: StopMatch | None = None
     ended: FinishReason | None = None
 
@@ -104,7 +109,7 @@ class ServerGenerator:
         self._random = random or Random()
         self._url = settings.base_url.rstrip("/")
         self._streams = Streams(settings.base_url, server.api_key, settings.timeout_s)
-        self._turns: Turns = ChatTurns(server.dialect)
+        self._turns = server.turns
         self._concurrency = Concurrency(min(settings.max_concurrency, server.num_slots or settings.max_concurrency))
         self._running: dict[str, _Running] = {}
         self._by_key: dict[int, _Running] = {}
@@ -113,7 +118,7 @@ class ServerGenerator:
         self._num_keys = self._num_submitted = 0
         self._is_closed = False
         self.warnings = server.warnings
-        self.capabilities = server.dialect.capabilities
+        self.capabilities = capabilities_with(server.turn_format, server.dialect.capabilities)
         context = "" if server.context is None else f", {server.context} tokens"
         self.description = f"openai_server {server.model} at {self._url} ({server.dialect.name}{context})"
 
@@ -124,7 +129,7 @@ class ServerGenerator:
         is_ending = any(event.request_id == request.request_id for event in self._events)
         if request.request_id in self._running or is_ending:
             raise EngineError(f"request id {request.request_id!r} is in use")
-        refuse_what_it_cannot(request, self._server.dialect)
+        refuse_what_it_cannot(request, self._server.dialect, self.capabilities)
         self._num_submitted += 1
         matcher = StopMatcher(request.sampling.stop)
         self._running[request.request_id] = _Running(request, self._num_submitted, matcher)
@@ -220,7 +225,7 @@ class ServerGenerator:
         body = {
             "model": self._server.model,
             **sampling_fields(dialect, request.sampling, self._settings, left, is_chat=is_chat),
-            **asked.fields,
+            **{name: value for name, value in asked.fields.items() if name not in dialect.left_out},
         }
         if self._settings.priority_scheduling:
             body["priority"] = request.priority
@@ -252,7 +257,10 @@ class ServerGenerator:
     def _on_delta(self, running: _Running, delta: Delta) -> None:
         sampling = running.request.sampling
         assert running.reader is not None, "made when its stream began"
-        read = running.reader.take(delta)
+        read = running.reader.take(delta) if running.stop is None else Read()
+        if self._turns.looks_for_stops:
+            self._on_read(running, read, delta)
+            return
         text = read.text
         if running.match is not None:
             text = ""
@@ -262,8 +270,7 @@ class ServerGenerator:
                 text += delta.stop or ""  # a server that was told to keep it, and did not
         num_tokens = running.output.add(text, delta)
         running.num_chars += len(text)
-        if running.num_chars > _SPARE_CHARS + _MAX_CHARS_A_TOKEN * sampling.max_tokens:
-            self._finish(running, "error", f"{self._url}: it wrote far more than {sampling.max_tokens} tokens")
+        if self._is_too_long(running):
             return
         if running.match is None:
             running.match = running.matcher.push(text.encode())
@@ -273,6 +280,38 @@ class ServerGenerator:
             if running.match is None and (text or num_tokens):
                 self._events.append(TokenChunk(running.request.request_id, text, num_tokens))
 
+    def _is_too_long(self, running: _Running) -> bool:
+        """Whether the server has written far more than it may; the request is given up then."""
+        max_tokens = running.request.sampling.max_tokens
+        if running.num_chars <= _SPARE_CHARS + _MAX_CHARS_A_TOKEN * max_tokens:
+            return False
+        self._finish(running, "error", f"{self._url}: it wrote far more than {max_tokens} tokens")
+        return True
+
+    def _on_read(self, running: _Running, read: Read, delta: Delta) -> None:
+        """The turn's reader knows where it ends, and what is put in."""
+        request = running.request
+        num_tokens = running.output.add(read.text, delta.without_last(read.num_beyond))
+        running.num_chars += len(read.text) + sum(len(part.arguments) for part in delta.tool_calls)
+        if self._is_too_long(running):
+            return
+        if read.ended:
+            running.stop = read.stop or ""
+        if delta.finish_reason is not None:
+            running.ended = _reason(delta.finish_reason)
+        elif read.ended:
+            self._answered(running, "stop")
+            return
+        if read.forced and running.output.num_tokens + len(read.forced) >= request.sampling.max_tokens:
+            self._answered(running, "length")
+            return
+        if read.forced:
+            self._end_stream(running)
+            running.output.put_in(read.forced)
+            running.ended, num_tokens = None, num_tokens + len(read.forced)
+        if read.text or num_tokens:
+            self._events.append(TokenChunk(request.request_id, read.text, num_tokens))
+
     def _on_end(self, running: _Running, failure: Failure | None) -> None:
         if failure is not None:
             self._failed(running, failure)
@@ -281,7 +320,12 @@ class ServerGenerator:
         elif running.ended == "error":
             self._failed(running, Failure("the server gave the answer up"))
         else:
-            self._answered(running, "stop" if running.match is not None else running.ended)
+            if self._turns.looks_for_stops and running.stop is None and running.reader is not None:
+                read = running.reader.finish(was_cut=running.ended != "stop")
+                running.output.add(read.text, Delta())
+                running.stop = (read.stop or "") if read.ended else None
+            has_stopped = running.match is not None or running.stop is not None
+            self._answered(running, "stop" if has_stopped else running.ended)
 
     def _answered(self, running: _Running, reason: FinishReason) -> None:
         self._concurrency.on_answer()
@@ -303,7 +347,7 @@ class ServerGenerator:
                 self._warn(f"{self._url} has too much to do ({failure.told}): fewer requests are under way at once")
         else:
             self._warn(f"{self._url}: {failure.told}; tried again")
-        if running.match is not None:  # what was asked for is there
+        if running.match is not None or running.stop is not None:  # what was asked for is there
             self._finish(running, "stop")
         elif not self.capabilities.continuation and running.output.num_tokens:
             self._begin_again(running, failure)
@@ -312,7 +356,7 @@ class ServerGenerator:
         """What has come cannot be gone on with: it is taken back, and told so."""
         text, num = running.output.text, running.output.num_tokens
         running.output.keep(0)
-        running.matcher, running.num_chars = StopMatcher(running.request.sampling.stop), 0
+        running.matcher, running.num_chars, running.stop = StopMatcher(running.request.sampling.stop), 0, None
         self._events.append(Rewound(running.request.request_id, 0, num, "broken", failure.told, text))
 
     def _told(self, running: _Running, failure: Failure) -> str:
@@ -332,7 +376,7 @@ class ServerGenerator:
         text = running.output.text
         if match is not None:
             text = text.encode()[: match.end if request.sampling.include_stop else match.start].decode()
-        stop = None if match is None else match.stop
+        stop = (running.stop or None) if match is None else match.stop
         completion = running.output.completion(reason, request.sampling, text=text, stop=stop, error=error)
         self._events.append(Finished(request.request_id, completion))
 

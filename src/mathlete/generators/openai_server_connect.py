@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -21,15 +22,22 @@ from mathlete.core.errors import EngineError
 from mathlete.core.generation import GenerateRequest, Message, SamplingParams, Span
 from mathlete.generators.openai_server_dialects import DIALECTS, Dialect, refused_field, sampling_fields
 from mathlete.generators.openai_server_events import BrokenStream, EventLines
+from mathlete.generators.openai_server_formats import LoadFormat, format_of, no_harmony, turns_of
 from mathlete.generators.openai_server_retry import Failure, advice, wait_before
 from mathlete.generators.openai_server_stream import DONE, Delta, parse_json, read_delta
 from mathlete.generators.openai_server_transport import client_options, connection_text, failure_of, without_key
-from mathlete.generators.openai_server_turns import ChatTurns
+from mathlete.generators.openai_server_turns import ChatTurns, Turns
 from mathlete.generators.server_settings import ServerSettings
+from mathlete.generators.turn_formats import TurnFormatName
 
 _MAX_ANSWER_BYTES = 8 << 20
 _MAX_NAMES = 8
 _MAX_REFUSALS = 8
+_TRIED = GenerateRequest(
+    "try",
+    (Message("user", "What is 1 + 1?"),),
+    SamplingParams(temperature=0, top_p=1.0, max_tokens=1, num_logprobs=2),
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -40,6 +48,8 @@ class KnownServer:
     Attributes:
         dialect: what it takes and tells.
         model: the name by which it knows the model.
+        turn_format: in which it is asked.
+        turns: of that format.
         api_key: what it is shown.
         num_slots: requests it computes at once, of servers that tell; None else.
         context: tokens of prompt and answer at most, of servers that tell; None else.
@@ -48,6 +58,8 @@ class KnownServer:
 
     dialect: Dialect
     model: str
+    turn_format: TurnFormatName
+    turns: Turns
     api_key: str | None = None
     num_slots: int | None = None
     context: int | None = None
@@ -69,7 +81,12 @@ def key_from(settings: ServerSettings) -> str | None:
     return key
 
 
-def explore(model: str, settings: ServerSettings, sleep: Callable[[float], None] = time.sleep) -> KnownServer:
+def explore(
+    model: str,
+    settings: ServerSettings,
+    load_harmony: LoadFormat = no_harmony,
+    sleep: Callable[[float], None] = time.sleep,
+) -> KnownServer:
     """Find out what a server does.
 
     Raises:
@@ -78,7 +95,7 @@ def explore(model: str, settings: ServerSettings, sleep: Callable[[float], None]
     key = key_from(settings)
     options = client_options(settings.base_url, key, min(settings.timeout_s, 60.0))
     with closing(httpx.Client(**options)) as client:
-        return _Exploration(client, model, settings, key, sleep).explore()
+        return _Exploration(client, model, settings, key, sleep, load_harmony).explore()
 
 
 class _Exploration:
@@ -91,8 +108,10 @@ class _Exploration:
         settings: ServerSettings,
         key: str | None,
         sleep: Callable[[float], None],
+        load_harmony: LoadFormat,
     ) -> None:
         self._client, self._model, self._settings, self._key, self._sleep = client, model, settings, key, sleep
+        self._load_harmony = load_harmony
         self._base = settings.base_url.rstrip("/")
         self._root = self._base.removesuffix("/v1")
         self._random = Random()
@@ -103,10 +122,12 @@ class _Exploration:
         dialect = self._dialect(listed)
         props = self._optional("/props") if dialect.name == "llama.cpp" else None
         model, entry = self._model_of(dialect, listed)
-        dialect = self._try_out(dialect, model)
+        dialect, name, turns = self._try_out(dialect, model)
         return KnownServer(
             dialect,
             model,
+            name,
+            turns,
             self._key,
             _int_in(props, "total_slots"),
             _int_in(entry, "max_model_len") or _int_in((entry or {}).get("meta"), "n_ctx"),
@@ -201,18 +222,38 @@ class _Exploration:
         more = f" and {len(entries) - _MAX_NAMES} more" if len(entries) > _MAX_NAMES else ""
         raise EngineError(f"the server at {self._base} has no model {self._model!r}; it has {names}{more}")
 
-    def _try_out(self, dialect: Dialect, model: str) -> Dialect:
-        """Ask for one token as requests will, leave out what the server refuses, and look at what it tells."""
-        sampling = SamplingParams(temperature=0, top_p=1.0, max_tokens=1, num_logprobs=2)
+    def _try_out(self, dialect: Dialect, model: str) -> tuple[Dialect, TurnFormatName, Turns]:
+        """Ask for one token as requests will, in the turn format that they will have."""
+        settings = self._settings.turns()
+        name = format_of(settings, dialect, self._model)
+        if name == "harmony":
+            turns = turns_of(name, settings, dialect, self._model, self._load_harmony)
+            dialect = self._tried(dialect, model, lambda _: turns, _TRIED)
+            if format_of(settings, dialect, self._model) == name:
+                return dialect, name, turns
+            return self._try_out(dialect, model)
         begun = (Span("The answer is", by_model=True),) if dialect.continues else ()
-        request = GenerateRequest("try", (Message("user", "What is 1 + 1?"),), sampling, begun)
+        dialect = self._tried(dialect, model, ChatTurns, replace(_TRIED, continuation=begun))
+        if name == "tool_calls":
+            runs_programs = replace(_TRIED, sampling=replace(_TRIED.sampling, stop=("```\n",)))
+            make = partial(turns_of, name, settings, model=self._model, load=self._load_harmony)
+            dialect = self._tried(dialect, model, lambda found: make(dialect=found), runs_programs)
+        return dialect, name, turns_of(name, settings, dialect, self._model, self._load_harmony)
+
+    def _tried(
+        self, dialect: Dialect, model: str, turns: Callable[[Dialect], Turns], request: GenerateRequest
+    ) -> Dialect:
+        """Leave out what the server refuses, and look at what it tells."""
         for _ in range(_MAX_REFUSALS):
-            asked = ChatTurns(dialect).ask(request, None)
-            fields = sampling_fields(dialect, sampling, self._settings, 1, is_chat=True)
-            body = {"model": model, **asked.fields, **fields}
+            asked = turns(dialect).ask(request, None)
+            is_chat = asked.path.startswith("/chat")
+            fields = sampling_fields(dialect, request.sampling, self._settings, 1, is_chat=is_chat)
+            kept = {name: value for name, value in asked.fields.items() if name not in dialect.left_out}
+            body = {"model": model, **fields, **kept}
             answer = self._again("POST", asked.path, body)
             if isinstance(answer, httpx.Response):
-                return self._as_told(dialect, _deltas(answer.content), "".join(span.text for span in begun))
+                begun = "".join(span.text for span in request.continuation)
+                return self._as_told(dialect, _deltas(answer.content), begun)
             name = refused_field(answer.message, body) if answer.status in (400, 422) else None
             if name is None:
                 raise self._error(asked.path, answer)
@@ -229,8 +270,10 @@ class _Exploration:
             dialect = dialect.without("logprobs")
         if not self._settings.logprobs:
             dialect = replace(dialect, left_out=dialect.left_out | {"logprobs", "top_logprobs"})
+        if not begun:
+            return dialect
         text = "".join(delta.text for delta in deltas)
-        return replace(dialect, echoes=dialect.echoes and bool(begun) and text.startswith(begun))
+        return replace(dialect, echoes=dialect.echoes and text.startswith(begun))
 
     def _error(self, path: str, failure: Failure) -> EngineError:
         what_to_do = advice(failure, self._model, self._settings.api_key_env)

@@ -82,12 +82,16 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
-def refuse_what_it_cannot(request: GenerateRequest, dialect: Dialect) -> None:
+def refuse_what_it_cannot(request: GenerateRequest, dialect: Dialect, able: Capabilities) -> None:
     """Raise `EngineError` naming the first thing a request wants that such a server does not do."""
     sampling = request.sampling
     for name, is_refused, what_to_do in (
         ("constraint", request.constraint is not None, "use the embedded engine or vLLM in process for constraints"),
-        ("thinking_budget", sampling.thinking_budget is not None, "leave it out, or use the embedded engine"),
+        (
+            "thinking_budget",
+            sampling.thinking_budget is not None and not able.thinking_budget,
+            "leave it out, or use the embedded engine",
+        ),
         ("top_k", sampling.top_k > 0 and not dialect.capabilities.top_k, "leave it 0"),
         ("min_p", sampling.min_p > 0 and not dialect.capabilities.top_k, "leave it 0"),
         ("stop_token_ids", bool(sampling.stop_token_ids) and not dialect.takes_stop_ids, "use stop strings"),
@@ -114,7 +118,8 @@ def sampling_fields(
     if settings.use_seeds:
         fields["seed"] = sampling.seed % (1 << 31)
     if settings.logprobs:
-        num_top = max(sampling.num_logprobs, settings.top_logprobs)
+        least = int(dialect.name == "llama.cpp")  # which tells nothing at all when asked for none
+        num_top = max(sampling.num_logprobs, settings.top_logprobs, least)
         fields |= {"logprobs": True, "top_logprobs": num_top} if is_chat else {"logprobs": num_top}
     fields |= _own_fields(dialect, sampling)
     return {name: value for name, value in fields.items() if name not in dialect.left_out}

@@ -28,9 +28,11 @@ class ServerOutput:
 
     Attributes:
         num_discarded: tokens that were written and taken back.
+        num_forced: tokens that were put in.
     """
 
     num_discarded: int = 0
+    num_forced: int = 0
     _pieces: list[_Piece] = field(default_factory=list)
     _num_before: int = 0  # tokens of streams before this one
     _usage: ToldUsage | None = None  # of this stream
@@ -57,6 +59,11 @@ class ServerOutput:
         if text or num or delta.tokens:
             self._pieces.append(_Piece(text, num, delta.token_ids, delta.tokens))
         return num
+
+    def put_in(self, token_ids: tuple[int, ...]) -> None:
+        """Tokens that the model did not draw; nothing is told of them but that they count."""
+        self.num_forced += len(token_ids)
+        self._pieces.append(_Piece("", len(token_ids), token_ids, ()))
 
     def settle(self) -> None:
         """The stream has ended: what the server counted beyond what it told (an end of text) is counted too."""
@@ -103,7 +110,9 @@ class ServerOutput:
             logprobs=tuple(token.logprob for token in tokens),
             entropies=(),
             finish_reason=reason,
-            usage=Usage(usage.prompt, usage.cached, self.num_tokens, discarded=self.num_discarded),
+            usage=Usage(
+                usage.prompt, usage.cached, self.num_tokens, forced=self.num_forced, discarded=self.num_discarded
+            ),
             stop=stop,
             error=error,
             top_means=_top_means(tokens),

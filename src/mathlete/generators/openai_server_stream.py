@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from mathlete.core.generation import TokenLogprob
@@ -87,6 +87,12 @@ class Delta:
     finish_reason: str | None = None
     stop: str | None = None
     usage: ToldUsage | None = None
+
+    def without_last(self, num_tokens: int) -> Delta:
+        """The same without the last tokens; their text stays."""
+        if not num_tokens:
+            return self
+        return replace(self, token_ids=self.token_ids[:-num_tokens], tokens=self.tokens[:-num_tokens])
 
     @property
     def says_something(self) -> bool:

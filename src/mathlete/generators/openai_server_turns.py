@@ -35,8 +35,8 @@ class TurnReader(Protocol):
         """What an event adds."""
         ...
 
-    def finish(self) -> Read:
-        """The stream has ended: what was held back."""
+    def finish(self, *, was_cut: bool) -> Read:
+        """The stream has ended, by a limit (`was_cut`) or by the model's own end: what was held back."""
         ...
 
 
@@ -106,7 +106,7 @@ class _ChatReader:
             text += said
         return Read(text)
 
-    def finish(self) -> Read:
+    def finish(self, *, was_cut: bool) -> Read:
         return Read()
 
     def _without_echo(self, delta: Delta) -> str:

@@ -23,6 +23,7 @@ from mathlete.generators.turn_formats import (
     THINK_START,
     Read,
     TurnSettings,
+    Unfenced,
     is_gpt_oss,
     output_in,
     program_block,
@@ -134,13 +135,14 @@ class ToolCallReader:
         self._stops = sampling.stop
         self._plain = _PlainText(sampling.stop, sampling.include_stop)
         self._is_thinking = written.rfind(THINK_START) > written.rfind(THINK_END)
+        self._unfenced = Unfenced()
         self._calls: dict[int, _Call] = {}
 
     def take(self, delta: Delta) -> Read:
         """What an event adds."""
         text = ""
         if delta.reasoning:
-            text += ("" if self._is_thinking else THINK_START) + delta.reasoning
+            text += ("" if self._is_thinking else THINK_START) + self._unfenced.take(delta.reasoning)
             self._is_thinking = True
         if delta.text:
             text += self._thinking_ends()
@@ -158,7 +160,7 @@ class ToolCallReader:
             return Read(text, ended=True, stop=stop_at_end(text, self._stops))
         return Read(text)
 
-    def finish(self) -> Read:
+    def finish(self, *, was_cut: bool) -> Read:
         """The stream has ended: of a call that was cut off, what came."""
         if not self._calls:
             return Read()
@@ -191,8 +193,8 @@ class _StoppedReader:
         read = self._reader.take(delta)
         return read if read.ended else self._plain.take(read.text)
 
-    def finish(self) -> Read:
-        return self._reader.finish()
+    def finish(self, *, was_cut: bool) -> Read:
+        return self._reader.finish(was_cut=was_cut)
 
 
 def _turns(spans: Sequence[Span], *, tells_thinking: bool) -> list[dict[str, Any]]:

@@ -146,6 +146,28 @@ def waits_for_program(request: GenerateRequest) -> bool:
     return not began and any(_FENCE_END.endswith(stop) for stop in request.sampling.stop)
 
 
+class Unfenced:
+    """Shows thinking that comes in pieces with its fences broken up: half a block in it would hide a program behind it."""
+
+    def __init__(self) -> None:
+        """Begin a block of thinking."""
+        self._num_backticks = 0
+
+    def take(self, text: str) -> str:
+        """The next piece, with a space wherever there would be three backticks in a row."""
+        if "`" not in text:
+            self._num_backticks = 0 if text else self._num_backticks
+            return text
+        shown = []
+        for char in text:
+            self._num_backticks = self._num_backticks + 1 if char == "`" else 0
+            if self._num_backticks == 3:
+                shown.append(" ")
+                self._num_backticks = 1
+            shown.append(char)
+        return "".join(shown)
+
+
 def program_block(code: str) -> str:
     """A program as the code pillar waits for it. Its fences are longer than any that stands in the program."""
     runs = [len(line.strip()) - len(line.strip().lstrip("`")) for line in code.splitlines()]

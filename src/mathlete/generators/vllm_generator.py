@@ -115,7 +115,7 @@ class VLLMGenerator:
         self._segment_of: dict[str, str] = {}
         self._ended: list[Finished] = []
         self._closed = False
-        self._num_drafted = self._num_accepted = 0
+        self._num_segments = self._num_drafted = self._num_accepted = 0
         self._late_warnings: list[str] = []
         self.failure: str | None = None
         self.description = facts.description
@@ -298,7 +298,8 @@ class VLLMGenerator:
             )
 
     def _ask_for_next(self, running: RunningRequest) -> None:
-        segment = running.next_segment()
+        self._num_segments += 1
+        segment = running.next_segment(self._num_segments)
         seed = running.request.sampling.seed if self._facts.gives_seeds else None
         self._engine.add(segment, seed, self._tells_logprobs)
         self._segments[segment.segment_id] = running

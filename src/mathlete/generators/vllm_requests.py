@@ -132,7 +132,6 @@ class RunningRequest:
         self._output: list[DrawnToken] = []
         self._forced_places: set[int] = set()
         self._pending = list(self._reader.start().forced)  # ids to be put in next
-        self._num_segments = 0
         self._num_cached: int | None = None
         self._num_drafted = self._num_accepted = self._num_discarded = 0
 
@@ -146,13 +145,12 @@ class RunningRequest:
         """The token that must come next; None for free choice."""
         return self._pending[0] if self._pending else None
 
-    def next_segment(self) -> Segment:
-        """What vLLM is to be asked for now."""
-        self._num_segments += 1
+    def next_segment(self, number: int) -> Segment:
+        """What vLLM is to be asked for now; `number` is unique over the life of a generator."""
         request, forced_id = self.request, self.forced_id
         ids = tuple(token.token_id for token in self._output)
         return Segment(
-            segment_id=f"{request.request_id}#{self._num_segments}",
+            segment_id=f"{request.request_id}#{number}",
             prompt_ids=(*self.prompt.token_ids, *ids),
             sampling=request.sampling,
             max_tokens=1 if forced_id is not None else request.sampling.max_tokens - len(ids),

@@ -123,7 +123,9 @@ def _harmony(given: Path | None, on_bytes: OnBytes) -> Weights:
         if not path.is_file():
             raise InputError(f"there is no {HARMONY_FILE.name} at {given}")
         _require(path, HARMONY_FILE, on_bytes)
-    return Weights(HARMONY, HARMONY_FILE.name, None if path is None else str(path.absolute()), None, None, (HARMONY_FILE,))
+    return Weights(
+        HARMONY, HARMONY_FILE.name, None if path is None else str(path.absolute()), None, None, (HARMONY_FILE,)
+    )
 
 
 def _require(path: Path, file: WeightFile, on_bytes: OnBytes) -> None:

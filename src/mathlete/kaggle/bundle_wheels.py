@@ -190,9 +190,12 @@ def download(folder: Path, requirements: Path, target: Target, sources: PackageS
 
 
 def run_pip(arguments: Sequence[str]) -> None:
-    """Run this Python's pip. Its progress is shown; see `RunPip`."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *arguments]
-    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    """Run this Python's pip; see `RunPip`."""
+    is_long = arguments[0] == "download"  # gigabytes: its progress is shown
+    quiet = [] if is_long else ["--quiet"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *quiet, *arguments]
+    shown = 2 if is_long else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         told = "\n  ".join(lines[-_MAX_TOLD:])

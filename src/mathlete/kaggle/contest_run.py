@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from mathlete import __version__
-from mathlete.cic.majority import fallback_answer
 from mathlete.cic.registry import make_selector
 from mathlete.compose import LoadedGenerator, add_step_checks, build_driver, build_sandbox, isolation_warnings
 from mathlete.contest.clock import share_s
-from mathlete.core.errors import InputError, MathleteError, StorageError
+from mathlete.core.errors import InputError, MathleteError
 from mathlete.core.problem import AnswerKind, Problem
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import EventKind, TraceEvent, encode, encode_problem
 from mathlete.kaggle.contest_clock import ContestClock, num_upcoming
+from mathlete.kaggle.contest_sink import ContestSink, Standing, clamped
 from mathlete.lab.export import write_attempts, write_submission
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import fold_stored
@@ -63,72 +61,6 @@ class Contest:
     runs_dir: Path = Path("runs")
     run_id: str | None = None
     load: Load = load_generator
-
-
-@dataclass(slots=True)
-class Standing:
-    """How the problem in hand stands, for whoever waits for it. Written by the run's thread.
-
-    Attributes:
-        problem_id: of the problem in hand; None between problems.
-        deadline_s: on the monotonic clock, at which it is to end; None while nobody works on it.
-        votes: of its finished attempts.
-    """
-
-    problem_id: str | None = None
-    deadline_s: float | None = None
-    votes: Counter[str] = field(default_factory=Counter)
-
-    def begin(self, problem_id: str) -> None:
-        """A problem came."""
-        self.problem_id, self.deadline_s, self.votes = problem_id, None, Counter()
-
-    def note(self, event: TraceEvent) -> None:
-        """Learn from what is recorded."""
-        if event.problem_id != self.problem_id or event.problem_id is None:
-            return
-        if event.kind == "problem_opened":
-            self.deadline_s = time.monotonic() + event.data["budget_s"]
-        elif event.kind == "attempt_finished":
-            attempt = event.data["attempt"]
-            if attempt["answer"] is not None and not attempt["pillar"].endswith("_check"):
-                self.votes[attempt["answer"]] += 1
-
-    def leader(self) -> int:
-        """The answer with most votes so far, the first of equals; the fallback where there is none."""
-        votes = self.votes.most_common(1)
-        return clamped(votes[0][0] if votes else None)
-
-
-class ContestSink:
-    """Keeps events in the store and, since a contest goes on with a full disk, in memory until the store has them."""
-
-    def __init__(self, store: RunStore, standing: Standing, warn: Callable[[str], None]) -> None:
-        """Keep in `store`, tell `standing`, and `warn` once when the store does not take more."""
-        self._store = store
-        self._standing = standing
-        self._warn = warn
-        self._unsaved: list[TraceEvent] = []
-        self._has_warned = False
-        self.new: list[TraceEvent] = []
-
-    def append(self, event: TraceEvent) -> None:
-        """Keep one event; never raises what the store raises."""
-        self.new.append(event)
-        self._standing.note(event)
-        self._unsaved.append(event)
-        try:
-            self._store.append_many(self._unsaved)
-            self._unsaved.clear()
-        except StorageError as error:
-            if not self._has_warned:
-                self._has_warned = True
-                self._warn(f"the contest goes on in memory: {error}")
-
-    @property
-    def num_unsaved(self) -> int:
-        """Events that are in memory only."""
-        return len(self._unsaved)
 
 
 class ContestRun:
@@ -196,17 +128,31 @@ class ContestRun:
 
     def load(self) -> None:
         """Have engine and sandbox ready. Raises `MathleteError` of whichever cannot be had."""
+        is_new = self._sandbox is None
         if self._sandbox is None:
-            self._sandbox = build_sandbox()
+            self._sandbox = build_sandbox()  # gets ready while the engine is loaded
         if self._loaded is None:
             self._loaded = add_step_checks(self.config, self._load(self.config, self._console))
             for message in self._loaded.warnings:
                 self.warn(message)
-            for message in isolation_warnings(self._sandbox.describe_isolation()):
-                self.warn(message)
+        if is_new:
+            self._check_sandbox(self._sandbox)
+
+    def _check_sandbox(self, sandbox: SandboxPool) -> None:
+        """Tell what it lets programs do; one whose trial program is killed is replaced, once."""
+        try:
+            isolation = sandbox.describe_isolation()
+        except MathleteError as error:
+            self.warn(f"the sandbox is started again: {error}")
+            sandbox.close()
+            self._sandbox = build_sandbox()
+            isolation = self._sandbox.describe_isolation()
+        for message in isolation_warnings(isolation):
+            self.warn(message)
 
     def _drop_parts(self) -> None:
         """Close engine and sandbox, whichever of them failed: neither may remember what was in flight."""
+        self._tell_of_engine()
         for part in (self._loaded, self._sandbox):
             try:
                 if part is not None:
@@ -286,11 +232,14 @@ class ContestRun:
         )
         self._driver = None
         self._note_speed(outcome)
-        for message in self._loaded.take_warnings():
-            self.warn(message, problem.id)
+        self._tell_of_engine(problem.id)
         self._take_in()
         is_untried = not any(not attempt.is_check for attempt in self.record.problems[problem.id].attempts)
         return is_untried or outcome.stats["num_tokens"] > 0
+
+    def _tell_of_engine(self, problem_id: str | None = None) -> None:
+        for message in () if self._loaded is None else self._loaded.take_warnings():
+            self.warn(message, problem_id)
 
     def _reopened(self, problem_id: str) -> dict[str, ProblemRecord]:
         """What is recorded, with a problem that may have ended taken up again."""
@@ -379,12 +328,3 @@ def write_results(record: RunRecord, folder: RunFolder) -> None:
     write_submission(record, folder)
     write_attempts(record, folder)
     write_report(record, folder.report_html)
-
-
-def clamped(answer: str | None) -> int:
-    """An answer as it is handed in: an integer that is admitted, whatever was chosen."""
-    try:
-        value = int(answer if answer is not None else fallback_answer(_KIND))
-    except ValueError:  # no canonical integer, or one with more digits than Python reads
-        value = int(fallback_answer(_KIND))
-    return min(max(value, _KIND.low), _KIND.high)

@@ -24,12 +24,9 @@ INJECTED = "the engine failed, as the rehearsal asked for"
 def in_own_processes(config: RunConfig) -> RunConfig:
     """The configuration with each engine in a process of its own: one that dies is started again and ends nothing.
 
-    The embedded engine that a configuration describes by itself becomes one by name. A beam and backtracking stay in
-    this process with it: they look into the engine.
+    The embedded engine that a configuration describes by itself becomes one by name.
     """
     if not config.engines:
-        if config.beam_width or config.backtracking != "off":
-            return config
         return replace(config, engines=(EngineSpec("embedded", "ryanstream", config.model, own_process=True),))
     engines = tuple(
         engine if engine.type in _OUTSIDE else replace(engine, own_process=True) for engine in config.engines

@@ -21,7 +21,8 @@ from rich.console import Console
 from mathlete.core.errors import MathleteError
 from mathlete.core.problem import Problem
 from mathlete.kaggle.contest_clock import num_upcoming, patience_s
-from mathlete.kaggle.contest_run import Contest, ContestRun, Standing, clamped
+from mathlete.kaggle.contest_run import Contest, ContestRun
+from mathlete.kaggle.contest_sink import Standing, clamped
 
 MAX_STATEMENT_CHARS = 100_000  # of which no model that runs here could read more; the rest is left out
 _MAX_ID_CHARS = 200
@@ -196,7 +197,7 @@ class ContestEntrant:
             run.load()
             self._say("the engine is ready")
         except Exception as error:  # it is tried again when the first problem comes
-            run.warn(f"the engine could not be loaded: {error!s:.500}")
+            run.warn(f"engine or sandbox could not be got ready, and will be tried again: {error!s:.500}")
         while (job := self._jobs.get()) is not None:
             self._solve(run, job)
         try:

@@ -19,9 +19,10 @@ from rich.console import Console
 
 from mathlete.core.errors import InputError
 from mathlete.kaggle.contest_run import Contest
+from mathlete.kaggle.contest_table import ContestTable
 from mathlete.kaggle.engine_guards import failing_on_demand
 from mathlete.kaggle.entrant import ContestEntrant
-from mathlete.kaggle.gateway import ContestTable, Gateway, GatewayConfig, GatewayRun, write_outcome
+from mathlete.kaggle.gateway import Gateway, GatewayConfig, GatewayRun, write_outcome
 from mathlete.kaggle.protocol import PORTS
 from mathlete.kaggle.server import InferenceServer, is_rerun, organiser_package, organiser_server
 from mathlete.run_config import decode_config
@@ -79,6 +80,7 @@ def serve_contest(contest: Contest, serving: Serving, console: Console) -> Gatew
                 server.stop(_END_S)
                 return None
             run = Gateway(table, GatewayConfig(ports=(server.port,), seed=contest.config.seed)).play()
+            entrant.close()
             write_outcome(run, table, entrant.folder)
             return run
 

@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -36,7 +35,6 @@ _MAX_NUMBER = 1000
 
 _ENGINE, _SANDBOX = "mathlete.generators.child_worker", "mathlete.sandbox"
 _LOOK_S = 0.02
-_MAX_LOOKING_S = 60.0  # for a process that can be killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,9 @@ class FaultInjector:
     def _work(self) -> None:
         while not self._over.wait(_LOOK_S):
             for fault in self._take(self._is_due):
-                self._bring_about(fault)
+                if not self._bring_about(fault):  # nothing is there to be hit just now
+                    with self._lock:
+                        self._left.append(fault)
 
     def _is_due(self, fault: PlannedFault) -> bool:
         if fault.kind in ("slow_gateway", "late_answer", "slow_start"):
@@ -185,28 +185,25 @@ class FaultInjector:
             fault.call == self._call and time.monotonic() - self._begun_s >= fault.after_s
         )
 
-    def _bring_about(self, fault: PlannedFault) -> None:
+    def _bring_about(self, fault: PlannedFault) -> bool:
+        pid = self._victim(fault.kind)
+        if pid is None:
+            return False
         if fault.kind == "entrant_killed":
-            self.note(fault, f"process {self._entrant_pid()}")
             self._restart()
-            return
-        give_up_s = time.monotonic() + _MAX_LOOKING_S
-        while not self._over.is_set() and time.monotonic() < give_up_s:
-            pid = self._victim(fault.kind)
-            if pid is not None:
-                with suppress(ProcessLookupError):  # it ended in this moment; the next one is taken
-                    os.kill(pid, signal.SIGUSR1 if fault.kind == "exception" else signal.SIGKILL)
-                    self.note(fault, f"process {pid}")
-                    return
-            self._over.wait(_LOOK_S)
-        with self._lock:
-            self._left.append(replace(fault, call=10**9))  # nothing was there to be hit; told at the end
+        else:
+            try:
+                os.kill(pid, signal.SIGUSR1 if fault.kind == "exception" else signal.SIGKILL)
+            except ProcessLookupError:  # it ended in this moment; the next one is taken
+                return False
+        self.note(fault, f"process {pid}")
+        return True
 
     def _victim(self, kind: FaultName) -> int | None:
         entrant = self._entrant_pid()
         if entrant is None:
             return None
-        if kind == "exception":
+        if kind in ("exception", "entrant_killed"):
             return entrant
         below = descendants(entrant)
         if kind == "generator_killed":

@@ -10,7 +10,6 @@ Knows the wire and the file; does not know who answers.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import random
@@ -26,6 +25,7 @@ import pyarrow
 import pyarrow.parquet
 
 from mathlete.core.errors import EngineError, InputError
+from mathlete.kaggle.contest_table import ContestTable, kind_of
 from mathlete.kaggle.payload import decode, encode_series
 from mathlete.kaggle.protocol import CHANNEL_OPTIONS, ENDPOINT, METHOD, PORTS, STARTUP_S, Request, Response
 from mathlete.lab.run_folder import replace_file
@@ -65,48 +65,6 @@ class GatewayError(EngineError):
         super().__init__(f"the gateway ended the run ({kind}): {details}")
         self.kind = kind
         self.details = details
-
-
-@dataclass(frozen=True, slots=True)
-class ContestTable:
-    """The file of a contest.
-
-    Attributes:
-        columns: by name, in order; `id` first, `problem` second; None where a cell is empty.
-    """
-
-    columns: dict[str, tuple[Any, ...]]
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.columns["id"])
-
-    @classmethod
-    def read(cls, path: Path) -> ContestTable:
-        """A CSV with the columns `id`, `problem` and perhaps more.
-
-        Columns of whole numbers become integers, as the organiser's reader makes them, ids included.
-
-        Raises:
-            InputError: there is no such file, it is not UTF-8, or has no such columns or no rows.
-        """
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                csv.field_size_limit(1 << 30)
-                head, *rows = [row for row in csv.reader(file, strict=True) if row]
-        except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
-            raise InputError(f"cannot read the problems in {path}: {error}") from error
-        if head[:2] != ["id", "problem"] or not rows or any(len(row) != len(head) for row in rows):
-            raise InputError(f"{path} must be a CSV with the columns id,problem[,answer] and at least one row")
-        return cls({name: _typed([row[place] for row in rows]) for place, name in enumerate(head)})
-
-    @property
-    def golds(self) -> dict[str, str]:
-        """The labels by id, as text; empty where the file has none."""
-        labels = self.columns.get("answer", ())
-        return {
-            str(key): str(label) for key, label in zip(self.columns["id"], labels, strict=False) if label is not None
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +183,7 @@ class Gateway:
         columns = self._table.columns
         request = Request(
             name=ENDPOINT,
-            args=[encode_series(name, [column[row]], _kind(column)) for name, column in columns.items()],
+            args=[encode_series(name, [column[row]], kind_of(column)) for name, column in columns.items()],
         ).SerializeToString()
         given = self._before_call(number)
         asked_s, num_asked, lost_s = self._now_s(), 0, None
@@ -308,7 +266,7 @@ def write_outcome(run: GatewayRun, table: ContestTable, folder: Path) -> None:
     if run.error is None:
         given = {str(key): key for key in table.columns["id"]}
         answers = [call.answer for call in run.calls]
-        ids = pyarrow.array([given[call.id] for call in run.calls], type=_kind(table.columns["id"]))
+        ids = pyarrow.array([given[call.id] for call in run.calls], type=kind_of(table.columns["id"]))
         sink = io.BytesIO()
         pyarrow.parquet.write_table(pyarrow.table({"id": ids, "answer": answers}), sink)
         replace_file(folder / "submission.parquet", sink.getvalue())
@@ -340,13 +298,3 @@ def _checked(message: bytes) -> int:
     if isinstance(answer, bool) or not isinstance(answer, int) or not LOW <= answer <= HIGH:
         raise GatewayError("INVALID_SUBMISSION", f"answers are integers from {LOW} to {HIGH}, not {answer!r:.80}")
     return answer
-
-
-def _typed(cells: Sequence[str]) -> tuple[Any, ...]:
-    """A column of a CSV: integers where all cells are, else text; None for empty cells."""
-    whole = all(re.fullmatch(r"-?\d{1,18}", cell) for cell in cells if cell)
-    return tuple((int(cell) if whole else cell) if cell else None for cell in cells)
-
-
-def _kind(column: Sequence[Any]) -> pyarrow.DataType:
-    return pyarrow.int64() if any(isinstance(cell, int) for cell in column) else pyarrow.string()

@@ -7,14 +7,9 @@ Knows the order of things and what is kept of them. Does not know how a contest 
 from __future__ import annotations
 
 import secrets
-import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,11 +17,12 @@ from pathlib import Path
 from mathlete.core.record import RunRecord
 from mathlete.core.trace import TraceEvent
 from mathlete.kaggle.contest_run import Contest, write_results
+from mathlete.kaggle.contest_table import ContestTable
+from mathlete.kaggle.entrant_launch import EntrantProcess, free_port
 from mathlete.kaggle.entrant_process import encode_contest
 from mathlete.kaggle.faults import DoneFault, FaultInjector, FaultName, PlannedFault, plan_faults
 from mathlete.kaggle.gateway import (
     Call,
-    ContestTable,
     Gateway,
     GatewayConfig,
     GatewayRun,
@@ -39,7 +35,6 @@ from mathlete.lab.run_store import RunStore
 from mathlete.lab.two_runs import right_ids, two_run_score
 
 RESERVE_PART = 1 / 30  # of the clock that is not planned with: 17,400 s of 18,000 s
-_END_S = 90.0  # that an entrant has for its report
 _BACK_S = 300.0  # for which a gateway waits for an entrant that was killed
 
 Command = Callable[[Contest, int], Sequence[str]]
@@ -164,64 +159,6 @@ def new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
-class EntrantProcess:
-    """An entrant's process: started, killed, started again, ended. `restart` may be called from another thread.
-
-    Attributes:
-        num_restarts: times it was started again.
-    """
-
-    def __init__(self, command: Sequence[str], log: Path) -> None:
-        """Start it; what it says goes to the end of `log`."""
-        self._command = command
-        self._log = log
-        self._lock = threading.Lock()
-        self._is_ending = False
-        self.num_restarts = 0
-        self._process = self._start()
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id; None while it does not run."""
-        process = self._process
-        return process.pid if process.poll() is None else None
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            return subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is the rehearsal's to handle
-            )
-
-    def restart(self) -> None:
-        """Kill it, with no time for a last word, and start it again."""
-        with self._lock:
-            if self._is_ending:
-                return
-            self._process.kill()
-            self._process.wait()
-            self.num_restarts += 1
-            self._process = self._start()
-
-    def end(self) -> int:
-        """Ask it to end, and wait; it is killed when it does not. Gives its exit status."""
-        with self._lock:
-            self._is_ending = True
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-        except BaseException:
-            self._process.kill()
-            raise
-
-
 def play_run(
     rehearsal: Rehearsal, number: int, on_call: Callable[[GatewayRun], None] = lambda run: None
 ) -> RehearsedRun:
@@ -235,11 +172,15 @@ def play_run(
     Raises:
         MathleteError: the run's folder cannot be read.
     """
-    contest, port, seed = rehearsal.run_contest(number), _free_port(), rehearsal.seed + number - 1
+    contest, port, seed = rehearsal.run_contest(number), free_port(), rehearsal.seed + number - 1
     planned = plan_faults(rehearsal.faults, seed, len(rehearsal.table), rehearsal.clock_s)
     late_starts = [fault for fault in planned if fault.kind == "slow_start"]
     wall_time = time.time()
-    entrant = _LateEntrant(rehearsal.command(contest, port), rehearsal.folder / f"server-{number}.log", late_starts)
+    entrant = EntrantProcess(
+        rehearsal.command(contest, port),
+        rehearsal.folder / f"server-{number}.log",
+        sum(fault.length_s for fault in late_starts),
+    )
     injector = FaultInjector([item for item in planned if item.kind != "slow_start"], entrant.pid, entrant.restart)
     kinds = set(rehearsal.faults)
     config = GatewayConfig(
@@ -287,45 +228,6 @@ def play_run(
     )
 
 
-class _LateEntrant:
-    """An entrant's process that may be started late, while the gateway waits for it."""
-
-    def __init__(self, command: Sequence[str], log: Path, late: Sequence[PlannedFault]) -> None:
-        self._process: EntrantProcess | None = None
-        self.started_wall_time = time.time()
-        self._over = threading.Event()
-        wait_s = sum(fault.length_s for fault in late)
-        if not wait_s:
-            self._process = EntrantProcess(command, log)
-            return
-
-        def start() -> None:
-            if not self._over.wait(wait_s):
-                self.started_wall_time = time.time()
-                self._process = EntrantProcess(command, log)
-
-        self._starter = threading.Thread(target=start, name="mathlete-late-start", daemon=True)
-        self._starter.start()
-
-    def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
-
-    def restart(self) -> None:
-        if self._process is not None:
-            self._process.restart()
-
-    @property
-    def num_restarts(self) -> int:
-        return 0 if self._process is None else self._process.num_restarts
-
-    def end(self) -> None:
-        self._over.set()
-        if hasattr(self, "_starter"):
-            self._starter.join()
-        if self._process is not None:
-            self._process.end()
-
-
 def _settled(folder: RunFolder, table: ContestTable, run: GatewayRun) -> tuple[RunRecord, list[str]]:
     """The run's record with labels, its results written again with them, and what was lost of it."""
     with RunStore.open(folder.store_path) as store:
@@ -364,9 +266,3 @@ def what_was_lost(record: RunRecord, num_finished: int, table: ContestTable, run
     if kept != num_finished:
         lost.append(f"{num_finished - kept} of {num_finished} finished attempts are not in the record")
     return lost
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ Knows rehearsed runs and their times; uses the report's style. Ids are foreign t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mathlete.kaggle.faults import MEANINGS, DoneFault
 from mathlete.kaggle.rehearsal import Rehearsed, RehearsedRun
@@ -20,6 +20,9 @@ from mathlete.report.timeline import assign_lanes, format_s
 _WIDTH, _PROBLEM, _ATTEMPTS, _BANKED, _AXIS, _GAP = 1000, 26, 80, 60, 22, 8
 _LABELS = 14  # above: names of faults
 _MAX_WARNINGS = 20
+
+Scale = Callable[[float], float]
+"""From seconds to a place in the view box."""
 
 
 def render_rehearsal(rehearsed: Rehearsed, times: Sequence[Sequence[ProblemTime]]) -> str:
@@ -92,14 +95,14 @@ def draw_times(rows: Sequence[ProblemTime], run: RehearsedRun, clock_s: float) -
     attempts_top, banked_top = top + _PROBLEM + _GAP, top + _PROBLEM + _ATTEMPTS + 2 * _GAP
     bottom = banked_top + _BANKED + _GAP
     ticks = [
-        tag("text", show_time(tick), x=f"{x(tick):.1f}", y=bottom + _AXIS - 6, class_="mid" if tick else None)
+        tag("text", show_time(tick), x=f"{x(tick):.1f}", y=bottom + _AXIS - 6, text_anchor=_anchor(x(tick)))
         for tick in time_ticks(span_s)
     ]
     return tag(
         "svg",
         tag("path", d=f"M0 {bottom}H{_WIDTH}", class_="axis"),
         join(ticks),
-        join(_problem_bar(number, row, x(row.asked_s), x(row.answered_s), top) for number, row in enumerate(rows, 1)),
+        join(_problem_bar(number, row, run, x, top) for number, row in enumerate(rows, 1)),
         _attempt_bars([span for row in rows for span in row.attempts], x, attempts_top),
         _banked(rows, x, banked_top),
         join(_fault_mark(fault, x(fault.wall_time - run.started_wall_time), bottom) for fault in run.faults),
@@ -111,24 +114,37 @@ def draw_times(rows: Sequence[ProblemTime], run: RehearsedRun, clock_s: float) -
     )  # fmt: skip
 
 
-def _problem_bar(number: int, row: ProblemTime, left: float, right: float, top: float) -> Html:
+def _problem_bar(number: int, row: ProblemTime, run: RehearsedRun, x: Scale, top: float) -> Html:
+    """From question to answer, with the problem's share of the clock as a thin bar below it."""
+    left, right = x(row.asked_s), x(row.answered_s)
     width = max(2.0, right - left - 1.5)
     share = "" if row.share_s is None else f" of a share of {format_s(row.share_s)}"
     state = {True: "right", False: "wrong", None: "answered"}[row.is_right]
     label = f"{number}, {shorten(row.id, 40)}: {row.answer}, {state}, {format_s(row.seconds)}{share}"
     name = f"{number} ✗" if row.is_right is False else str(number)
-    shown = tag("text", name, x=f"{left + width / 2:.1f}", y=top + _PROBLEM / 2, class_="mid", fill="white")
-    return tag(
-        "g",
-        tag("title", label),
-        tag("rect", x=f"{left:.1f}", y=top, width=f"{width:.1f}", height=_PROBLEM, rx=2),
-        shown if width > 9 * len(name) else "",
-        class_=state,
+    fits = width > 9 * len(name)
+    had = x(row.answered_s - row.seconds + (row.share_s or 0.0)) - left
+    return join(
+        [
+            tag(
+                "a",
+                tag("title", label),
+                tag("rect", x=f"{left:.1f}", y=top, width=f"{width:.1f}", height=_PROBLEM, rx=2),
+                tag("text", name, x=f"{left + width / 2:.1f}", y=top + _PROBLEM / 2, class_="mid") if fits else "",
+                href=f"../{run.run_id}/report.html",
+                class_=state,
+                aria_label=label,
+            ),
+            tag("rect", x=f"{left:.1f}", y=top + _PROBLEM + 2, width=f"{max(0.0, had):.1f}", height=2),
+        ]
     )
 
 
-def _attempt_bars(spans: Sequence[tuple[float, float]], x: object, top: float) -> Html:
-    assert callable(x)
+def _anchor(at: float) -> str:
+    return "start" if at < 1 else "end" if at > _WIDTH - 1 else "middle"
+
+
+def _attempt_bars(spans: Sequence[tuple[float, float]], x: Scale, top: float) -> Html:
     spans = sorted(spans)
     lanes = assign_lanes(spans)
     height = _ATTEMPTS / max(1, max(lanes, default=0) + 1)
@@ -144,8 +160,7 @@ def _attempt_bars(spans: Sequence[tuple[float, float]], x: object, top: float) -
     )
 
 
-def _banked(rows: Sequence[ProblemTime], x: object, top: float) -> Html:
-    assert callable(x)
+def _banked(rows: Sequence[ProblemTime], x: Scale, top: float) -> Html:
     if not rows:
         return Html()
     most = max(1e-9, max(abs(row.banked_s) for row in rows))
@@ -204,14 +219,14 @@ def _faults(run: RehearsedRun) -> Html:
         for fault in run.faults
     ]
     items += [tag("li", f"no occasion: {MEANINGS[fault.kind]}") for fault in run.not_done]
-    return join([tag("h3", "What went wrong, as asked for"), tag("ul", *items)])
+    return tag("section", tag("h3", "What went wrong, as asked for"), tag("ul", *items), class_="warnings")
 
 
 def _warnings(run: RehearsedRun) -> Html:
     if not run.warnings:
         return Html()
     items = [tag("li", shorten(message, 400)) for message in run.warnings[:_MAX_WARNINGS]]
-    return join([tag("h3", "What the entrant said of it"), tag("ul", *items)])
+    return tag("section", tag("h3", "What the entrant said"), tag("ul", *items), class_="warnings")
 
 
 def _signed(seconds: float) -> str:

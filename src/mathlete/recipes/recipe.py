@@ -24,6 +24,11 @@ _OF_COMMAND: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def command_defaults(command: str) -> Mapping[str, Any]:
+    """What "solve" or "evaluate" does where nobody says otherwise, as far as it differs from `RunConfig`'s defaults."""
+    return _OF_COMMAND[command]
+
+
 @dataclass(frozen=True, slots=True)
 class ContestSpec:
     """The contest that a recipe is written for.
@@ -109,7 +114,7 @@ class Recipe:
             engines = ()
         elif engines:
             told["model"] = next(engine.model for engine in engines if not engine.pillars)
-        options = {"model": DEFAULT_MODEL, **_OF_COMMAND[command], **told}
+        options = {"model": DEFAULT_MODEL, **command_defaults(command), **told}
         if self.contest is not None and "budget_s" not in told:
             options["budget_s"] = self.contest.budget_s
         for engine in engines if check_models else ():

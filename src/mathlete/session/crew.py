@@ -5,7 +5,7 @@ A crew is opened before the clock of the run begins. It knows how attempts are m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,9 +22,9 @@ from mathlete.compose import (
     proof_warnings,
 )
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import ProofChecker
+from mathlete.core.protocols import ProofChecker, TraceSink
 from mathlete.core.record import ProblemRecord
-from mathlete.lab.run_store import RunStore
+from mathlete.core.trace import TraceEvent
 from mathlete.run_config import RunConfig
 from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.driver import Driver, Feed, RunOutcome
@@ -32,6 +32,14 @@ from mathlete.triad.progress import RunProgress
 
 Load = Callable[[RunConfig, Console], LoadedGenerator]
 """Where a session gets its generator from; it closes it at its end."""
+
+
+class EventSink(TraceSink, Protocol):
+    """A trace that keeps several events at once, all or none: a `RunStore`."""
+
+    def append_many(self, events: Iterable[TraceEvent]) -> None:
+        """Keep them. Returns when they are safe against a crash of this process."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Job:
         budget_s: seconds from now.
         earlier: what earlier sessions left, by problem id.
         offset_s: where their clock stood.
-        store: where everything that happens is kept before it counts.
+        sink: where everything that happens is kept before it counts.
         show: told how far it is, in this thread; quick.
     """
 
@@ -53,7 +61,7 @@ class Job:
     budget_s: float
     earlier: Mapping[str, ProblemRecord]
     offset_s: float
-    store: RunStore
+    sink: EventSink
     show: Callable[[RunProgress], None]
 
 
@@ -122,7 +130,7 @@ class LocalCrew:
 
     def work(self, job: Job, feed: Feed | None = None) -> RunOutcome:
         """Drive. With a `feed`, problems come from it besides those of the job."""
-        driver = build_driver(job.config, self._loaded, self._sandbox, job.store, job.show, self._prover)
+        driver = build_driver(job.config, self._loaded, self._sandbox, job.sink, job.show, self._prover)
         self._driver = driver
         if self._stop_requested:
             driver.request_stop()

@@ -1,8 +1,8 @@
-"""The fast path on CUDA: fused Triton kernels around torch's own dense products; NF4 products in Triton too.
+"""The fast path on CUDA: fused Triton kernels around torch's own products; NF4 weights are written out for these.
 
 Importing it imports Triton, so only `placement.py` does, and only where there is CUDA. A row's result does not
-depend on the batch as far as the kernels go; torch's dense products pick their algorithm by the number of
-rows, so with `DenseWeight` it may change in the last bits.
+depend on the batch as far as the kernels go; torch's products pick their algorithm by the number of rows, so it may
+change in the last bits.
 """
 
 from __future__ import annotations

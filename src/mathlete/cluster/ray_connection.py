@@ -1,0 +1,71 @@
+"""Joining a Ray cluster, or starting one on this machine. The only module that imports Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mathlete.core.errors import InputError
+
+try:
+    import ray
+except ModuleNotFoundError as error:
+    raise InputError(
+        "several workers need Ray, which is not installed: pip install 'mathlete[engine,tools,cluster]'"
+    ) from error
+
+__all__ = ["LOCAL", "connected", "ray"]
+
+LOCAL = "local"
+# The least that Ray takes: problems and attempts are small, and nothing is shared through its object store.
+_OBJECT_STORE_BYTES = 80 << 20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def connected(address: str, num_workers: int) -> Iterator[None]:
+    """Be a driver of the cluster at `address`, or of one started here for as long as this lasts.
+
+    Args:
+        address: "local"; or "auto" or host:port of a cluster that runs.
+        num_workers: that are going to be started; a local cluster is made to have a CPU for each.
+
+    Raises:
+        InputError: there is no cluster at the address, or it is of another version.
+    """
+    if ray.is_initialized():  # whoever connected keeps the connection
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "mathlete"}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        if address == LOCAL:
+            cpus = max(num_workers, len(os.sched_getaffinity(0)))
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES, **common)
+        else:
+            ray.init(address, **common)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"cannot join the Ray cluster {address!r}: {error}. Start one with `ray start --head`, and `ray start "
+            "--address HOST:PORT` on other hosts, or use --ray local"
+        ) from error
+    finally:
+        _restore(handlers)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        _restore(handlers)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    """Ray takes over SIGTERM; the session's own handlers end a run in order."""
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

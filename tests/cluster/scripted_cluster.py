@@ -29,20 +29,23 @@ def script(request: GenerateRequest) -> Reply:
 
 
 def load(config: RunConfig, console: Console) -> LoadedGenerator:
-    """A scripted engine, after what `MATHLETE_TEST_FAULTS` (a folder) has for this process, if anything."""
-    faults = os.environ.get("MATHLETE_TEST_FAULTS")
-    if faults is not None:
-        for path in sorted(Path(faults).iterdir()):
-            try:
-                path.rename(path.with_name(f".{path.name}"))  # one process takes it
-            except FileNotFoundError:
-                continue
-            if path.name.startswith("."):
-                continue
-            if "refused" in path.name:
-                raise ModelError("there is no model on this host")
-            if "killed" in path.name:
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(float(path.name.partition("slow")[2] or 0))
-            break
+    """A scripted engine, or the fault that a file in the folder `MATHLETE_TEST_FAULTS` names; each is for one worker."""
+    folder = os.environ.get("MATHLETE_TEST_FAULTS")
+    fault = None if folder is None else _take_fault(Path(folder))
+    if fault == "refused":
+        raise ModelError("there is no model on this host")
+    if fault == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "late":
+        time.sleep(2)
     return LoadedGenerator(ScriptedGenerator(script), "scripted", tokens_per_s=100.0)
+
+
+def _take_fault(folder: Path) -> str | None:
+    for path in sorted(folder.glob("*.fault")):
+        try:
+            path.rename(path.with_suffix(".taken"))
+        except FileNotFoundError:  # another worker has taken it
+            continue
+        return path.name.split(".")[0].split("-")[0]
+    return None

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
+import pytest
+
+from mathlete.core.errors import ModelError
 from mathlete.generators.harmony_tokens import CONTROL_NAMES, HarmonyTokens
+from mathlete.generators.harmony_vocabulary import load_harmony_tokens
+from mathlete.model_store.store import default_cache_dir
 
 _FIRST_CONTROL = 1000
 _PIECES = re.compile("|".join(re.escape(name) for name in CONTROL_NAMES))
@@ -29,6 +35,22 @@ class StandInTokens:
         return self._spelled.get(token_id, b"")
 
 
+@cache
+def _loaded() -> HarmonyTokens | ModelError:
+    try:
+        return load_harmony_tokens(default_cache_dir())
+    except ModelError as error:
+        return error
+
+
+def real_tokens() -> HarmonyTokens:
+    """gpt-oss's own; skips where its vocabulary is not."""
+    tokens = _loaded()
+    if isinstance(tokens, ModelError):
+        pytest.skip(f"needs gpt-oss's vocabulary: {tokens}")
+    return tokens
+
+
 def ids_of(tokens: HarmonyTokens, written: str) -> list[int]:
     """The ids of Harmony as it is written: names of control tokens are those tokens."""
     ids: list[int] = []
@@ -44,3 +66,23 @@ def written_of(tokens: HarmonyTokens, token_ids: Iterable[int]) -> str:
     names = {token_id: name for name, token_id in tokens.control.items()}
     pieces = [names[i].encode() if i in names else tokens.spelled(i) for i in token_ids]
     return b"".join(pieces).decode("utf-8", "replace")
+
+
+def mathematician(prompt: str) -> str:
+    """Two programs, the second of which needs what the first defined, and an answer from what they printed."""
+    opening, *turns = prompt.split("<|start|>python to=assistant")
+    if not opening.startswith("<|start|>system") or "## python" not in opening:
+        return "<|channel|>final<|message|>I have no tool.<|return|>"
+    call = "<|end|><|start|>assistant<|channel|>commentary to=python code<|message|>"
+    if not turns:
+        return f"<|channel|>analysis<|message|>First ```python\nnot this\n```\n a product.{call}a = 6 * 7\na<|call|>"
+    if len(turns) == 1:
+        return f"<|channel|>analysis<|message|>And with it a sum.{call}print(a + {_output(turns[0])})<|call|>"
+    final = f"So it is \\boxed{{{_output(turns[1])}}}."
+    return f"<|channel|>analysis<|message|>Done.<|end|><|start|>assistant<|channel|>final<|message|>{final}<|return|>"
+
+
+def _output(turn: str) -> str:
+    found = re.match(r"<\|channel\|>commentary<\|message\|>(\d+)<\|end\|>", turn)
+    assert found is not None, turn
+    return found[1]

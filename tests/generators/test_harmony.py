@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 
 import pytest
-from harmony_stand_in import StandInTokens, ids_of, written_of
+from harmony_stand_in import StandInTokens, ids_of, real_tokens, written_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathlete.core.errors import ModelError
 from mathlete.core.generation import GenerateRequest, Message, SamplingParams, Span
 from mathlete.generators.harmony import CURRENT_DATE, NOT_RUN, PYTHON_TOOL, Harmony
 from mathlete.generators.harmony_tokens import CONTROL_NAMES, HarmonyTokens
-from mathlete.generators.harmony_vocabulary import load_harmony_tokens
 from mathlete.generators.turn_formats import TurnSettings
-from mathlete.model_store.store import default_cache_dir
 from mathlete.triad.code_blocks import program_at_end
 
 CODE = SamplingParams(stop=("```\n",))
@@ -32,21 +28,6 @@ FINAL = "<|start|>assistant<|channel|>final<|message|>So \\boxed{42}.<|return|>"
 def tokens(request: pytest.FixtureRequest) -> HarmonyTokens:
     """The stand-in, and the real encoding where its vocabulary file is."""
     return StandInTokens() if request.param == "stand-in" else real_tokens()
-
-
-@cache
-def loaded() -> HarmonyTokens | ModelError:
-    try:
-        return load_harmony_tokens(default_cache_dir())
-    except ModelError as error:
-        return error
-
-
-def real_tokens() -> HarmonyTokens:
-    tokens = loaded()
-    if isinstance(tokens, ModelError):
-        pytest.skip(f"needs gpt-oss's vocabulary: {tokens}")
-    return tokens
 
 
 def request(

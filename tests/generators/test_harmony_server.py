@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from io import StringIO
@@ -10,21 +9,19 @@ from pathlib import Path
 
 import pytest
 from fake_harmony_server import MODEL, FakeHarmonyServer
-from harmony_stand_in import StandInTokens, written_of
+from harmony_stand_in import StandInTokens, mathematician, real_tokens, written_of
 from rich.console import Console
 
 from mathlete import compose
-from mathlete.core.errors import EngineError, ModelError
+from mathlete.core.errors import EngineError
 from mathlete.core.generation import Completion, Finished, GenerateRequest, Message, SamplingParams, TokenChunk
 from mathlete.core.problem import Problem
 from mathlete.generators.harmony import Harmony
 from mathlete.generators.harmony_tokens import HarmonyTokens
-from mathlete.generators.harmony_vocabulary import load_harmony_tokens
 from mathlete.generators.openai_server import ServerGenerator, connect
 from mathlete.generators.server_settings import ServerSettings
 from mathlete.generators.turn_formats import TurnSettings
 from mathlete.lab.tasks import Task
-from mathlete.model_store.store import default_cache_dir
 from mathlete.run_config import EngineSpec, RunConfig
 from mathlete.session.run_session import start_run
 
@@ -33,32 +30,7 @@ ASKED = GenerateRequest("a", (Message("user", "How many?"),), SamplingParams(max
 
 @pytest.fixture(params=["stand-in", "gpt-oss"])
 def tokens(request: pytest.FixtureRequest) -> HarmonyTokens:
-    if request.param == "stand-in":
-        return StandInTokens()
-    try:
-        return load_harmony_tokens(default_cache_dir())
-    except ModelError as error:
-        pytest.skip(f"needs gpt-oss's vocabulary: {error}")
-
-
-def mathematician(prompt: str) -> str:
-    """Two programs, the second of which needs what the first defined, and an answer from what they printed."""
-    opening, *turns = prompt.split("<|start|>python to=assistant")
-    if not opening.startswith("<|start|>system") or "## python" not in opening:
-        return "<|channel|>final<|message|>I have no tool.<|return|>"
-    call = "<|end|><|start|>assistant<|channel|>commentary to=python code<|message|>"
-    if not turns:
-        return f"<|channel|>analysis<|message|>First ```python\nnot this\n```\n a product.{call}a = 6 * 7\na<|call|>"
-    if len(turns) == 1:
-        return f"<|channel|>analysis<|message|>And with it a sum.{call}print(a + {_output(turns[0])})<|call|>"
-    final = f"So it is \\boxed{{{_output(turns[1])}}}."
-    return f"<|channel|>analysis<|message|>Done.<|end|><|start|>assistant<|channel|>final<|message|>{final}<|return|>"
-
-
-def _output(turn: str) -> str:
-    found = re.match(r"<\|channel\|>commentary<\|message\|>(\d+)<\|end\|>", turn)
-    assert found is not None, turn
-    return found[1]
+    return StandInTokens() if request.param == "stand-in" else real_tokens()
 
 
 @pytest.fixture

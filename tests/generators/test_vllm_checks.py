@@ -1,4 +1,4 @@
-"""What is told before vLLM spends minutes: settings, folders, GPUs, packages; and what is said when it fails all the same."""
+"""What is told before vLLM spends minutes: settings, folders, GPUs, packages; and what is said when it fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Mathlete puts around vLLM, over a stand-in for its engine: segments, going back, what is put in, what it refuses."""
+"""What Mathlete puts around vLLM, over a stand-in for its engine: segments, going back, what is put in or refused."""
 
 from __future__ import annotations
 

@@ -229,6 +229,7 @@ def drive(
     token_budget: int | None = None,
     stretch: float = 1.0,
     weigh: Callable[[Problem], float] = lambda problem: 1.0,
+    num_upcoming: int = 0,
 ) -> Session:
     """Run the driver to its end on scripted parts. `before` is the trace of earlier sessions."""
     clock = FakeClock()
@@ -249,7 +250,7 @@ def drive(
     earlier: Mapping[str, ProblemRecord] = fold_run(sink.events).problems if before else {}
     offset_s = fold_run(sink.events).elapsed_s
     num_before, start_s = len(sink.events), clock.now_s
-    outcome = driver.run(list(problems), budget_s, earlier, offset_s)
+    outcome = driver.run(list(problems), budget_s, earlier, offset_s, num_upcoming=num_upcoming)
     session = Session(
         list(problems),
         sink.events,

@@ -147,7 +147,7 @@ def waits_for_program(request: GenerateRequest) -> bool:
 
 
 class Unfenced:
-    """Shows thinking that comes in pieces with its fences broken up: half a block in it would hide a program behind it."""
+    """Shows thinking, which comes in pieces, with its fences broken up: half a block would hide a program behind it."""
 
     def __init__(self) -> None:
         """Begin a block of thinking."""

@@ -52,6 +52,8 @@ def load_vllm(
     config = read_config(model)
     prepare_environment(constraints)
     check_layout(settings, config, num_gpus())
+    if constraints and token_format is not None:
+        raise EngineError(f"turn_format {token_format.name} has no constraints: leave them out")
     if constraints and settings.speculative_config is not None:
         raise EngineError(
             "vLLM keeps to no constraint while it guesses tokens: leave speculative_config or constraints"

@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mathlete.core.errors import EngineError
 from mathlete.core.generation import MAX_LOGPROBS, TokenLogprob
 from mathlete.generators.constraint_arguments import args_of_constraint
 from mathlete.generators.vllm_requests import DrawnToken, Segment, SegmentOutput
@@ -66,9 +67,15 @@ class VLLMEngine:
             constraints: whether requests may have constraints.
 
         Raises:
+            EngineError: there is one in this process already.
             Exception: whatever vLLM raises; see `vllm_checks.load_error`.
         """
         vllm = importlib.import_module("vllm")
+        if importlib.import_module("vllm.distributed.parallel_state").model_parallel_is_initialized():
+            raise EngineError(
+                "there is a vLLM engine in this process already, and vLLM keeps one in a process: set own_process = "
+                "true for all engines but one"
+            )
         sampling = importlib.import_module("vllm.sampling_params")
         self._sampling_params, self._delta = sampling.SamplingParams, sampling.RequestOutputKind.DELTA
         self._prompt = importlib.import_module("vllm.inputs").TokensPrompt

@@ -1,16 +1,19 @@
 """What `mathlete plan` says of the embedded engine's memory on a CPU, beside what a process of its own takes.
 
 usage: plan_memory.py [MODEL ...] [--precision w8a8,int4,nf4,bf16] [--attempts 1,8,32] [--new 64,512] [--prompt 256]
+                      [--no-huge-pages]
 
 Each setting runs in a process of its own: it loads the model, writes that many attempts of that length at once, and
-tells its proportional set size (Linux' smaps_rollup: pages shared with other processes count in part, pages of the
-page cache that it mapped count as its own) and its resident set size just before the attempts end. Checkpoints are
-converted first, since that takes memory of its own. One JSON object a setting on stdout.
+tells its resident set just before the attempts end (Linux' smaps_rollup: torch's libraries and the mapped weights
+count in full) and its proportional set (what it shares with other processes counts in part). Checkpoints are converted
+first, since that takes memory of its own. Whether a huge page is at hand when one is asked for is the system's luck of
+the moment: --no-huge-pages does without. One JSON object a setting on stdout.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import itertools
 import json
 import subprocess
@@ -26,7 +29,12 @@ from mathlete.ryanstream.engine_config import EngineConfig
 from mathlete.ryanstream.loading import load_engine
 
 MAX_STEP_TOKENS = 256
-WARM_UP = "convert"
+_STATEMENT = (
+    "Let a, b and c be positive integers with a + b + c = 2009. Find the number of ways to write it as a sum of three "
+    "squares, where the order matters, and the remainder when that number is divided by 1000.\n\nSolution. We go step "
+    "by step.\n\nStep 1:"
+)
+_PR_SET_THP_DISABLE = 41  # linux/prctl.h
 
 
 def main() -> None:
@@ -37,6 +45,7 @@ def main() -> None:
     parser.add_argument("--attempts", default="1,8,32")
     parser.add_argument("--new", default="64,512")
     parser.add_argument("--prompt", type=int, default=256)
+    parser.add_argument("--no-huge-pages", action="store_true")
     parser.add_argument("--one", metavar="JSON", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
@@ -44,10 +53,12 @@ def main() -> None:
         return
     attempts, news = ([int(part) for part in text.split(",")] for text in (args.attempts, args.new))
     for model, precision in itertools.product(args.models, args.precision.split(",")):
-        apart({"model": model, "precision": precision, "attempts": 1, "prompt": 64, "new": 2})
+        huge = not args.no_huge_pages
+        apart({"model": model, "precision": precision, "attempts": 1, "prompt": 64, "new": 2, "huge_pages": huge})
         for count, new in itertools.product(attempts, news):
             setting = {
                 "model": model, "precision": precision, "attempts": count, "prompt": args.prompt, "new": new,
+                "huge_pages": huge,
             }  # fmt: skip
             print(json.dumps(beside_plan(setting, apart(setting))), flush=True)
 
@@ -62,8 +73,12 @@ def apart(setting: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def measured(model: str, precision: str, attempts: int, prompt: int, new: int) -> dict[str, Any]:
+def measured(
+    model: str, precision: str, attempts: int, prompt: int, new: int, huge_pages: bool = True
+) -> dict[str, Any]:
     """Run the attempts in this process; its memory when all are under way and nearly at their end."""
+    if not huge_pages and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "huge pages could not be switched off")
     store = ModelStore()
     config = EngineConfig(
         precision=precision,  # type: ignore[arg-type]  # EngineConfig checks it
@@ -74,7 +89,8 @@ def measured(model: str, precision: str, attempts: int, prompt: int, new: int) -
     )
     loaded = load_engine(store.ensure(model).path, store.cache_dir, config, lambda what, done, total: None)
     engine = loaded.engine
-    ids = [1000 + place % 64 for place in range(prompt)]
+    text = loaded.tokenizer.encode(_STATEMENT)
+    ids = [*(text * (1 + prompt // len(text)))[:prompt]]
     for attempt in range(attempts):
         engine.add(str(attempt), ids, SamplingParams(max_tokens=new, seed=attempt, ignore_eos=True), "one")
     memory = process_memory()
@@ -106,6 +122,7 @@ def beside_plan(setting: dict[str, Any], found: dict[str, Any]) -> dict[str, Any
             length=length,
             max_step_tokens=max(MAX_STEP_TOKENS, 2 * setting["attempts"]),
             max_model_len=length + 16,
+            huge_pages=setting["huge_pages"],
         ),
     )
     parts = {
@@ -116,7 +133,7 @@ def beside_plan(setting: dict[str, Any], found: dict[str, Any]) -> dict[str, Any
         **setting,
         "measured_mib": {name: round(size / 2**20, 1) for name, size in found.items()},
         "planned_mib": parts,
-        "planned_over_measured": round(planned.total / found["pss"] - 1, 4),
+        "planned_over_measured": round(planned.total / found["rss"] - 1, 4),
     }
 
 

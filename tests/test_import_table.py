@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cic": set(),
     "contest": {"cic"},
     "generators": {"proof_sampler", "ryanstream"},
-    "kaggle": {"cic", "compose", "contest", "lab", "report", "run_config", "sandbox", "session", "triad", "verify"},
+    "kaggle": {"cic", "compose", "contest", "lab", "model_store", "report", "run_config", "session", "triad", "verify"},
     "lab": {"cic", "contest", "triad", "verify"},
     "model_store": set(),
     "planning": {"contest"},

@@ -216,6 +216,8 @@ class Solver:
 
     def _load(self, config: RunConfig, console: Console) -> LoadedGenerator:
         if self._loaded is None:
+            if config.speculative_method != "off":
+                raise InputError("a Solver does not guess tokens ahead, and its recipe asks for it: use solve()")
             self._loaded = run_session.load_generator(config, console)
         return replace(self._loaded, generator=BorrowedGenerator(self._loaded.generator))
 

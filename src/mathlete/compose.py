@@ -56,6 +56,7 @@ class LoadedGenerator:
         checker: judges the steps of beams.
         capabilities: what the generator does of what may be asked for.
         model_of: name of the model that writes for a pillar; None where a run has one.
+        capabilities_of: what is done of whoever writes for a pillar; None where it is the same for all.
     """
 
     generator: Generator
@@ -70,6 +71,7 @@ class LoadedGenerator:
     checker: StepChecker | None = None
     capabilities: Capabilities = Capabilities()
     model_of: Callable[[str], str | None] = lambda pillar: None
+    capabilities_of: Callable[[str], Capabilities] | None = None
 
     def close(self) -> None:
         """End generator and checker. Safe to call twice."""
@@ -259,11 +261,37 @@ def join_engines(specs: Sequence[EngineSpec], loaded: Mapping[str, LoadedGenerat
         ),
         capabilities=Capabilities(**{name: all(one[name] for one in able) for name in able[0]}),
         model_of=lambda pillar: by_pillar.get(pillar, others).model,
+        capabilities_of=lambda pillar: loaded[by_pillar.get(pillar, others).name].capabilities,
     )
 
 
+def check_capabilities(config: RunConfig, loaded: LoadedGenerator) -> None:
+    """Refuse at once what the generator could only refuse request by request.
+
+    Raises:
+        EngineError: the generator cannot do what a person asked for; the message names the flag.
+    """
+    able = loaded.capabilities
+    for flag, is_asked, is_done in (
+        ("--thinking-budget", config.thinking_budget is not None, able.thinking_budget),
+        ("--top-k and --min-p", config.top_k > 0 or config.min_p > 0, able.top_k),
+        ("--backtracking", config.backtracking != "off", able.rewinding),
+    ):
+        if is_asked and not is_done:
+            raise EngineError(f"{loaded.description} cannot do {flag}: leave it out, or take another engine")
+
+
 def add_step_checks(config: RunConfig, loaded: LoadedGenerator) -> LoadedGenerator:
-    """The generator, going back from dead ends where `config` wants it, or with a checker of steps for its beams."""
+    """The generator, going back from dead ends where `config` wants it, or with a checker of steps for its beams.
+
+    Raises:
+        EngineError: `config` asks for what the generator cannot do; it is closed then.
+    """
+    try:
+        check_capabilities(config, loaded)
+    except EngineError:
+        loaded.close()
+        raise
     if config.beam_width:
         from mathlete.verify.symbolic import SymbolicVerifier
 
@@ -417,6 +445,9 @@ def build_driver(
         checks_steps=loaded.checker is not None,
         step_reward=_soft_reward if config.beam_soft_terms else None,
         check=CheckConfig(total_s=_CHECK_SHARE * config.code_timeout_s),
+        closes_thinking=lambda pillar: (
+            (loaded.capabilities if loaded.capabilities_of is None else loaded.capabilities_of(pillar)).thinking_budget
+        ),
     )
     code = CodeLimits(wall_s=config.code_timeout_s)
     return Driver(

@@ -256,3 +256,6 @@ def test_a_solver_keeps_a_recipes_engines(scripted: ScriptedModel) -> None:
         with pytest.raises(InputError, match="recipe: the model is loaded with it"):
             solver.solve("How many?", recipe="4xl4")
     assert scripted.configs[0].recipe == "cpu-demo"
+    Path("mine.toml").write_text('[run]\nspeculative_method = "ngram"\n')
+    with mathlete.Solver(recipe="mine.toml", progress=False) as solver, pytest.raises(InputError, match="recipe asks"):
+        solver.solve("How many?")

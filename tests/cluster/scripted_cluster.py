@@ -29,7 +29,7 @@ def script(request: GenerateRequest) -> Reply:
 
 
 def load(config: RunConfig, console: Console) -> LoadedGenerator:
-    """A scripted engine, or the fault that a file in the folder `MATHLETE_TEST_FAULTS` names; each is for one worker."""
+    """A scripted engine, or what a file in the folder `MATHLETE_TEST_FAULTS` is called; each is for one worker."""
     folder = os.environ.get("MATHLETE_TEST_FAULTS")
     fault = None if folder is None else _take_fault(Path(folder))
     if fault == "refused":
@@ -49,3 +49,17 @@ def _take_fault(folder: Path) -> str | None:
             continue
         return path.name.split(".")[0].split("-")[0]
     return None
+
+
+def refuse(config: RunConfig, console: Console) -> LoadedGenerator:
+    raise ModelError("there is no model on this host")
+
+
+def break_down(config: RunConfig, console: Console) -> LoadedGenerator:
+    """Breaks when it is asked for its first token."""
+
+    class Breaking(ScriptedGenerator):
+        def events(self, timeout_s: float):  # type: ignore[no-untyped-def]
+            raise RuntimeError("the bus fell off")
+
+    return LoadedGenerator(Breaking(script), "breaking", tokens_per_s=100.0)

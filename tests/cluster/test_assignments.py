@@ -7,7 +7,7 @@ import pytest
 from mathlete.cluster.assignments import Assignments
 from mathlete.cluster.messages import Report
 from mathlete.cluster.placement import Demand, demand_of
-from mathlete.core.attempt import Attempt
+from mathlete.core.attempt import Attempt, Turn
 from mathlete.core.errors import InputError
 from mathlete.core.problem import Problem
 from mathlete.core.record import ProblemRecord
@@ -19,12 +19,15 @@ PROBLEMS = [Problem(f"p{i}", f"What is {i} + {i}?") for i in range(5)]
 
 
 def attempt(problem_id: str, index: int, num_tokens: int = 10) -> TraceEvent:
-    made = Attempt(f"{problem_id}/{index}", problem_id, index, "reasoning", "1", num_tokens=num_tokens)
+    turn = Turn("\\boxed{1}", num_tokens)
+    made = Attempt(
+        f"{problem_id}/{index}", problem_id, index, "reasoning", index, 0.8, "1", "boxed", (turn,), num_tokens, 1.0
+    )
     return TraceEvent("attempt_finished", 1.0, {"attempt": encode_ending(made)}, problem_id, made.id)
 
 
 def end(problem_id: str) -> TraceEvent:
-    chosen = Selection("1", 1.0, "majority")
+    chosen = Selection("1", "majority", 1.0)
     return TraceEvent("problem_finished", 2.0, {"selection": encode(chosen), "reason": "settled"}, problem_id)
 
 
@@ -84,8 +87,8 @@ def test_what_a_lost_worker_had_goes_on_elsewhere_with_what_was_kept() -> None:
 
 
 def test_earlier_sessions_are_gone_on_with() -> None:
-    settled = ProblemRecord(PROBLEMS[0], selection=Selection("1", 1.0, "majority"), stop_reason="settled")
-    cut = ProblemRecord(PROBLEMS[1], selection=Selection("1", 1.0, "majority"), stop_reason="interrupted")
+    settled = ProblemRecord(PROBLEMS[0], selection=Selection("1", "majority", 1.0), stop_reason="settled")
+    cut = ProblemRecord(PROBLEMS[1], selection=Selection("1", "majority", 1.0), stop_reason="interrupted")
     made = Assignments(PROBLEMS[:3], {"p0": settled, "p1": cut})
     made.add("a")
     made.take("a", report())

@@ -140,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path not in ("/v1/chat/completions", "/v1/completions"):
+            return self._json(404, {"detail": "Not Found"})
         with fake.lock:
             fake.bodies.append(body)
             fake.headers.append({name.lower(): value for name, value in self.headers.items()})
@@ -154,6 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with fake.lock:
                 fake.num_at_once -= 1
+        return None
 
     def _answer(self, body: dict[str, Any], fault: Fault) -> None:
         fake = self.fake
@@ -186,6 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _go_wrong(self, fault: Fault) -> None:
         if fault.how == "reset":
+            time.sleep(0.05)  # what is on its way would be lost with the connection
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
         elif fault.how == "hang":

@@ -142,13 +142,24 @@ def test_speed_is_measured(generator: VLLMGenerator) -> None:
     assert generator.measure_speed(2) > 1
 
 
+def test_a_second_engine_needs_a_process_of_its_own(folder: Path, generator: VLLMGenerator) -> None:
+    from tiny_vllm import load_tiny
+
+    with pytest.raises(EngineError, match="own_process"):
+        load_tiny(folder)
+    assert answers(generator, ask(max_tokens=3))["a"].usage.output == 3
+
+
 def test_guessing_changes_no_word_and_refuses_what_would_be_wrong(folder: Path, generator: VLLMGenerator) -> None:
     from tiny_vllm import load_tiny
 
-    again = "one two three one two three one two three"
-    request = GenerateRequest("a", (Message("user", again),), SamplingParams(temperature=0.0, max_tokens=48, seed=3))
-    plain = answers(generator, request)["a"]
-    with pytest.raises(EngineError, match="no constraints while it guesses"):
+    chat = (Message("user", "one two three one two three one two three"),)
+    request = GenerateRequest("a", chat, SamplingParams(temperature=0.0, max_tokens=48, seed=3))
+    plain, stop = answers(generator, request)["a"], answers(generator, ask())["a"].text[6:9]
+    thinking, stopping = ask(continuation=(Span("<think>"),), thinking_budget=5), ask(stop=(stop,))
+    closed, stopped = answers(generator, thinking)["a"], answers(generator, stopping)["a"]
+    generator.close()  # one at a time in a process
+    with pytest.raises(EngineError, match="no constraints? while it guesses"):
         load_tiny(folder, constraints=True, speculative_config=NGRAM)
     guessing = load_tiny(folder, speculative_config=NGRAM)
     try:
@@ -162,11 +173,9 @@ def test_guessing_changes_no_word_and_refuses_what_would_be_wrong(folder: Path, 
         assert not guessing.capabilities.top_k
         with pytest.raises(EngineError, match="min_p"):
             guessing.submit(ask(min_p=0.1))
-        thinking = ask(continuation=(Span("<think>"),), thinking_budget=5)
-        closed, as_before = answers(guessing, thinking)["a"], answers(generator, thinking)["a"]
-        assert closed.token_ids == as_before.token_ids and closed.usage.forced > 0
-        stop = plain.text[6:9]
-        assert answers(guessing, ask(stop=(stop,)))["a"].text == answers(generator, ask(stop=(stop,)))["a"].text
+        again = answers(guessing, thinking)["a"]
+        assert again.token_ids == closed.token_ids and again.usage.forced == closed.usage.forced > 0
+        assert answers(guessing, stopping)["a"].text == stopped.text
     finally:
         guessing.close()
 
@@ -186,19 +195,11 @@ def test_what_vllm_refuses_is_told_at_once(folder: Path, settings: dict[str, Any
         load_tiny(folder, **settings)
 
 
-def test_a_second_engine_needs_a_process_of_its_own(folder: Path, generator: VLLMGenerator) -> None:
-    from tiny_vllm import load_tiny
-
-    with pytest.raises(EngineError, match="own_process"):
-        load_tiny(folder)
-    assert answers(generator, ask(max_tokens=3))["a"].usage.output == 3
-
-
 @pytest.mark.parametrize("what", ["interrupt", "kill"])
 def test_interrupts_and_dead_workers(folder: Path, what: str) -> None:
     """In a session of its own, with a worker in a process of its own, as on several GPUs.
 
-    "interrupt": Ctrl-C, which reaches all processes, changes nothing. "kill": the worker dies, and all that ran is told.
+    "interrupt": Ctrl-C, which reaches all processes, changes nothing. "kill": the worker dies, and it is told.
     """
     child = subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "vllm_worker_child.py"), str(folder), what],

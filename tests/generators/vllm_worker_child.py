@@ -1,7 +1,7 @@
-"""vLLM with a worker in a process of its own: `python vllm_worker_child.py FOLDER interrupt|kill`, in a session of its own.
+"""vLLM with a worker in a process of its own: `python vllm_worker_child.py FOLDER interrupt|kill`.
 
-Half-way through two requests it sends an interrupt to its whole process group, or kills its workers. Prints what became
-of the requests, and which processes were left behind, as JSON.
+In a session of its own. Half-way through two requests it sends an interrupt to its whole process group, or kills its
+workers. Prints what became of the requests, and which processes were left behind, as JSON.
 """
 
 from __future__ import annotations

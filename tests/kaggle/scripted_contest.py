@@ -10,13 +10,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from mathlete.compose import LoadedGenerator, load_in_child
+from mathlete.compose import LoadedGenerator, build_sandbox, load_in_child
+from mathlete.core.code import CodeLimits
 from mathlete.core.generation import GenerateRequest, GeneratorEvent
+from mathlete.core.protocols import CodeDone
 from mathlete.generators.scripted import CAPABILITIES, Reply, ScriptedGenerator
 from mathlete.kaggle.contest_run import Contest
 from mathlete.kaggle.entrant_process import encode_contest, run_encoded
@@ -26,10 +28,11 @@ PROGRAM = "Let me compute it.\n```python\nprint({sum})\n```\n"
 
 
 def script(request: GenerateRequest) -> Reply:
-    """Adds the numbers of the statement with a program, then boxes what it printed."""
+    """Adds the numbers of the statement: with a program, then a box with what it printed; at once for "What are"."""
     token_s = float(os.environ.get("MATHLETE_TEST_TOKEN_S", "0"))
-    numbers = [int(number) for number in re.findall(r"\d+", request.messages[-1].content.rpartition("What is")[2])]
-    if request.continuation or not numbers:
+    asked = request.messages[-1].content.rpartition("What ")[2]
+    numbers = [int(number) for number in re.findall(r"\d+", asked)]
+    if request.continuation or not numbers or asked.startswith("are"):
         return Reply.saying(rf"So the answer is $\boxed{{{sum(numbers)}}}$.", token_s=token_s)
     return Reply.saying(PROGRAM.format(sum=sum(numbers)), token_s=token_s)
 
@@ -54,13 +57,36 @@ class BrokenGenerator(ScriptedGenerator):
         return super().events(timeout_s)
 
 
+class NoSandbox:
+    """For attempts that write no programs; it costs no second to start."""
+
+    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
+        raise AssertionError(f"{run_id} wants to run a program")
+
+    def poll(self) -> Sequence[CodeDone]:
+        return ()
+
+    def cancel(self, run_id: str) -> None:
+        raise AssertionError(f"{run_id} was never run")
+
+    def end_session(self, session: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def describe_isolation(self) -> tuple[str, ...]:
+        return ("netns", "newroot", "readonly")
+
+
 def contest(folder: Path, *, budget_s: float = 30.0, num_problems: int = 3, **options: object) -> Contest:
     """A contest of the scripted engine."""
     given = {"attempts": 3, "policy": "vote", "max_in_flight": 4, **options}
     load = given.pop("load", load_scripted)
     run_id = given.pop("run_id", None)
+    make_sandbox = given.pop("make_sandbox", build_sandbox)
     config = RunConfig("contest", None, "scripted", budget_s, **given)  # type: ignore[arg-type]
-    return Contest(config, num_problems, folder / "runs", run_id, load)  # type: ignore[arg-type]
+    return Contest(config, num_problems, folder / "runs", run_id, load, make_sandbox)  # type: ignore[arg-type]
 
 
 def load_here(report: Callable[[str, int, int], None]) -> LoadedGenerator:

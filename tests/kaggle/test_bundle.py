@@ -74,7 +74,8 @@ def wheels(tmp_path: Path) -> Path:
 @pytest.fixture
 def own_wheel(tmp_path: Path) -> Path:
     requires = [
-        "tinydep>=1", "tinygrpc>=1; extra == 'contest'", "tinytorch==3.0; extra == 'engine'", "tinydep; extra == 'tools'",
+        "tinydep>=1", "tinygrpc>=1; extra == 'contest'", "tinytorch==3.0; extra == 'engine'",
+        "tinydep; extra == 'tools'",
     ]  # fmt: skip
     return make_wheel(tmp_path / "own", "mathlete", "0.1.0", requires)
 
@@ -98,14 +99,14 @@ def test_a_notebook_only(request_: BundleRequest, store: ModelStore, model: Path
     assert kernel["enable_internet"] is False and kernel["enable_gpu"] is False
     assert kernel["dataset_sources"] == ["YOUR_NAME/mathlete-tiny", "YOUR_NAME/mathlete-tiny-main"]
     text = (out / "README.md").read_text()
-    assert "kaggle datasets create --path dataset" in text and weights.files[1].sha256 in text and "notebook only" in text
+    assert (
+        "kaggle datasets create --path dataset" in text and weights.files[1].sha256 in text and "notebook only" in text
+    )
     found = check_bundle(out, quiet)
     assert (found.num_compared, found.damaged, found.absent) == (4, (), ())
 
 
-def test_the_notebook_is_whole_and_the_same_again(
-    request_: BundleRequest, store: ModelStore, tmp_path: Path
-) -> None:
+def test_the_notebook_is_whole_and_the_same_again(request_: BundleRequest, store: ModelStore, tmp_path: Path) -> None:
     manifest = write_bundle(replace(request_, name="a`b\n# c"), tmp_path / "bundle", store, quiet)
     notebook = build_notebook(manifest)
     nbformat.validate(notebook)
@@ -136,7 +137,8 @@ def test_pip_pins_what_the_notebooks_machine_takes(
     def install(target: str) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(out / "dataset" / "wheels"),
-            "--require-hashes", "--requirement", str(out / "dataset" / "wheels.txt"), "--target", str(tmp_path / target),
+            "--require-hashes", "--requirement", str(out / "dataset" / "wheels.txt"),
+            "--target", str(tmp_path / target),
         ]  # fmt: skip
         environment = {"PATH": "/usr/bin:/bin", "PIP_CONFIG_FILE": "/dev/null"}
         return subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -181,7 +183,10 @@ def test_a_wheel_without_a_hash_is_no_pin(own_wheel: Path) -> None:
     def pip(arguments: Any) -> None:
         told.append(arguments)
         report = Path(arguments[arguments.index("--report") + 1])
-        item = {"metadata": {"name": "x", "version": "1"}, "download_info": {"url": "https://h/x-1.whl", "archive_info": {}}}
+        item = {
+            "metadata": {"name": "x", "version": "1"},
+            "download_info": {"url": "https://h/x-1.whl", "archive_info": {}},
+        }
         report.write_text(json.dumps({"install": [item]}))
 
     with pytest.raises(InputError, match="does not know the SHA-256 of x-1.whl"):
@@ -214,7 +219,9 @@ def test_pip_tells_what_went_wrong() -> None:
 def test_models_that_engines_need(tmp_path: Path) -> None:
     speculation = {"method": "eagle3", "model": "org/head", "num_speculative_tokens": 3}
     engines = (
-        EngineSpec("writer", "vllm", "openai/gpt-oss-120b", settings={"speculative_config": speculation, "revision": "v1"}),
+        EngineSpec(
+            "writer", "vllm", "openai/gpt-oss-120b", settings={"speculative_config": speculation, "revision": "v1"}
+        ),
         EngineSpec("coder", "ryanstream", "1.5b", ("code",), settings={"draft_model": "0.5b"}),
     )
     assert needed_models(engines) == (
@@ -269,7 +276,9 @@ def test_weights_are_found_where_kaggle_mounts_them(store: ModelStore, model: Pa
     assert located(unknown, [inputs]) is None
     place.rename(place.with_name("tiny-7b"))
     assert located(unknown, [inputs]) == place.with_name("tiny-7b")
-    single = weights_of(NeededModel("main", "x"), inputs / "datasets" / "me" / "tiny" / "tiny-7b" / "config.json", store, quiet)
+    single = weights_of(
+        NeededModel("main", "x"), inputs / "datasets" / "me" / "tiny" / "tiny-7b" / "config.json", store, quiet
+    )
     assert single.files[0].name == "config.json"
 
 

@@ -117,7 +117,9 @@ def test_a_saved_version_writes_answers(
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_the_notebook_runs_from_top_to_bottom(small_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs_from_top_to_bottom(
+    small_model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a kernel of its own, with the 0.5B model over two example problems."""
     config = RunConfig(
         "solve", None, str(small_model_path), 600.0, attempts=1, max_tokens=96, policy="vote", pillars=("reasoning",)

@@ -73,4 +73,3 @@ def _start(
         except httpx.TransportError:
             time.sleep(0.02)
     return served
-

@@ -27,8 +27,8 @@ def opened(run: object) -> dict[str, float]:
 def test_a_problem_gets_its_part_of_what_all_that_are_to_come_share() -> None:
     run = drive(lambda request: slow(0), attempts=1, budget_s=100, num_upcoming=9)
     assert opened(run) == {"p": pytest.approx(10, abs=0.1)}
-    assert drive(lambda request: slow(0), attempts=1, budget_s=100).progress, "and all of it when it is the last"
-    assert opened(drive(lambda request: slow(0), attempts=1, budget_s=100)) == {"p": pytest.approx(100, abs=0.1)}
+    last = drive(lambda request: slow(0), attempts=1, budget_s=100)
+    assert opened(last) == {"p": pytest.approx(100, abs=0.1)}
 
 
 def test_slots_that_are_free_do_not_make_the_share_larger() -> None:
@@ -118,4 +118,5 @@ def test_such_a_run_is_decided_again_and_held_again() -> None:
     events = in_turn()
     assert redecide(events).mismatches == ()
     replayed = replay_timeline(events)
-    assert (replayed.num_problems, replayed.lines()) == (2, replayed.lines()) and replayed.is_faithful, replayed.lines()
+    assert replayed.num_problems == 2
+    assert replayed.is_faithful, replayed.lines()

@@ -114,21 +114,22 @@ def rehearse(ctx: typer.Context) -> None:
     a problem. A label column goes over the wire, as the organiser's would, and must do no harm.
     """
     _check_installed()
+    from mathlete.kaggle import rehearsal as rehearsing
     from mathlete.kaggle import rehearsal_session as session
     from mathlete.kaggle.contest_table import ContestTable
     from mathlete.kaggle.faults import parse_faults
-    from mathlete.kaggle.rehearsal import Rehearsal, new_name
 
     params, console = ctx.params, ProgressConsole()
     table, clock_s = ContestTable.read(params["csv"]), parse_duration(params["clock"])
-    rehearsal = Rehearsal(
+    rehearsal = rehearsing.Rehearsal(
         contest=_contest(ctx, params["clock"], len(table), None),
         table=table,
-        name=params["again"] or new_name(),
+        name=params["again"] or rehearsing.new_name(),
         num_runs=params["runs"],
         clock_s=clock_s,
         faults=parse_faults(params["faults"]),
         seed=params["seed"],
+        command=rehearsing.entrant_command,
     )
     played = session.played_before(rehearsal.folder) if params["again"] else ()
     try:

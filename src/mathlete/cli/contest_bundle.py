@@ -169,7 +169,9 @@ def _tell_written(manifest: Manifest, request: BundleRequest, out: Path, as_json
     if as_json:
         typer.echo(json.dumps(told, indent=2))
         return
-    packages = "no packages" if request.notebook_only else f"{told['wheels']} wheels ({told['wheels_here']} of them here)"
+    packages = (
+        "no packages" if request.notebook_only else f"{told['wheels']} wheels ({told['wheels_here']} of them here)"
+    )
     models = f"{len(manifest.weights)} model{'' if len(manifest.weights) == 1 else 's'}"
     typer.echo(f"{out}: {packages}, {models}, {describe_bytes(manifest.num_known_bytes)}")
     for role in unknown:

@@ -26,6 +26,7 @@ from mathlete.cli import (
     sandbox,
     serve,
     solve,
+    sweep,
     tasks,
     view,
 )
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 app.command("solve")(solve.solve)
 app.command("evaluate")(evaluate.evaluate)
+app.command("sweep")(sweep.sweep)
 app.command("replay")(replay.replay)
 app.command("compare")(compare.compare)
 app.command("power")(power.power)

@@ -50,14 +50,24 @@ def _print_engine(plan: EnginePlan, whole: Plan, console: Console) -> None:
         f"{counted.total / 1e9:.2f} x 10^9 weights{active}; {engine.kind}, weights in {format_name}, "
         f"{_layout(engine.layout)}"
     )
+    if plan.attempts.length < whole.attempts.length:
+        console.print(f"its attempts have up to {plan.attempts.length:,} tokens (max_model_len)")
     table = Table(box=None, pad_edge=False)
     for heading in ("", "GB", "GiB"):
         table.add_column(heading, justify="left" if not heading else "right")
     for label, num_bytes in _memory_rows(plan):
         table.add_row(label, f"{num_bytes / 1e9:,.1f}", f"{num_bytes / GIB:,.2f}")
     console.print(table)
+    if engine.packed.group:
+        whole_model = plan.whole_weights
+        console.print(
+            f"  the whole model: {plan.packed_codes / 1e9:.1f} GB of {engine.packed.bits:.0f}-bit codes, "
+            f"{plan.packed_scales / 1e9:.1f} GB of their scales, "
+            f"{(whole_model.total - plan.packed_codes - plan.packed_scales) / 1e9:.1f} GB that are not packed"
+        )
+    each = "" if engine.on_cpu else " a GPU"
     console.print(
-        f"  a token's keys and values take {plan.kv.token_bytes / 1024:,.0f} KiB a GPU: room for {plan.kv_tokens:,} "
+        f"  a token's keys and values take {plan.kv.token_bytes / 1024:,.0f} KiB{each}: room for {plan.kv_tokens:,} "
         f"tokens, or {plan.attempts_at_length} attempts of one problem at full length"
     )
     _print_speeds(plan, whole, console)
@@ -141,8 +151,8 @@ def _print_budget(budget: TokenBudget, plan: Plan, console: Console) -> None:
         f"(four fifths of the clock write; {budget.problems_at_once} problems at once)"
     )
     console.print(
-        f"  {budget.slow_attempts:,} to {budget.fast_attempts:,} attempts of {budget.mean_new:,} tokens, where {wanted} "
-        f"are wanted; the longest attempt takes up to {budget.longest_s:,.0f} s"
+        f"  {budget.slow_attempts:,} to {budget.fast_attempts:,} attempts of {budget.mean_new:,} tokens, where "
+        f"{wanted} are wanted; the longest attempt takes up to {budget.longest_s:,.0f} s"
     )
     if budget.prefill_part > 0.05:
         console.print(Text(f"  warning: its prompt alone takes {budget.prefill_part:.0%} of that", "yellow"))
@@ -161,7 +171,10 @@ def _print_verdict(plan: Plan, console: Console) -> None:
             console.print(f"  {engine.engine.name}: {piece}")
     for problem in plan.problems:
         console.print(Text(problem, "red"))
-    console.print(Text("it fits", "bold green") if plan.fits else Text("it does not fit", "bold red"))
+    if not plan.engines:
+        console.print("nothing runs here, so there is nothing to fit")
+    else:
+        console.print(Text("it fits", "bold green") if plan.fits else Text("it does not fit", "bold red"))
 
 
 def _layout(layout: Layout) -> str:

@@ -157,7 +157,9 @@ def _config(ctx: typer.Context) -> RunConfig:
             budget_s = recipe.contest.budget_s / recipe.contest.problems
     config = config_of_flags(ctx, None, budget_s or parse_duration(_DEFAULT_BUDGET), _DEFAULT_BUDGET, "solve")
     if config.backtracking != "off":
-        raise InputError("--backtracking is for one run alone: the engine that problems share goes back for none of them")
+        raise InputError(
+            "--backtracking is for one run alone: the engine that problems share goes back for none of them"
+        )
     return config
 
 

@@ -11,6 +11,7 @@ second.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -46,7 +47,7 @@ class RayCrew:
     """Workers of a Ray cluster. Used by one thread; `request_stop` may be called from a signal handler."""
 
     def __init__(self, spec: ClusterSpec, config: RunConfig, problems: Sequence[Problem], console: Console) -> None:
-        """Start the workers and wait until the first is ready; see `OpenCrew`.
+        """Start the workers and wait until they are ready, not too long for the last ones; see `OpenCrew`.
 
         Raises:
             InputError: there is no cluster, or it is too small.
@@ -65,12 +66,12 @@ class RayCrew:
             self.slots = Slots(spec, demand, WorkerSpec(worker_config, tuple(problems), spec.loader))
             cleanup.callback(self.slots.close)
             console.print(f"{spec.num_workers} workers are loading", highlight=False, markup=False)
-            ready = self._await_first()
+            ready = self._await_ready(spec.patience_s)
             self._cleanup = cleanup.pop_all()
         speed = ready.facts.get("tokens_per_s")
         whole = speed * spec.num_workers if isinstance(speed, float) else None
         self.facts: Mapping[str, object] = {**ready.facts, "tokens_per_s": whole, "num_workers": spec.num_workers}
-        self.warnings = ready.warnings
+        self.warnings = (*ready.warnings, *self._warnings)
 
     def work(self, job: Job) -> RunOutcome:
         """See `Crew.work`."""
@@ -130,15 +131,24 @@ class RayCrew:
             for note in getattr(answer.refusal, "__notes__", ()):
                 error.add_note(note)
             raise error from answer.refusal
-        self._console.print(f"warning: {told}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         return told
 
-    def _await_first(self) -> WorkerFacts:
+    def tell(self, message: str) -> None:
+        """Tell a person now."""
+        self._console.print(f"warning: {message}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+    def _await_ready(self, patience_s: float) -> WorkerFacts:
+        """Until all workers are ready, or one is and the others have been waited for; what is known of the first."""
+        end_s = math.inf
         while True:
             for answer in self.slots.answers(_LOOK_S):
-                if isinstance(answer.value, WorkerFacts):
-                    return answer.value
-                self._warnings.append(self.on_loss(answer))
+                if not isinstance(answer.value, WorkerFacts):
+                    self._warnings.append(self.on_loss(answer))
+            ready = [slot.facts for slot in self.slots.living if slot.facts is not None]
+            if ready and end_s == math.inf:
+                end_s = time.monotonic() + patience_s
+            if ready and (len(ready) == len(self.slots.living) or time.monotonic() >= end_s):
+                return ready[0]
 
 
 class _Session:
@@ -212,6 +222,7 @@ class _Session:
         self._warn(self._crew.on_loss(answer, num))
 
     def _warn(self, message: str) -> None:
+        self._crew.tell(message)
         self._job.sink.append(TraceEvent("warning", self._at_s(), {"message": message}, wall_time=time.time()))
 
     def _is_anybody_working(self) -> bool:

@@ -28,6 +28,7 @@ class ClusterSpec:
         address: of the Ray cluster: "local" for one that is started here, "auto", or host:port.
         num_workers: engines at work at once.
         max_restarts: times that each of them is replaced when it dies.
+        patience_s: that the run's clock waits for the others once the first worker is ready.
         loader: what gives a worker its generator, see `WorkerSpec`.
         env: variables of the workers' environment.
     """
@@ -35,6 +36,7 @@ class ClusterSpec:
     address: str = LOCAL
     num_workers: int = 1
     max_restarts: int = 3
+    patience_s: float = 60.0
     loader: str = LOADER
     env: Mapping[str, str] = field(default_factory=dict)
 

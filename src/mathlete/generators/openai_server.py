@@ -113,6 +113,7 @@ class ServerGenerator:
         self._concurrency = Concurrency(min(settings.max_concurrency, server.num_slots or settings.max_concurrency))
         self._running: dict[str, _Running] = {}
         self._by_key: dict[int, _Running] = {}
+        self._last_start: dict[str | None, int] = {}  # of each group: the key of its latest stream
         self._events: list[GeneratorEvent] = []
         self._new_warnings: dict[str, None] = {}
         self._num_keys = self._num_submitted = 0
@@ -200,17 +201,29 @@ class ServerGenerator:
         return min(timeout_s, due_s) if due_s > 0 else timeout_s
 
     def _start_some(self) -> None:
-        """Send what may be under way: by priority, then for the group that has the fewest, then in order."""
+        """Send what may be under way.
+
+        By priority, then for the group that has the fewest under way, then for the one whose turn was longest ago.
+        """
         now_s = self._clock()
         if now_s < self._concurrency.resumes_s:
             return
         num_of = Counter(running.request.group for running in self._by_key.values())
         waiting = [running for running in self._running.values() if running.key is None and running.due_s <= now_s]
+        if waiting:
+            groups = {running.request.group for running in self._running.values()}
+            self._last_start = {group: key for group, key in self._last_start.items() if group in groups}
+
+        def rank(item: _Running) -> tuple[int, int, int, int]:
+            group = item.request.group
+            return item.request.priority, num_of[group], self._last_start.get(group, 0), item.order
+
         while waiting and len(self._by_key) < self._concurrency.limit:
-            first = min(waiting, key=lambda item: (item.request.priority, num_of[item.request.group], item.order))
+            first = min(waiting, key=rank)
             waiting.remove(first)
             num_of[first.request.group] += 1
             self._start(first, now_s)
+            self._last_start[first.request.group] = self._num_keys
 
     def _start(self, running: _Running, now_s: float) -> None:
         request, output = running.request, running.output

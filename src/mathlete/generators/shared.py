@@ -1,7 +1,7 @@
 """One generator for several runs at once: each gets one of its own, and all their requests are computed together.
 
-Knows whose request is whose, and that a generator is driven by one thread: that of `SharedGenerator`. It goes on while a
-client looks away, so nothing can be taken back (`Generator.rewind`). Does not know what a run is.
+Knows whose request is whose, and that a generator is driven by one thread: that of `SharedGenerator`. It goes on while
+a client looks away, so nothing can be taken back (`Generator.rewind`). Does not know what a run is.
 """
 
 from __future__ import annotations

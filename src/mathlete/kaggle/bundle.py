@@ -108,7 +108,7 @@ def write_bundle(
         roles = ", ".join(model.role for model in needed)
         raise InputError(f"--weights {unknown[0]}=...: the recipe has no such model; there are {roles}")
     weights = tuple(weights_of(model, request.weights.get(model.role), store, on_bytes) for model in needed)
-    types = {engine.type for engine in engines}
+    types: set[str] = {engine.type for engine in engines}
     manifest = Manifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         mathlete=__version__,

@@ -53,10 +53,10 @@ def check_bundle(folder: Path, on_bytes: OnBytes) -> BundleCheck:
         else:
             damaged.append(f"{name}: it is not what the manifest says")
     for wheel in manifest.wheels:
-        path = dataset / "wheels" / wheel.filename
-        if not path.is_file():
+        here = dataset / "wheels" / wheel.filename
+        if not here.is_file():
             absent.append(f"wheels/{wheel.filename}: not downloaded")
-        elif (why := _wrong_wheel(path, wheel, on_bytes)) is not None:
+        elif (why := _wrong_wheel(here, wheel, on_bytes)) is not None:
             damaged.append(f"wheels/{wheel.filename}: {why}")
         else:
             num_compared += 1

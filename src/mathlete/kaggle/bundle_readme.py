@@ -36,7 +36,8 @@ def readme(manifest: Manifest) -> str:
             f"# {slug}",
             "",
             f"Written by `mathlete contest bundle` of Mathlete {manifest.mathlete} on {manifest.created}, for Python "
-            f"{manifest.python} on {manifest.platform}. `mathlete contest bundle --check .` compares it with its hashes.",
+            f"{manifest.python} on {manifest.platform}. `mathlete contest bundle --check .` compares it with its "
+            "hashes.",
             "",
             *_packages(manifest),
             "",
@@ -93,35 +94,37 @@ def _sizes(manifest: Manifest) -> list[str]:
     is_open = any(wheel.num_bytes is None for wheel in manifest.wheels) or any(
         not one.files for one in manifest.weights
     )
+    known = ", as far as they are known" if is_open else ""
     return [
         "## Size",
         "",
-        f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{', as far as they are known' if is_open else ''}. "
-        f"Kaggle takes data sets of up to about {DATASET_LIMIT_GB} GB, and `/kaggle/working` holds {WORKING_LIMIT_GB} GB: "
-        "weights are read where they are mounted, and caches go to `/kaggle/temp`. Look the limits up before a large upload.",
+        f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{known}. Kaggle takes data sets of up to about "
+        f"{DATASET_LIMIT_GB} GB, and `/kaggle/working` holds {WORKING_LIMIT_GB} GB: weights are read where they are "
+        "mounted, and caches go to `/kaggle/temp`. Look the limits up before a large upload.",
     ]
 
 
 def _steps(manifest: Manifest, slug: str) -> list[str]:
+    version = f'kaggle datasets version --path dataset --dir-mode zip --message "Mathlete {manifest.mathlete}"'
     lines = [
         "## Upload",
         "",
         "With Kaggle's command line (`pip install kaggle`, and its token in place). Replace YOUR_NAME in "
         "`dataset/dataset-metadata.json` and `notebook/kernel-metadata.json`.",
         "",
-        "1. The bundle: `kaggle datasets create --path dataset --dir-mode zip`",
-        f'   (later: `kaggle datasets version --path dataset --dir-mode zip --message "Mathlete {manifest.mathlete}"`).',
+        f"1. The bundle, {slug}: `kaggle datasets create --path dataset --dir-mode zip`",
+        f"   (later: `{version}`).",
     ]
     for role, name in weight_slugs(manifest).items():
         lines += [
-            f"2. The weights of `{role}`: put its files into a folder with a `dataset-metadata.json` like the bundle's, "
-            f"with the id `YOUR_NAME/{name}`, and `kaggle datasets create --path FOLDER`. A model that is on Kaggle already "
-            f"can be attached instead: then edit `notebook/kernel-metadata.json`.",
+            f"2. The weights of `{role}`: put its files into a folder with a `dataset-metadata.json` like the other, "
+            f"id `YOUR_NAME/{name}`, and `kaggle datasets create --path FOLDER`. A model that is on Kaggle "
+            "already can be attached instead: then edit `notebook/kernel-metadata.json`.",
         ]
     return [
         *lines,
-        "3. The notebook: `kaggle kernels push --path notebook`. In its settings choose the accelerator, and check that "
-        "internet is off.",
+        "3. The notebook: `kaggle kernels push --path notebook`. In its settings choose the accelerator, and check "
+        "that internet is off.",
         "4. Its saved version plays the local problems and writes `submission.parquet`. Submit it to "
         f"`{COMPETITION}`; the hidden problems are asked in the rerun.",
         "",

@@ -106,7 +106,8 @@ def build_own_wheel(folder: Path, run_pip: RunPip) -> Path:
     """
     if not (_ROOT / "pyproject.toml").is_file():
         raise InputError(
-            "Mathlete was not installed from a checkout, so its own wheel cannot be built: give it with --own-wheel FILE"
+            "Mathlete was not installed from a checkout, so its own wheel cannot be built: give it with --own-wheel "
+            "FILE"
         )
     isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") is not None else []
     run_pip(["wheel", "--no-deps", *isolation, "--wheel-dir", str(folder), str(_ROOT)])
@@ -170,7 +171,8 @@ def _wheels(report: Any, own_wheel: Path) -> Iterable[Wheel]:
 
 def requirements_text(wheels: Iterable[Wheel]) -> str:
     """`wheels.txt`, as `pip install --require-hashes -r` reads it."""
-    head = "# Exact versions and hashes. Install: pip install --no-index --find-links wheels --require-hashes -r wheels.txt\n"
+    command = "pip install --no-index --find-links wheels --require-hashes -r wheels.txt"
+    head = f"# Exact versions and hashes. Install: {command}\n"
     return head + "".join(f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}\n" for wheel in wheels)
 
 
@@ -200,6 +202,6 @@ def run_pip(arguments: Sequence[str]) -> None:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         told = "\n  ".join(lines[-_MAX_TOLD:])
         raise InputError(
-            f"pip {arguments[0]} failed:\n  {told}\nWithout an index: --no-index --find-links FOLDER with the wheels, or "
-            "--notebook-only for a bundle without packages."
+            f"pip {arguments[0]} failed:\n  {told}\nWithout an index: --no-index --find-links FOLDER with the wheels, "
+            "or --notebook-only for a bundle without packages."
         )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -19,7 +20,8 @@ from mathlete.cic.registry import make_selector
 from mathlete.compose import LoadedGenerator, add_step_checks, build_driver, build_sandbox, isolation_warnings
 from mathlete.contest.clock import share_s
 from mathlete.core.errors import InputError, MathleteError
-from mathlete.core.problem import AnswerKind, Problem
+from mathlete.core.problem import Problem
+from mathlete.core.protocols import CodeRunner
 from mathlete.core.record import ProblemRecord, RunRecord, fold_run
 from mathlete.core.trace import EventKind, TraceEvent, encode, encode_problem
 from mathlete.kaggle.contest_clock import ContestClock, num_upcoming
@@ -30,17 +32,24 @@ from mathlete.lab.run_reading import fold_stored
 from mathlete.lab.run_store import RunStore
 from mathlete.report.page import write_report
 from mathlete.run_config import RunConfig, decode_config
-from mathlete.sandbox.pool import SandboxPool
-from mathlete.session.run_session import Load, load_generator
+from mathlete.session.crew import Load
+from mathlete.session.engine_loading import load_generator
 from mathlete.triad.driver import BUDGET, COMPLETE, INTERRUPTED, Driver, RunOutcome, is_cut_short
 
 COMMAND = "contest"
 ENGINE_FAILED = "the engine failed"
 
-_KIND = AnswerKind()
 _MAX_TRIALS = 8  # sessions of one problem that may fail before it is given up
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 30.0  # before parts that failed are replaced
 _MIN_TOKENS = 1000  # before that the run's own speed says little
+
+
+class Sandbox(CodeRunner, Protocol):
+    """Runs programs, and tells how they are fenced in."""
+
+    def describe_isolation(self) -> tuple[str, ...]:
+        """Names of the layers in force. Raises `MathleteError` when programs cannot be run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Contest:
         run_id: name of the run; None for one that begins with the time. One that is there is gone on with, as it was
             begun.
         load: gives the generator.
+        make_sandbox: gives what runs programs.
     """
 
     config: RunConfig
@@ -61,6 +71,7 @@ class Contest:
     runs_dir: Path = Path("runs")
     run_id: str | None = None
     load: Load = load_generator
+    make_sandbox: Callable[[], Sandbox] = build_sandbox
 
 
 class ContestRun:
@@ -79,12 +90,13 @@ class ContestRun:
             StorageError: its folder or store cannot be made or read.
         """
         self._load = contest.load
+        self._make_sandbox = contest.make_sandbox
         self._console = console
         self._standing = standing
         self._stop = threading.Event()
         self._driver: Driver | None = None
         self._loaded: LoadedGenerator | None = None
-        self._sandbox: SandboxPool | None = None
+        self._sandbox: Sandbox | None = None
         self._seen_warnings: set[str] = set()
         self._num_tokens, self._working_s, self._num_failures = 0.0, 0.0, 0
         known = None if contest.run_id is None else RunFolder(contest.runs_dir / contest.run_id)
@@ -130,7 +142,7 @@ class ContestRun:
         """Have engine and sandbox ready. Raises `MathleteError` of whichever cannot be had."""
         is_new = self._sandbox is None
         if self._sandbox is None:
-            self._sandbox = build_sandbox()  # gets ready while the engine is loaded
+            self._sandbox = self._make_sandbox()  # gets ready while the engine is loaded
         if self._loaded is None:
             self._loaded = add_step_checks(self.config, self._load(self.config, self._console))
             for message in self._loaded.warnings:
@@ -138,14 +150,14 @@ class ContestRun:
         if is_new:
             self._check_sandbox(self._sandbox)
 
-    def _check_sandbox(self, sandbox: SandboxPool) -> None:
+    def _check_sandbox(self, sandbox: Sandbox) -> None:
         """Tell what it lets programs do; one whose trial program is killed is replaced, once."""
         try:
             isolation = sandbox.describe_isolation()
         except MathleteError as error:
             self.warn(f"the sandbox is started again: {error}")
             sandbox.close()
-            self._sandbox = build_sandbox()
+            self._sandbox = self._make_sandbox()
             isolation = self._sandbox.describe_isolation()
         for message in isolation_warnings(isolation):
             self.warn(message)

@@ -15,7 +15,7 @@ from mathlete.compose import LoadedGenerator
 from mathlete.core.generation import GenerateRequest, GeneratorEvent, SamplingParams
 from mathlete.core.protocols import Generator
 from mathlete.run_config import EngineSpec, RunConfig
-from mathlete.session.run_session import Load
+from mathlete.session.crew import Load
 
 _OUTSIDE = frozenset({"openai_server"})  # types of engines that run elsewhere already
 INJECTED = "the engine failed, as the rehearsal asked for"

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mathlete.core.errors import EngineError
+
+_MAX_WORDS = 2000  # characters
 _END_S = 90.0  # that an entrant has for its report
 
 
@@ -43,6 +46,17 @@ class EntrantProcess:
         """Its process id; None while it does not run."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
+
+    def check(self) -> None:
+        """Raise `EngineError` with its last words where it has ended by itself."""
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is None or self._ending.is_set():
+                return
+        words = self._log.read_text(encoding="utf-8", errors="replace").strip()[-_MAX_WORDS:]
+        raise EngineError(
+            f"the entrant ended with exit status {process.returncode} while it should serve; it said:\n{words}"
+        )
 
     def restart(self) -> None:
         """Kill it, with no time for a last word, and start it again."""

@@ -26,7 +26,8 @@ from mathlete.kaggle.gateway import Gateway, GatewayConfig, GatewayRun, write_ou
 from mathlete.kaggle.protocol import PORTS
 from mathlete.kaggle.server import InferenceServer, is_rerun, organiser_package, organiser_server
 from mathlete.run_config import decode_config
-from mathlete.session.run_session import Load, load_generator
+from mathlete.session.crew import Load
+from mathlete.session.engine_loading import load_generator
 
 ALL_ADDRESSES = "[::]"  # the organiser's gateway asks from another container
 _END_S = 5.0

@@ -143,6 +143,7 @@ class Gateway:
         *,
         on_call: Callable[[GatewayRun], None] = lambda run: None,
         before_call: Callable[[int], float | None] = lambda number: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         """Ask about `table`.
 
@@ -152,11 +153,13 @@ class Gateway:
             on_call: called after each answer.
             before_call: called with the number of each call, from 0; gives a deadline for it in seconds, or None for
                 that of `config`. It may wait.
+            on_wait: called again and again while no server is there; what it raises ends the run.
         """
         self._table = table
         self._config = config
         self._on_call = on_call
         self._before_call = before_call
+        self._on_wait = on_wait
         self._channel: Any = None
         self._send: Any = None
         self._was_there = False
@@ -226,6 +229,7 @@ class Gateway:
                 except grpc.RpcError as error:
                     if error.code() == grpc.StatusCode.UNAVAILABLE:
                         channel.close()
+                        self._on_wait()
                         time.sleep(_RETRY_S)
                         continue
                     self._take_up(channel, send)

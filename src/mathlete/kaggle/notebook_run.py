@@ -21,9 +21,9 @@ from mathlete.core.errors import InputError, ModelError
 from mathlete.kaggle.bundle_manifest import Manifest
 from mathlete.kaggle.bundle_weights import HARMONY, located, settings_with, what_is_wrong
 from mathlete.kaggle.contest_run import COMMAND, Contest
+from mathlete.kaggle.contest_table import ContestTable
 from mathlete.kaggle.engine_guards import in_own_processes
 from mathlete.kaggle.entrant_process import Serving, serve_contest
-from mathlete.kaggle.contest_table import ContestTable
 from mathlete.kaggle.server import is_rerun
 from mathlete.lab.run_folder import RunFolder
 from mathlete.lab.run_reading import read_outline
@@ -259,4 +259,5 @@ def show_course(folder: RunFolder, problems: Path | None) -> None:
     judged = [line.is_right for line in lines if line.is_right is not None]
     if judged:
         print(f"\n{sum(judged)} of {len(judged)} right")
-    print(f"report: {folder.report_html}; answers: {os.path.abspath(SUBMISSION)}")
+    answers = f"; answers: {os.path.abspath(SUBMISSION)}" if os.path.isfile(SUBMISSION) else ""
+    print(f"report: {folder.report_html}{answers}")

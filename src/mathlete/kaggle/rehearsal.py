@@ -170,6 +170,7 @@ def play_run(
         on_call: told of each answer.
 
     Raises:
+        EngineError: the entrant ended by itself before it served.
         MathleteError: the run's folder cannot be read.
     """
     contest, port, seed = rehearsal.run_contest(number), free_port(), rehearsal.seed + number - 1
@@ -191,7 +192,7 @@ def play_run(
         asks_again="late_answer" in kinds,
         seed=seed,
     )
-    gateway = Gateway(rehearsal.table, config, on_call=on_call, before_call=injector.before_call)
+    gateway = Gateway(rehearsal.table, config, on_call=on_call, before_call=injector.before_call, on_wait=entrant.check)
     try:
         run = gateway.play()
     finally:

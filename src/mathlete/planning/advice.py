@@ -18,8 +18,11 @@ _MOST_GPUS = 64
 
 def advise(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> tuple[str, ...]:
     """What would let the engine run, or hold all attempts at once; empty when nothing needs to change."""
-    if plan.fits and plan.attempts_at_length >= attempts.attempts:
+    too_many = plan.engine.layout.num_gpus > hardware.num_gpus
+    if plan.fits and plan.attempts_at_length >= attempts.attempts and not too_many:
         return ()
+    if too_many:
+        return _on_fewer_gpus(plan, hardware, attempts)
     return tuple(_advice(plan, hardware, attempts))
 
 
@@ -66,6 +69,20 @@ def _advice(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> Ite
         yield f"shorter attempts: {shorter:,} tokens fit {attempts.attempts} times"
     if better:
         yield f"fewer attempts: {better} fit at {attempts.length:,} tokens"
+
+
+def _on_fewer_gpus(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> tuple[str, ...]:
+    """What an engine can do that asks for more GPUs than there are."""
+    for layout in layouts(plan, hardware, limit=hardware.num_gpus):
+        found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, attempts)
+        if found.fits:
+            return (
+                f"{_in_words(layout)}: {found.attempts_at_length} attempts of {attempts.length:,} tokens fit at once",
+            )
+    part = ""
+    if plan.engine.kind == "vllm":
+        part = f", or more than {plan.engine.limits.gpu_memory_utilization:g} of their memory (gpu_memory_utilization)"
+    return (f"it needs more than {hardware.num_gpus} x {hardware.accelerator.title}{part}",)
 
 
 def _longest(plan: EnginePlan, attempts: AttemptShape) -> int:

@@ -72,7 +72,7 @@ EMBEDDED_GPU_NF4 = Efficiency(
     "shapes of 7B, 32B and 72B in NF4 on one H200 (benchmarks/plan_on_gpu.py): the product's kernel is slow",
 )  # fmt: skip
 EMBEDDED_CPU = Efficiency(
-    0.35, 0.85, 2e-3, 0.5e-3, 200e-6, 50e-6, "`mathlete bench engine`, 0.5B and 1.5B on two cores"
+    0.4, 0.97, 2e-3, 0.5e-3, 200e-6, 0.0, "`mathlete bench engine`, 1.5B in int8 and bf16 on two idle cores (LOG.md)"
 )
 
 # A prompt is bound by arithmetic; vLLM and the embedded engine reach about half of the peak (judged).

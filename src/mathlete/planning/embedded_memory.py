@@ -1,8 +1,9 @@
 """Memory of the embedded engine, on a CPU or on one GPU: weights as they lie there, keys, values, and what is beside.
 
 On a CPU the weights are mapped: a page counts once it was read. Every step reads all products, but of the embedding
-table only rows, each with the pages that the system maps around it. Keys and values are pages that count once they
-are written, huge ones where the system has them. `docs/planning.md` compares it with what processes took.
+table only the rows of tokens that occur, each with the pages that the system maps around it. Keys and values are pages
+that count once they are written, huge ones where the system has them. `docs/planning.md` compares it with what
+processes took.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from mathlete.planning.weight_formats import EMBEDDED_FORMATS, EMBEDDED_GPU_FORM
 
 MIB = float(1 << 20)
 
-# A process with torch (2.13, CPU), the kernels and nothing loaded, as measured in one; and its tokenizer, for each of
-# the vocabulary's tokens: the `tokenizers` library's tables, and the tokens' bytes.
+# A process with torch (2.13, CPU), the engine's modules and kernels, and no model: resident, measured. And its
+# tokenizer, for each token of the vocabulary: 166 MiB for 151,936 tokens, measured.
 _PYTHON_AND_TORCH_BYTES = 240 * MIB
-_TOKENIZER_BYTES_PER_TOKEN = 900
+_TOKENIZER_BYTES_PER_TOKEN = 1144
+# Places of the embedding table that n tokens of text read, far enough apart to be mapped one by one, are about so many
+# times the root of n: frequent tokens have low numbers and lie together. Judged; it was too little to measure.
+_DISTINCT_OF_ROOT = 3
 _FAULT_AROUND_BYTES = 64 << 10  # Linux maps so much of a cached file around a page that is read
 _HUGE_PAGE_BYTES = 2 << 20
+_EXPECTED_TOKENS = 2048  # for which the engine makes its cache, a request (`ryanstream.loading`)
 
 # On the device: what CUDA, its libraries and the Triton kernels keep outside torch's allocator (0.74 to 0.76 GiB with
 # torch 2.11 on an H200), and what the allocator and the pools of CUDA graphs hold beyond what is used (0.3 to 0.6).
@@ -77,6 +82,7 @@ class EmbeddedLoad:
         length: tokens of an attempt at its end, prompt included.
         max_step_tokens: rows of a step.
         max_model_len: tokens of an attempt at most.
+        huge_pages: whether the system hands out huge pages (Linux: transparent_hugepage is not "never").
     """
 
     precisions: tuple[str, ...] = ("w8a8",)
@@ -86,6 +92,7 @@ class EmbeddedLoad:
     length: int = 1280
     max_step_tokens: int = 256
     max_model_len: int = 4096
+    huge_pages: bool = True
 
 
 def embedded_format(precision: str, on_gpu: bool) -> WeightFormat:
@@ -104,8 +111,8 @@ def memory_on_cpu(shape: ModelShape, load: EmbeddedLoad) -> EmbeddedMemory:
     tokens = load.prompt + load.attempts * (load.length - load.prompt)
     return EmbeddedMemory(
         weights=sum(one.total - one.embedding for one in weights),
-        embedding=max(min(one.embedding, tokens * float(_FAULT_AROUND_BYTES)) for one in weights),
-        kv=_in_huge_pages(kv.attempts_bytes(load.attempts, load.prompt, load.length), 2 * shape.num_layers),
+        embedding=max(min(one.embedding, _DISTINCT_OF_ROOT * tokens**0.5 * _FAULT_AROUND_BYTES) for one in weights),
+        kv=_written_bytes(kv, load, 2 * shape.num_layers),
         workspace=_workspace_bytes(shape, load),
         tables=_rotary_bytes(shape, load) + shape.vocab_size * _TOKENIZER_BYTES_PER_TOKEN,
         base=_PYTHON_AND_TORCH_BYTES,
@@ -151,6 +158,13 @@ def _rotary_bytes(shape: ModelShape, load: EmbeddedLoad) -> float:
     return float(load.max_model_len * shape.head_dim * _FP32)
 
 
-def _in_huge_pages(num_bytes: float, num_tensors: int) -> float:
-    """Each layer's keys and each layer's values are a mapping of their own, handed out in whole huge pages."""
-    return num_tensors * math.ceil(num_bytes / num_tensors / _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES
+def _written_bytes(kv: KVLayers, load: EmbeddedLoad, num_tensors: int) -> float:
+    """Of the attempts' keys and values. Each layer's keys, and its values, are a mapping of their own.
+
+    A mapping that is large enough is handed out in whole huge pages, from its start on.
+    """
+    used = kv.attempts_bytes(load.attempts, load.prompt, load.length)
+    made_for = max(load.attempts * _EXPECTED_TOKENS, load.max_model_len)
+    if not load.huge_pages or made_for * kv.token_bytes / num_tensors < _HUGE_PAGE_BYTES:
+        return used
+    return num_tensors * math.ceil(used / num_tensors / _HUGE_PAGE_BYTES) * _HUGE_PAGE_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mathlete.planning.efficiency import Efficiency, efficiency_of, expected_prefill, expected_step
 from mathlete.planning.embedded_memory import EmbeddedLoad, memory_on_cpu, memory_on_gpu
@@ -82,6 +82,7 @@ class EnginePlan:
 
     Attributes:
         engine: what was planned.
+        attempts: that it writes of a problem.
         parameters: of the model.
         whole_weights: bytes of the whole model.
         gpu_weights: bytes on the fullest GPU.
@@ -98,6 +99,7 @@ class EnginePlan:
     """
 
     engine: PlannedEngine
+    attempts: AttemptShape
     parameters: Parameters
     whole_weights: WeightBytes
     gpu_weights: WeightBytes
@@ -117,6 +119,20 @@ class EnginePlan:
         """Whether it runs with at least one attempt at its longest."""
         return not self.problems
 
+    @property
+    def packed_codes(self) -> float:
+        """Bytes of the codes of all packed weights of the whole model, without their scales."""
+        packed, counted = self.engine.packed, self.parameters
+        dense = counted.linear if packed.packs_dense else 0
+        experts = counted.experts if packed.packs_experts else 0
+        return (dense + experts) * packed.bits / 8
+
+    @property
+    def packed_scales(self) -> float:
+        """Bytes of their scales and zeros."""
+        packed = self.engine.packed
+        return self.packed_codes * (packed.bytes_per_weight * 8 / packed.bits - 1)
+
 
 def plan_engine(engine: PlannedEngine, accelerator: Accelerator, attempts: AttemptShape) -> EnginePlan:
     """Plan one engine on accelerators of this kind. Raises `InputError` for an unknown type of keys and values."""
@@ -131,6 +147,7 @@ def plan_engine(engine: PlannedEngine, accelerator: Accelerator, attempts: Attem
     prefill = expected_prefill(placed.prefill(attempts.prompt))
     return EnginePlan(
         engine=engine,
+        attempts=attempts,
         parameters=count_parameters(engine.shape),
         whole_weights=weight_bytes(engine.shape, engine.packed),
         gpu_weights=weights,
@@ -250,8 +267,3 @@ def _warnings(engine: PlannedEngine, accelerator: Accelerator, attempts: Attempt
     if engine.packed.compute == "fp8" and "fp8" not in accelerator.peak_tflops:
         found.append(f"{accelerator.title} has no 8-bit floats: weights are widened, and products run as in bf16")
     return found
-
-
-def with_engine(plan: EnginePlan, accelerator: Accelerator, attempts: AttemptShape, **changes: object) -> EnginePlan:
-    """The same engine planned with other fields of `PlannedEngine`."""
-    return plan_engine(replace(plan.engine, **changes), accelerator, attempts)  # type: ignore[arg-type]

@@ -76,8 +76,7 @@ def make_plan(
     Raises:
         InputError: a type of keys and values is not known.
     """
-    shapes = {engine.name: _of_engine(attempts, engine) for engine in engines}
-    plans = tuple(plan_engine(engine, hardware.accelerator, shapes[engine.name]) for engine in engines)
+    plans = tuple(plan_engine(engine, hardware.accelerator, _of_engine(attempts, engine)) for engine in engines)
     loads = place(plans, hardware)
     problems = placement_problems(plans, loads, hardware)
     return Plan(
@@ -86,8 +85,8 @@ def make_plan(
         engines=plans,
         elsewhere=tuple(elsewhere),
         loads=loads,
-        advice={plan.engine.name: advise(plan, hardware, shapes[plan.engine.name]) for plan in plans},
-        proposals=tuple(_proposals(plans, hardware, shapes)),
+        advice={plan.engine.name: advise(plan, hardware, plan.attempts) for plan in plans},
+        proposals=tuple(_proposals(plans, hardware)),
         problems=problems,
         budget=None if contest is None or problems else token_budget(plans, loads, contest, attempts),
     )
@@ -99,16 +98,15 @@ def _of_engine(attempts: AttemptShape, engine: PlannedEngine) -> AttemptShape:
     return replace(attempts, prompt=prompt, length=length, mean_new=min(attempts.mean_new, length - prompt))
 
 
-def _proposals(plans: Sequence[EnginePlan], hardware: Hardware, shapes: dict[str, AttemptShape]) -> list[Proposal]:
+def _proposals(plans: Sequence[EnginePlan], hardware: Hardware) -> list[Proposal]:
     """Where one engine has the machines to itself: the layout of fewest GPUs a copy, in as many copies as there fit."""
     if len(plans) != 1:
         return []
     plan = plans[0]
-    attempts = shapes[plan.engine.name]
-    layout = propose_layout(plan, hardware, attempts)
+    layout = propose_layout(plan, hardware, plan.attempts)
     if layout is None or layout == plan.engine.layout:
         return []
-    found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, attempts)
+    found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, plan.attempts)
     if plan.fits and plan.speeds[-1].slow_tokens_per_s >= found.speeds[-1].slow_tokens_per_s:
         return []
     return [Proposal(plan.engine.name, layout, found)]

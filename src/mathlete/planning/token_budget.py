@@ -54,7 +54,7 @@ def token_budget(
         part, speed = engines_beside(plan, loads), plan.speeds[-1]
         slow += speed.slow_tokens_per_s / part
         fast += speed.fast_tokens_per_s / part
-        new = attempts.length - attempts.prompt
+        new = plan.attempts.length - plan.attempts.prompt
         longest_s = max(longest_s, new * speed.batch * part / speed.slow_tokens_per_s)
         prefill_s += plan.prefill.slow_s * part
     seconds = contest.solving_s / contest.problems

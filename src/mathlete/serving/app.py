@@ -121,7 +121,7 @@ class ChatServer:
                 self._desk.stop(work)
 
 
-def _ending(work: Work, envelope: Envelope, asked: Asked) -> list[Mapping[str, Any]]:
+def _ending(work: Work, envelope: Envelope, asked: Asked) -> list[dict[str, Any]]:
     try:
         answered = _result(work)
     except Refusal as refusal:

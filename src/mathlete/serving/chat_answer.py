@@ -1,6 +1,7 @@
 r"""What `/v1/chat/completions` answers: OpenAI's objects, made from a problem's end.
 
-Pure. An answer reads `\boxed{42}`, then a line on how sure it is; the object `mathlete` beside it says the same as data.
+Pure. An answer reads `\boxed{42}`, then a line on how sure it is; the object `mathlete` beside it says the same as
+data.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ def read_request(body: Any, model: str, ceilings: Ceilings) -> Asked:
         raise Refusal(400, "the body must be a JSON object with model and messages")
     asked_model = body.get("model", model)
     if asked_model != model:
-        raise Refusal(404, f"the model {asked_model!r:.80} does not exist; there is {model!r}", "model", "model_not_found")
+        raise Refusal(
+            404, f"the model {asked_model!r:.80} does not exist; there is {model!r}", "model", "model_not_found"
+        )
     _refuse_what_is_not_done(body)
     own = {name: given for name, given in _mapping(body, "metadata").items() if name in _OWN}
     given = {**own, **{name: body[name] for name in (*_FIELDS, *_OWN) if body.get(name) is not None}}
@@ -178,7 +180,8 @@ def _sampling(name: str, given: Any, ceilings: Ceilings) -> float:
     if isinstance(given, bool) or not isinstance(given, int | float):
         raise Refusal(400, f"{name} must be a number, not {given!r:.40}", name)
     try:
-        SamplingParams(**{name: float(given)})
+        bounds: dict[str, Any] = {name: float(given)}
+        SamplingParams(**bounds)
     except (ValueError, OverflowError) as error:
         raise Refusal(400, str(error), name) from error
     if not math.isfinite(given) or given > 2:

@@ -100,6 +100,7 @@ def start_run(
     interrupts: Interrupts | None = None,
     watch: Watch | None = None,
     open_crew: OpenCrew | None = None,
+    run_id: str | None = None,
 ) -> SessionResult:
     """Begin a run over `tasks`. Its folder is made before the model is loaded, and goes again if that fails.
 
@@ -112,13 +113,14 @@ def start_run(
         interrupts: not yet in force; given by who wants to end the run from another thread.
         watch: told how far the run has come, beside the console.
         open_crew: gives those who work on it; None for this process alone, with what `load` gives.
+        run_id: name of the run's folder; None for one that begins with the time.
 
     Raises:
         MathleteError: of whichever part failed; the message says what was kept.
         StoppedAtOnce: a person interrupted it twice.
     """
     try:
-        folder = RunFolder.create(runs_dir)
+        folder = RunFolder.create(runs_dir, run_id)
     except StorageError as error:
         error.add_note("No model was loaded. To keep runs in another folder: --out FOLDER.")
         raise

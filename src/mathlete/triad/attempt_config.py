@@ -21,6 +21,7 @@ class AttemptConfig:
         top_k: of sampling.
         min_p: of sampling.
         thinking_budget: tokens of a `<think>` block before it is closed by force; None for no limit.
+        closes_thinking: whether whoever writes can do that; else no budget is made up where none is given.
     """
 
     max_tokens: int = 1024
@@ -29,6 +30,7 @@ class AttemptConfig:
     top_k: int = 0
     min_p: float = 0.0
     thinking_budget: int | None = None
+    closes_thinking: bool = True
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
@@ -38,7 +40,7 @@ class AttemptConfig:
 
     def with_room_to_answer(self) -> AttemptConfig:
         """Thinking without a budget gets one that leaves a quarter of the tokens, 1,024 at most, for the answer."""
-        if self.thinking_budget is not None:
+        if self.thinking_budget is not None or not self.closes_thinking:
             return self
         room = min(self.max_tokens // _ANSWER_PART, _MAX_ANSWER_TOKENS)
         return replace(self, thinking_budget=self.max_tokens - room)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from mathlete.core.attempt import Attempt
 from mathlete.core.generation import Message
@@ -48,6 +48,7 @@ class AttemptMaker:
         check: limits of a check by program.
         genselect: limits of a choice between solutions.
         lean: limits of a try at a formal proof.
+        closes_thinking: whether whoever writes for a pillar can close a block of thinking.
     """
 
     run_seed: int = 0
@@ -59,6 +60,7 @@ class AttemptMaker:
     check: CheckConfig = field(default_factory=CheckConfig)
     genselect: GenSelectConfig = field(default_factory=GenSelectConfig)
     lean: LeanCheckConfig = field(default_factory=LeanCheckConfig)
+    closes_thinking: Callable[[str], bool] = lambda pillar: True
 
     def make(
         self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt], started_s: float
@@ -90,10 +92,10 @@ class AttemptMaker:
                 problem, index, self.run_seed, launch.temperature, started_s, self.config, self.beam,
                 self.constraints, self.checks_steps, self.step_reward, opening,
             )  # fmt: skip
+        config = replace(self.config, closes_thinking=self.closes_thinking(launch.pillar))
         return SolutionAttempt(
-            problem, index, self.run_seed, launch.temperature, started_s, self.config, self.constraints,
-            spec, opening,
-        )  # fmt: skip
+            problem, index, self.run_seed, launch.temperature, started_s, config, self.constraints, spec, opening
+        )
 
     def _check_method(
         self, problem: Problem, index: int, launch: Launch, pool: Sequence[Attempt]

@@ -82,6 +82,17 @@ def test_a_whole_decision_is_replayed_with_its_stops(mathlete: Mathlete, traces:
     assert "policy fixed" in shown.out and shown.code == 0
 
 
+def test_the_pipeline_takes_the_best_scored_attempt(mathlete: Mathlete, traces: Path) -> None:
+    told = json.loads(mathlete("replay", traces, "--policy", "pipeline", "--scorer", "fewest_tokens", "--json").out)
+    assert (told["policy"], told["selector"], told["stop_reasons"]) == (
+        "pipeline", "pipeline_fewest_tokens", {"all attempts finished": 6},
+    )  # fmt: skip
+    assert told["accuracy"] == pytest.approx(4 / 6), "the first attempt of each has the fewest tokens"
+    assert told["vs_majority"]["diff"] == pytest.approx(0.5 / 6)
+    called = mathlete("replay", traces, "--policy", "pipeline", "--scorer", "luck")
+    assert called.code == 2 and "scorer must be one of available, mean_logprob" in called.err
+
+
 def test_rows_that_cannot_be_used_are_named(mathlete: Mathlete, traces: Path) -> None:
     traces.write_text(traces.read_text() + '{"problem_id": "x", "attempts": []}\n')
     called = mathlete("replay", traces, "--selector", "majority", "--json")

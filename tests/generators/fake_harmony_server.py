@@ -37,6 +37,8 @@ class FakeHarmonyServer:
     breaks_after: int | None = None
     prompts: list[list[int]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    path = "/v1/completions"
+    owner = "vllm"
 
     def __enter__(self) -> FakeHarmonyServer:
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
@@ -85,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
     def do_GET(self) -> None:
-        models = {"data": [{"id": MODEL, "object": "model", "owned_by": "vllm", "max_model_len": 100_000}]}
+        models = {"data": [{"id": MODEL, "object": "model", "owned_by": self.fake.owner, "max_model_len": 100_000}]}
         body = json.dumps(models).encode()
         self.send_response(200 if self.path == "/v1/models" else 404)
         self.send_header("Content-Length", str(len(body)))
@@ -95,11 +97,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        assert self.path == "/v1/completions", self.path
+        assert self.path == fake.path, self.path
         fake.bodies.append(body)
         is_try = body["max_tokens"] == 1
         if not is_try:
-            fake.prompts.append(body["prompt"])
+            fake.prompts.append(body.get("prompt", []))
         events = fake.answer(body)
         if fake.breaks_after is not None and not is_try:
             events, fake.breaks_after = events[: fake.breaks_after], None

@@ -105,6 +105,19 @@ class FakeServer:
         with self.lock:
             return self.ids.setdefault(piece, len(self.ids) + 1)
 
+    def tokenize(self, body: dict[str, Any]) -> list[int]:
+        """A chat is one token here, and a text one for each word."""
+        if "messages" in body:
+            return [self.id_of(json.dumps(body["messages"]))]
+        return [self.id_of(piece) for piece in re.findall(r"\s*\S+|\s+", body["prompt"])]
+
+    def messages_of(self, token_ids: list[int]) -> list[dict[str, str]]:
+        """What a prompt in ids says: a chat, and the beginning of its answer."""
+        with self.lock:
+            says = {token_id: text for text, token_id in self.ids.items()}
+        messages: list[dict[str, str]] = json.loads(says[token_ids[0]])
+        return [*messages, {"role": "assistant", "content": "".join(says[i] for i in token_ids[1:])}]
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -140,7 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         fake = self.fake
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path not in ("/v1/chat/completions", "/v1/completions"):
+        if self.path == "/tokenize" and fake.dialect == "vllm":
+            return self._json(200, {"tokens": fake.tokenize(body), "max_model_len": fake.context})
+        if self.path == "/v1/completions" and fake.dialect == "vllm":
+            body |= {"messages": fake.messages_of(body["prompt"]), "continue_final_message": True}
+        elif self.path != "/v1/chat/completions":
             return self._json(404, {"detail": "Not Found"})
         with fake.lock:
             fake.bodies.append(body)
@@ -297,10 +314,13 @@ def _event(
     tells_end = fake.dialect == "vllm" or piece != ""
     if piece is not None and body.get("return_token_ids") and fake.dialect == "vllm":
         choice["token_ids"] = [token_id]
-    if piece is not None and body.get("logprobs") and tells_end:
-        choice["logprobs"] = {"content": [_logprobs(fake, piece, token_id, body.get("top_logprobs", 0))]}
+    if piece is not None and "logprobs" in body and tells_end:
+        num_top = body["logprobs"] if "prompt" in body else body.get("top_logprobs", 0)
+        choice["logprobs"] = {"content": [_logprobs(fake, piece, token_id, num_top)]}
     if stop is not None and fake.dialect == "vllm":
         choice["stop_reason"] = stop
+    if "prompt" in body:
+        choice |= {"text": choice.pop("delta").get("content") or "", "logprobs": _legacy(choice.get("logprobs"))}
     event: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": [choice]}
     if usage is not None:
         event["usage"] = usage
@@ -320,3 +340,17 @@ def _logprobs(fake: FakeServer, piece: str, token_id: int, num_top: int) -> dict
 
     top = [entry(i, piece if i == 0 else f"other {i}") for i in range(num_top)]
     return {**entry(0, piece), "top_logprobs": top}
+
+
+def _legacy(logprobs: dict[str, Any] | None) -> dict[str, Any] | None:
+    """As `/completions` tells them."""
+    if logprobs is None:
+        return None
+    (entry,) = logprobs["content"]
+    top = {item["token"]: item["logprob"] for item in entry["top_logprobs"]}
+    return {
+        "tokens": [entry["token"]],
+        "token_logprobs": [entry["logprob"]],
+        "top_logprobs": [{entry["token"]: entry["logprob"], **top}],
+        "text_offset": [0],
+    }

@@ -1,4 +1,7 @@
-"""The suite of all generators, over vLLM's own server (`vllm serve`) with a small random model, on a CPU."""
+"""The suite of all generators, over vLLM's own server with a small random model, on a CPU.
+
+Started as a module: the command `vllm serve` asks for the version of a package "vllm", which the CPU build is not.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     told = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "chat_template": CHATML}
     (folder / "tokenizer_config.json").write_text(json.dumps(told))
     command = [
-        python, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--served-model-name", "tiny",
+        python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--served-model-name", "tiny",
         "--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager",
         "--max-model-len", str(MAX_MODEL_LEN), "--max-num-seqs", "32", "--kv-cache-memory-bytes", str(256 << 20),
         "--scheduling-policy", "priority",

@@ -81,6 +81,21 @@ def answers(generator: Generator, *requests: GenerateRequest) -> dict[str, Compl
     return ends(generator, len(requests))
 
 
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"max_model_len": 1_000_000}, "max_model_len"),
+        ({"kv_cache_memory_bytes": 4096}, "not enough memory.*mathlete plan"),
+        ({"quantization": "no-such"}, "could not load"),
+    ],
+)
+def test_what_vllm_refuses_is_told_at_once(folder: Path, settings: dict[str, Any], complaint: str) -> None:
+    from tiny_vllm import load_tiny
+
+    with pytest.raises(EngineError, match=complaint):
+        load_tiny(folder, **settings)
+
+
 def test_it_says_what_the_embedded_engine_says(generator: VLLMGenerator, embedded: Generator) -> None:
     """Greedy, on the same weights in float32: ids, log-probabilities, stop strings and thinking closed in time."""
     text = answers(embedded, ask())["a"].text
@@ -178,21 +193,6 @@ def test_guessing_changes_no_word_and_refuses_what_would_be_wrong(folder: Path, 
         assert answers(guessing, stopping)["a"].text == stopped.text
     finally:
         guessing.close()
-
-
-@pytest.mark.parametrize(
-    ("settings", "complaint"),
-    [
-        ({"max_model_len": 1_000_000}, "max_model_len"),
-        ({"kv_cache_memory_bytes": 4096}, "not enough memory.*mathlete plan"),
-        ({"quantization": "no-such"}, "could not load"),
-    ],
-)
-def test_what_vllm_refuses_is_told_at_once(folder: Path, settings: dict[str, Any], complaint: str) -> None:
-    from tiny_vllm import load_tiny
-
-    with pytest.raises(EngineError, match=complaint):
-        load_tiny(folder, **settings)
 
 
 @pytest.mark.parametrize("what", ["interrupt", "kill"])

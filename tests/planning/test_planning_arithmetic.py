@@ -173,6 +173,14 @@ def test_sharing_layers_costs_links() -> None:
     assert shared.read_s == pytest.approx(alone.read_s / 4, rel=0.01)
 
 
+def test_stages_hand_on_between_hosts() -> None:
+    near = placed("Qwen2.5-7B-Instruct", "bf16", Layout(1, 2), "h100-sxm-80gb")
+    far = replace(near, host_link_gb_per_s=0.1)
+    assert far.decode(8, 0).seconds - near.decode(8, 0).seconds == pytest.approx(
+        2 * 4 * 3584 * 2 * (1 / 1e8 - 1 / 12.5e9)
+    )
+
+
 def test_every_accelerator_names_its_source() -> None:
     for name, one in known_accelerators().items():
         assert one.source and one.peak_tflops["bf16"] > 0 and one.bandwidth_gb_per_s > 0, name

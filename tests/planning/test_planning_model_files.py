@@ -127,4 +127,5 @@ def test_absurd_counts_are_refused_at_once(tmp_path: Path, at: int) -> None:
 @pytest.mark.model
 def test_the_small_models_file_agrees_with_the_table(small_model_path: Path) -> None:
     found, known = find_model(str(small_model_path)), find_model("0.5b")
-    assert found == replace(known, name=found.name, source=found.source, published_format=found.published_format)
+    # llama.cpp's file may hold the head beside the table, packed otherwise
+    assert found == replace(known, name=found.name, source=found.source, tie_word_embeddings=found.tie_word_embeddings)

@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mathlete.core.errors import InputError
-from mathlete.recipes.loading import load_recipe
+from mathlete.recipes.loading import load_recipe, recipe_names, recipe_of
+from mathlete.recipes.source import RecipeSource
 
 ENGINE = '[engines.main]\ntype = "vllm"\nmodel = "a/b"\n'
 TWO = ENGINE + '[engines.other]\ntype = "vllm"\nmodel = "c/d"\n'
@@ -185,3 +188,34 @@ def test_control_characters_of_a_file_stay_in_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load_recipe(path)
     assert "\x1b" not in str(caught.value)
+
+
+@settings(max_examples=300)
+@given(
+    name=st.sampled_from(recipe_names()),
+    place=st.floats(0, 1),
+    num_cut=st.integers(0, 12),
+    put=st.one_of(
+        st.sampled_from(
+            ["=", "[", "]", '"', "\n", "-1", "1e999", "true", "[]", "{}", "0x", "nan", "1979-05-27", "\x00", "~x"]
+        ),
+        st.text(max_size=6),
+    ),
+)
+def test_a_damaged_recipe_is_read_or_refused(name: str, place: float, num_cut: int, put: str) -> None:
+    recipe = load_recipe(name)
+    text = recipe.path.read_text()
+    begin = int(place * len(text))
+    damaged = RecipeSource("mine.toml", text[:begin] + put + text[begin + num_cut :])
+    try:
+        found = recipe_of(damaged, recipe.path)
+    except InputError as error:
+        assert str(error).startswith("mine.toml") and len(str(error)) < 2000
+    else:
+        assert found.run_config("solve", check_models=False).recipe == name
+
+
+@pytest.mark.parametrize("path", ["a\x00.toml", "~nobody-here/x.toml", "~nobody-here"])
+def test_odd_paths(path: str) -> None:
+    with pytest.raises(InputError):
+        load_recipe(path)

@@ -93,7 +93,13 @@ TRIAD = PolicySettings(
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "asked",
-    [PolicySettings("fixed", 6), PolicySettings("vote", 8, stop="four_equal"), TRIAD, PolicySettings("prometheus")],
+    [
+        PolicySettings("fixed", 6),
+        PolicySettings("vote", 8, stop="four_equal"),
+        TRIAD,
+        PolicySettings("prometheus"),
+        PolicySettings("pipeline", 6, scorer="mean_logprob"),
+    ],
     ids=lambda asked: asked.policy,
 )
 def test_a_live_run_recorded_and_replayed_is_selected_and_stopped_alike(
@@ -115,7 +121,7 @@ def test_the_runs_replayed_have_something_of_everything() -> None:
     seed=st.integers(0, 10**6),
     trouble=st.sampled_from([0.0, 0.2, 1.0]),
     slowness_s=st.sampled_from([0.0, 0.3, 10.0]),
-    policy=st.sampled_from(["fixed", "vote", "triad", "prometheus"]),
+    policy=st.sampled_from(["fixed", "vote", "triad", "pipeline", "prometheus"]),
     selector=st.sampled_from([*SELECTORS]),
     stop=st.sampled_from([*STOP_RULES]),
     attempts=st.integers(1, 6),

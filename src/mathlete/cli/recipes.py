@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mathlete.cli.sandbox import printable
-from mathlete.core.errors import InputError
+from mathlete.core.errors import InputError, StorageError
 from mathlete.recipes.loading import load_recipe, recipe_names
 from mathlete.recipes.recipe import Recipe
 
@@ -19,7 +20,8 @@ app = typer.Typer(help="Recipes: engines and options of a run in a file; docs/re
 
 Name = Annotated[str, typer.Argument(metavar="NAME|FILE", help="A name of `mathlete recipes list`, or a .toml file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-AsToml = Annotated[bool, typer.Option("--toml", help="Print the file itself, to change a copy of it.")]
+Shipped = Annotated[str, typer.Argument(metavar="NAME", help="A name of `mathlete recipes list`.")]
+Target = Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as mine.toml; it must be new.")]
 
 
 @app.command("list")
@@ -38,21 +40,32 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Name, as_json: AsJson = False, as_toml: AsToml = False) -> None:
+def show(name: Name, as_json: AsJson = False) -> None:
     """What a run by this recipe would do: its engines with their settings, and all options that differ from defaults.
 
     The recipe is checked, but no model needs to be there.
     """
-    if as_json and as_toml:
-        raise InputError("give --json or --toml, not both")
     recipe = load_recipe(name)
-    if as_toml:
-        typer.echo(recipe.path.read_text(encoding="utf-8-sig"), nl=False)
-        return
     if as_json:
         typer.echo(json.dumps(_facts(recipe), indent=2))
         return
     _show(recipe, Console(soft_wrap=True, highlight=False))
+
+
+@app.command()
+def copy(name: Shipped, file: Target) -> None:
+    """Write a recipe that comes with Mathlete into a file of one's own, to change it there."""
+    if name not in recipe_names():
+        raise InputError(f"there is no recipe {name!r} to copy; there are {', '.join(recipe_names())}")
+    text = load_recipe(name).path.read_text(encoding="utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as target:
+            target.write(text)
+    except FileExistsError as error:
+        raise InputError(f"{file} is there already: name another file") from error
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror or error})") from error
+    typer.echo(f"{file}: now change it, and look at it with: mathlete recipes show {file}")
 
 
 def machine_of(recipe: Recipe) -> str:

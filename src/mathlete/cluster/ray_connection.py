@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -43,6 +44,7 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "mathlete"}
+    _keep_stdout_clean()
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         if address == LOCAL:
@@ -62,6 +64,18 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
     finally:
         ray.shutdown()
         _restore(handlers)
+
+
+def _keep_stdout_clean() -> None:
+    """Ray prints what it has to say of dead workers to stdout, where results go; the head tells of them itself."""
+    worker = getattr(ray._private, "worker", None)
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = _log
+
+
+def _log(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    for line in data.get("lines", ()):
+        logging.getLogger(__name__).debug("ray: %s", line)
 
 
 def _restore(handlers: Mapping[signal.Signals, Any]) -> None:

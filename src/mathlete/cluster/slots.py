@@ -173,14 +173,16 @@ class Slots:
                 return Answer(slot, refusal=cause)
             return Answer(slot, loss=f"failed: {type(cause).__name__}: {cause}")
         except ray.exceptions.RayError as error:
-            return Answer(slot, loss=f"died ({_first_line(error)})")
+            return Answer(slot, loss=f"died ({_cause(error)})")
         if isinstance(value, WorkerFacts):
             slot.facts = value
         return Answer(slot, value)
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    told = [line.strip() for line in text.splitlines() if line.strip()]
-    causes = [line for line in told if line.startswith("The actor is dead because") or "exit" in line.lower()]
-    return (causes or told)[0]
+def _cause(error: Exception) -> str:
+    """Ray tells a page of what may have happened; what did happen is one sentence of it."""
+    told = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    causes = [line for line in told if line.startswith("The actor is dead because")] or told
+    return (
+        causes[0].removeprefix("The actor is dead because ").partition(". ")[0].partition(" Worker exit")[0].rstrip(".")
+    )

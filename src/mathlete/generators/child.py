@@ -246,11 +246,11 @@ class ChildGenerator:
         except (EOFError, OSError):  # it is gone; what it said before is still to be heard
             self._hear_the_rest(process, life)
         finally:
-            self._pid = None
             if self._closing:
                 way = process.end(_CLOSE_S if life.is_ready else 0.0)
             else:
                 way = process.end(_LAST_WORDS_S if life.last_words else 0.0)
+            self._pid = None
             with self._changed:
                 if self._ledger is not None:
                     self._ledger.went_down()

@@ -24,7 +24,7 @@ class ChildProcess:
 
     Attributes:
         connection: to it.
-        has_ended: readable once it has ended (a pidfd).
+        has_ended: readable once it has ended.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,10 @@ class ChildProcess:
             self.connection.close()
             self._lifeline.close()
             raise
-        self.has_ended = os.pidfd_open(self._process.pid)
+        try:
+            self.has_ended = os.pidfd_open(self._process.pid)
+        except OSError:  # not allowed in some containers; the lifeline tells the same, unless a fork of it holds on
+            self.has_ended = os.dup(self._lifeline.fileno())
 
     @property
     def pid(self) -> int:

@@ -49,6 +49,8 @@ _GUESSES_EVERY_S = 1.0
 
 def main(connection_fd: int, lifeline_fd: int) -> int:
     """Serve until it is closed. Returns the exit status."""
+    for number in (connection_fd, lifeline_fd):
+        os.set_inheritable(number, False)  # what an engine starts is not to keep them open
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this ends it
     threading.Thread(target=_end_with_parent, args=(lifeline_fd,), daemon=True).start()
     connection = Connection(connection_fd)

@@ -30,6 +30,7 @@ from mathlete.core.protocols import Clock
 from mathlete.generators.openai_server_connect import KnownServer, explore
 from mathlete.generators.openai_server_dialects import refuse_what_it_cannot, sampling_fields
 from mathlete.generators.openai_server_events import BrokenStream
+from mathlete.generators.openai_server_exact import ExactTurns
 from mathlete.generators.openai_server_formats import LoadFormat, capabilities_with, no_harmony
 from mathlete.generators.openai_server_output import ServerOutput
 from mathlete.generators.openai_server_retry import Concurrency, Failure, advice, wait_before
@@ -247,7 +248,7 @@ class ServerGenerator:
         self._num_keys += 1
         running.key, running.started_s = self._num_keys, now_s
         self._by_key[self._num_keys] = running
-        self._streams.start(self._num_keys, asked.path, body)
+        self._streams.start(self._num_keys, asked.path, body, asked.prompt)
 
     def _end_stream(self, running: _Running) -> None:
         """Close its connection, whatever it still says."""
@@ -364,6 +365,8 @@ class ServerGenerator:
             self._finish(running, "stop")
         elif not self.capabilities.continuation and running.output.num_tokens:
             self._begin_again(running, failure)
+        elif not self._turns.looks_for_stops:
+            running.output.drop_unfinished()
 
     def _begin_again(self, running: _Running, failure: Failure) -> None:
         """What has come cannot be gone on with: it is taken back, and told so."""
@@ -391,6 +394,8 @@ class ServerGenerator:
             text = text.encode()[: match.end if request.sampling.include_stop else match.start].decode()
         stop = (running.stop or None) if match is None else match.stop
         completion = running.output.completion(reason, request.sampling, text=text, stop=stop, error=error)
+        if isinstance(self._turns, ExactTurns):
+            self._turns.remember(completion, running.output.covered(completion.text, reason))
         self._events.append(Finished(request.request_id, completion))
 
 

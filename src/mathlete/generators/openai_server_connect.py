@@ -24,7 +24,7 @@ from mathlete.generators.openai_server_dialects import DIALECTS, Dialect, refuse
 from mathlete.generators.openai_server_events import BrokenStream, EventLines
 from mathlete.generators.openai_server_formats import LoadFormat, format_of, no_harmony, turns_of
 from mathlete.generators.openai_server_retry import Failure, advice, wait_before
-from mathlete.generators.openai_server_stream import DONE, Delta, parse_json, read_delta
+from mathlete.generators.openai_server_stream import DONE, Delta, parse_json, read_delta, token_ids_in
 from mathlete.generators.openai_server_transport import client_options, connection_text, failure_of, without_key
 from mathlete.generators.openai_server_turns import ChatTurns, Turns
 from mathlete.generators.server_settings import ServerSettings
@@ -234,11 +234,22 @@ class _Exploration:
             return self._try_out(dialect, model)
         begun = (Span("The answer is", by_model=True),) if dialect.continues else ()
         dialect = self._tried(dialect, model, ChatTurns, replace(_TRIED, continuation=begun))
+        if dialect.tells_ids:
+            dialect = replace(dialect, tokenizes=self._tokenizes(model))
         if name == "tool_calls":
             runs_programs = replace(_TRIED, sampling=replace(_TRIED.sampling, stop=("```\n",)))
             make = partial(turns_of, name, settings, model=self._model, load=self._load_harmony)
             dialect = self._tried(dialect, model, lambda found: make(dialect=found), runs_programs)
         return dialect, name, turns_of(name, settings, dialect, self._model, self._load_harmony)
+
+    def _tokenizes(self, model: str) -> bool:
+        """Whether it tells the ids of a chat."""
+        body = {"model": model, "messages": [{"role": "user", "content": "What is 1 + 1?"}]}
+        answer = self._once("POST", f"{self._root}/tokenize", body)
+        try:
+            return isinstance(answer, httpx.Response) and len(token_ids_in(answer.text)) > 0
+        except BrokenStream:
+            return False
 
     def _tried(
         self, dialect: Dialect, model: str, turns: Callable[[Dialect], Turns], request: GenerateRequest

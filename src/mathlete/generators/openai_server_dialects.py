@@ -34,6 +34,7 @@ class Dialect:
         takes_stop_ids: takes `stop_token_ids`.
         ignores_eos: takes `ignore_eos`.
         tells_ids: can be made to tell the id of each token.
+        tokenizes: tells the ids of chats and texts (`/tokenize`) and takes ids for a prompt.
         echoes: begins its answer with the message that it goes on with.
         left_out: fields that it has refused.
         max_tokens_name: of the field that says how long an answer may be.
@@ -46,6 +47,7 @@ class Dialect:
     takes_stop_ids: bool = False
     ignores_eos: bool = False
     tells_ids: bool = False
+    tokenizes: bool = False
     echoes: bool = False
     left_out: frozenset[str] = field(default_factory=frozenset)
     max_tokens_name: str = _MAX_TOKENS

@@ -13,6 +13,7 @@ from mathlete.core.errors import EngineError
 from mathlete.core.generation import Capabilities, GenerateRequest, Span
 from mathlete.generators.openai_server_dialects import Dialect
 from mathlete.generators.openai_server_events import BrokenStream
+from mathlete.generators.openai_server_exact import ExactTurns
 from mathlete.generators.openai_server_stream import Delta
 from mathlete.generators.openai_server_turns import Asked, ChatTurns, TurnReader, Turns
 from mathlete.generators.tool_calls import ToolCallTurns
@@ -48,7 +49,9 @@ def turns_of(name: TurnFormatName, settings: TurnSettings, dialect: Dialect, mod
     """The way of taking turns of that name. Raises what `load` does."""
     if name == "harmony":
         return TokenTurns(load())
-    return ToolCallTurns(dialect, settings, model) if name == "tool_calls" else ChatTurns(dialect)
+    if name == "tool_calls":
+        return ToolCallTurns(dialect, settings, model)
+    return ExactTurns(dialect) if dialect.tokenizes and dialect.tells_ids else ChatTurns(dialect)
 
 
 def capabilities_with(name: TurnFormatName, capabilities: Capabilities) -> Capabilities:

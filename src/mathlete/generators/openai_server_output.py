@@ -65,6 +65,29 @@ class ServerOutput:
         self.num_forced += len(token_ids)
         self._pieces.append(_Piece("", len(token_ids), token_ids, ()))
 
+    def covered(self, text: str, reason: FinishReason) -> Span:
+        """The ids that spell the beginning of `text`, and the rest of it, which only a part of a token spells.
+
+        What ended the text by itself spells nothing, and does not belong to it.
+        """
+        ids: list[int] = []
+        told, pending = "", list[int]()
+        for piece in self._pieces:
+            if not text.startswith(told + piece.text):
+                break
+            pending += piece.token_ids
+            told += piece.text
+            if piece.text:
+                ids, pending = ids + pending, []
+        if reason != "stop" and told == text:
+            ids += pending  # parts of a character
+        return Span(text[len(told) :], tuple(ids))
+
+    def drop_unfinished(self) -> None:
+        """Take back tokens at the end that have spelled nothing yet: parts of a character that broke off."""
+        while self._pieces and not self._pieces[-1].text:
+            self.num_discarded += self._pieces.pop().num_tokens
+
     def settle(self) -> None:
         """The stream has ended: what the server counted beyond what it told (an end of text) is counted too."""
         if self._usage is not None and not any(piece.token_ids for piece in self._pieces):

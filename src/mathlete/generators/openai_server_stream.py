@@ -145,6 +145,14 @@ def parse_json(data: str) -> Any:
         raise BrokenStream(f"it sent no JSON ({error}): {data[:_MAX_SHOWN]!r}") from error
 
 
+def token_ids_in(data: str) -> tuple[int, ...]:
+    """What `/tokenize` answers. Raises `BrokenStream`."""
+    told = parse_json(data)
+    if not isinstance(told, dict) or not isinstance(told.get("tokens"), list):
+        _broken(f"/tokenize told no tokens: {data[:_MAX_SHOWN]!r}")
+    return _ids(told["tokens"])
+
+
 def error_text(body: object) -> str:
     """What a server says went wrong, in whatever shape, on one line, shortened."""
     told = body

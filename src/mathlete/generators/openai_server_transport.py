@@ -7,10 +7,11 @@ then one `StreamEnd`. Nothing more is told of a stream that was cancelled.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from urllib.parse import urlsplit
 from mathlete.core.errors import EngineError
 from mathlete.generators.openai_server_events import BrokenStream, EventLines
 from mathlete.generators.openai_server_retry import Failure, retry_after
-from mathlete.generators.openai_server_stream import error_text, parse_json
+from mathlete.generators.openai_server_stream import error_text, parse_json, token_ids_in
+from mathlete.generators.openai_server_turns import PromptPiece
 
 try:
     import httpx
@@ -28,6 +30,7 @@ except ModuleNotFoundError as error:
 _CONNECT_S = 10.0
 _MAX_ERROR_BYTES = 1 << 16
 _JOIN_S = 5.0
+_MAX_KNOWN_IDS = 512
 
 
 class StreamEnd(NamedTuple):
@@ -41,6 +44,14 @@ class StreamNews(NamedTuple):
 
     key: int
     told: str | StreamEnd
+
+
+class _Refused(Exception):
+    """What a stream needs first was refused."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 class Streams:
@@ -61,14 +72,15 @@ class Streams:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # touched in the loop's thread only
         self._live: set[int] = set()
         self._client: httpx.AsyncClient | None = None
+        self._known_ids: dict[str, tuple[int, ...]] = {}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="mathlete-server", daemon=True)
         self._thread.start()
 
-    def start(self, key: int, path: str, body: Mapping[str, Any]) -> None:
-        """Send a request whose answer is a stream."""
+    def start(self, key: int, path: str, body: Mapping[str, Any], prompt: Sequence[PromptPiece] = ()) -> None:
+        """Send a request whose answer is a stream; `prompt` as in `openai_server_turns.Asked`."""
         self._live.add(key)
-        self._loop.call_soon_threadsafe(self._start, key, path, body)
+        self._loop.call_soon_threadsafe(self._start, key, path, body, prompt)
 
     def cancel(self, key: int) -> None:
         """Close a stream's connection, whereupon the server ends the request. Unknown keys are ignored."""
@@ -111,8 +123,8 @@ class Streams:
         finally:
             self._loop.close()
 
-    def _start(self, key: int, path: str, body: Mapping[str, Any]) -> None:
-        task = self._loop.create_task(self._follow(key, path, body))
+    def _start(self, key: int, path: str, body: Mapping[str, Any], prompt: Sequence[PromptPiece]) -> None:
+        task = self._loop.create_task(self._follow(key, path, body, prompt))
         self._tasks[key] = task
         task.add_done_callback(lambda done: self._tasks.pop(key, None))
 
@@ -121,9 +133,14 @@ class Streams:
         if task is not None:
             task.cancel()
 
-    async def _follow(self, key: int, path: str, body: Mapping[str, Any]) -> None:
+    async def _follow(self, key: int, path: str, body: Mapping[str, Any], prompt: Sequence[PromptPiece]) -> None:
         try:
+            if prompt:
+                ids = [await self._ids_of(piece, body["model"]) for piece in prompt]
+                body = {**body, "prompt": [token_id for piece in ids for token_id in piece]}
             failure = await self._read(key, path, body)
+        except _Refused as error:
+            failure = error.failure
         except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             failure = Failure(connection_text(error, self._timeout_s))
         except BrokenStream as error:
@@ -133,6 +150,22 @@ class Streams:
         if failure is not None:
             failure = replace(failure, message=without_key(failure.message, self._api_key))
         self._news.put(StreamNews(key, StreamEnd(failure)))
+
+    async def _ids_of(self, piece: PromptPiece, model: str) -> tuple[int, ...]:
+        """The ids of a piece; siblings' chats are asked for once."""
+        if isinstance(piece, tuple):
+            return piece
+        assert self._client is not None, "made before the loop runs"
+        name = json.dumps(piece)
+        if name not in self._known_ids:
+            url = f"{self._base_url.removesuffix('/v1')}/tokenize"
+            answer = await self._client.post(url, json={"model": model, **piece})
+            if answer.status_code != 200:
+                raise _Refused(failure_of(answer.status_code, answer.headers, answer.content[:_MAX_ERROR_BYTES]))
+            self._known_ids[name] = token_ids_in(answer.text)
+            if len(self._known_ids) > _MAX_KNOWN_IDS:
+                del self._known_ids[next(iter(self._known_ids))]
+        return self._known_ids[name]
 
     async def _read(self, key: int, path: str, body: Mapping[str, Any]) -> Failure | None:
         assert self._client is not None, "made before the loop runs"

@@ -20,12 +20,23 @@ _THINK, _END_THINK = "<think>", "</think>"
 _CONTROL = re.compile(r"<(?=\|[^\s|<>]{1,40}\|>|\uff5c[^\s\uff5c<>]{1,40}\uff5c>)")
 
 
+PromptPiece = tuple[int, ...] | Mapping[str, Any]
+"""Ids, or what `/tokenize` is asked for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is sent: the API's path, and the fields of the body that say what to go on from."""
+    """What is sent.
+
+    Attributes:
+        path: of the API.
+        fields: of the body, that say what to go on from.
+        prompt: pieces of a prompt in ids, each given or to be asked `/tokenize` for; the field "prompt" comes of them.
+    """
 
     path: str
     fields: Mapping[str, Any]
+    prompt: tuple[PromptPiece, ...] = ()
 
 
 class TurnReader(Protocol):
@@ -71,10 +82,10 @@ class ChatTurns:
         spans = (*request.continuation, *([written] if written is not None and written.text else []))
         text = "".join(span.text for span in spans)
         if not text:
-            return Asked("/chat/completions", {"messages": _chat(request.messages)})
+            return Asked("/chat/completions", {"messages": chat_fields(request.messages)})
         if not self._dialect.continues:
-            return Asked("/chat/completions", {"messages": _chat(closed_turns(request.messages, spans))})
-        fields: dict[str, Any] = {"messages": _chat((*request.messages, Message("assistant", text)))}
+            return Asked("/chat/completions", {"messages": chat_fields(closed_turns(request.messages, spans))})
+        fields: dict[str, Any] = {"messages": chat_fields((*request.messages, Message("assistant", text)))}
         if self._dialect.name != "llama.cpp":  # which does so by itself
             fields |= {"continue_final_message": True, "add_generation_prompt": False}
         return Asked("/chat/completions", fields)
@@ -152,5 +163,6 @@ def without_control_tokens(text: str) -> str:
     return _CONTROL.sub("< ", text)
 
 
-def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
+def chat_fields(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The messages as they are sent."""
     return [{"role": message.role, "content": without_control_tokens(message.content)} for message in messages]

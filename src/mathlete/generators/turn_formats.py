@@ -38,7 +38,8 @@ class TurnSettings:
     Attributes:
         turn_format: "chat" (the model's chat template, programs as fenced blocks), "harmony" (gpt-oss: token ids in and
             out), "tool_calls" (the server writes and reads the turns: OpenAI's `tools` and `tool_calls`), or "auto":
-            "harmony" where the model's name has "gpt-oss" in it, else "chat".
+            "harmony" where the model's name has "gpt-oss" in it ("tool_calls" over a server that tells no ids), else
+            "chat".
         reasoning_effort: how much the model is told to think; None leaves it to the model. Not for "chat".
         tools: what it may call; () for none. Not for "chat".
     """

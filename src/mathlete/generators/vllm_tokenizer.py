@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mathlete.core.errors import EngineError
-from mathlete.ryanstream.model.tokenizer import EngineTokenizer, split_control_tokens
+from mathlete.ryanstream.model.tokenizer import EngineTokenizer, end_token_ids, split_control_tokens
 
 
 def engine_tokenizer(tokenizer: Any, generation_config: Mapping[str, Any]) -> EngineTokenizer:
@@ -17,7 +17,8 @@ def engine_tokenizer(tokenizer: Any, generation_config: Mapping[str, Any]) -> En
 
     Args:
         tokenizer: vLLM's own; one of Hugging Face's "fast" ones.
-        generation_config: of the model; its `eos_token_id`, one or several, end a text as the tokenizer's own does.
+        generation_config: of the model; its `eos_token_id`, one or several, end a text as the tokenizer's own does, and
+            those that are known by name.
 
     Raises:
         EngineError: the tokenizer is of another kind, and what its tokens spell cannot be known.
@@ -31,5 +32,5 @@ def engine_tokenizer(tokenizer: Any, generation_config: Mapping[str, Any]) -> En
         )
     parts = split_control_tokens(backend.to_str())
     ends = generation_config.get("eos_token_id") or []
-    eos_ids = {*([ends] if isinstance(ends, int) else ends), tokenizer.eos_token_id} - {None}
-    return EngineTokenizer(*parts[:2], sorted(eos_ids), parts.spoken_ids)
+    given = [*([ends] if isinstance(ends, int) else ends), tokenizer.eos_token_id]
+    return EngineTokenizer(*parts[:2], end_token_ids(parts.control_tokens, given), parts.spoken_ids)

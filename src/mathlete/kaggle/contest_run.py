@@ -41,6 +41,7 @@ ENGINE_FAILED = "the engine failed"
 
 _MAX_TRIALS = 8  # sessions of one problem that may fail before it is given up
 _FIRST_PAUSE_S, _MAX_PAUSE_S = 0.5, 30.0  # before parts that failed are replaced
+_SILENCE_S = 30.0  # without a token, after which an engine counts as lost
 _MIN_TOKENS = 1000  # before that the run's own speed says little
 
 
@@ -246,8 +247,13 @@ class ContestRun:
         self._note_speed(outcome)
         self._tell_of_engine(problem.id)
         self._take_in()
-        is_untried = not any(not attempt.is_check for attempt in self.record.problems[problem.id].attempts)
-        return is_untried or outcome.stats["num_tokens"] > 0
+        return outcome.stats["num_tokens"] > 0 or not self._is_suspicious(problem.id, outcome)
+
+    def _is_suspicious(self, problem_id: str, outcome: RunOutcome) -> bool:
+        """Whether a session without a token says that the engine is lost: it had time, or lost what it was given."""
+        attempts = [attempt for attempt in self.record.problems[problem_id].attempts if not attempt.is_check]
+        is_lost = any(attempt.failure == "generator_error" for attempt in attempts)
+        return bool(attempts) and (is_lost or outcome.stats["seconds"] >= _SILENCE_S)
 
     def _tell_of_engine(self, problem_id: str | None = None) -> None:
         for message in () if self._loaded is None else self._loaded.take_warnings():

@@ -139,6 +139,7 @@ class FaultInjector:
         self._call, self._begun_s = -1, 0.0
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self._killed: set[int] = set()  # which take a moment to be gone
         self.done: list[DoneFault] = []
         self._thread = threading.Thread(target=self._work, name="mathlete-faults", daemon=True)
         self._thread.start()
@@ -195,6 +196,7 @@ class FaultInjector:
         else:
             try:
                 os.kill(pid, signal.SIGUSR1 if fault.kind == "exception" else signal.SIGKILL)
+                self._killed.add(pid)
             except ProcessLookupError:  # it ended in this moment; the next one is taken
                 return False
         self.note(fault, f"process {pid}")
@@ -211,7 +213,7 @@ class FaultInjector:
             return next((entry.pid for entry in below if _ENGINE in entry.command), None)
         # The first is the process that all others are forked from; the last ones run programs.
         running = [entry.pid for entry in below if _SANDBOX in entry.command][1:]
-        return running[-1] if running else None
+        return next((pid for pid in reversed(running) if pid not in self._killed), None)
 
 
 def tell_faults(done: Iterable[DoneFault]) -> str:

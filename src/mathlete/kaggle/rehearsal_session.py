@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -60,22 +60,37 @@ def rehearse(rehearsal: Rehearsal, console: Console, played: tuple[RehearsedRun,
 @contextmanager
 def _showing(rehearsal: Rehearsal, number: int, console: Console) -> Iterator[Any]:
     """A bar of the problems of a run, with what is left of its clock; gives the function that is told of answers."""
-    columns = (TextColumn("run {task.fields[number]}"), BarColumn(bar_width=30), MofNCompleteColumn(),
-               TextColumn("{task.fields[left]} left"), TextColumn("{task.description}"))  # fmt: skip
+    columns = (
+        TextColumn("run {task.fields[number]}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        _ClockLeft(rehearsal.clock_s),
+        TextColumn("{task.description}", markup=False),
+    )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        task = bars.add_task("waiting for the server", total=len(rehearsal.table), number=number,
-                             left=clock_words(rehearsal.clock_s))  # fmt: skip
+        task = bars.add_task("waiting for the server", total=len(rehearsal.table), number=number)
 
         def on_call(run: GatewayRun) -> None:
             last = run.calls[-1]
             said = f"{last.id[:40]}: {last.answer}"
-            left = clock_words(rehearsal.clock_s - last.answered_s)
-            bars.update(task, completed=len(run.calls), description=said, left=left)
+            bars.update(task, completed=len(run.calls), description=said)
             if not console.is_terminal:
+                left = clock_words(rehearsal.clock_s - last.answered_s)
                 line = f"run {number}: {len(run.calls)}/{run.num_problems} {said}, {left} left"
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
 
         yield on_call
+
+
+class _ClockLeft(ProgressColumn):
+    """What is left of a run's clock."""
+
+    def __init__(self, clock_s: float) -> None:
+        super().__init__()
+        self._clock_s = clock_s
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{clock_words(self._clock_s - (task.elapsed or 0.0))} left")
 
 
 def clock_words(seconds: float) -> str:

@@ -30,7 +30,7 @@ def _advice(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> Ite
     engine, accelerator = plan.engine, hardware.accelerator
 
     def tried(changed: AttemptShape = attempts, **changes: object) -> EnginePlan:
-        return plan_engine(replace(engine, **changes), accelerator, changed)  # type: ignore[arg-type]
+        return plan_engine(replace(engine, **changes), accelerator, changed, hardware.host_link_gb_per_s)  # type: ignore[arg-type]
 
     def held(found: EnginePlan) -> str:
         return f"then {found.attempts_at_length} attempts of {attempts.length:,} tokens fit at once"
@@ -74,7 +74,9 @@ def _advice(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> Ite
 def _on_fewer_gpus(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> tuple[str, ...]:
     """What an engine can do that asks for more GPUs than there are."""
     for layout in layouts(plan, hardware, limit=hardware.num_gpus):
-        found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, attempts)
+        found = plan_engine(
+            replace(plan.engine, layout=layout), hardware.accelerator, attempts, hardware.host_link_gb_per_s
+        )
         if found.fits:
             return (
                 f"{_in_words(layout)}: {found.attempts_at_length} attempts of {attempts.length:,} tokens fit at once",
@@ -107,7 +109,9 @@ def _smallest_layout(plan: EnginePlan, hardware: Hardware, attempts: AttemptShap
         for layout in layouts(plan, hardware, limit=_MOST_GPUS):
             if layout.num_gpus <= plan.engine.layout.gpus_per_copy:
                 continue
-            found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, attempts)
+            found = plan_engine(
+                replace(plan.engine, layout=layout), hardware.accelerator, attempts, hardware.host_link_gb_per_s
+            )
             if found.fits and found.attempts_at_length >= least:
                 return layout
     return None
@@ -136,7 +140,9 @@ def propose_layout(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape)
         return None
     for least in (attempts.attempts, 1):
         for layout in layouts(plan, hardware, limit=hardware.num_gpus):
-            found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, attempts)
+            found = plan_engine(
+                replace(plan.engine, layout=layout), hardware.accelerator, attempts, hardware.host_link_gb_per_s
+            )
             if found.fits and found.attempts_at_length >= least:
                 return replace(layout, data_parallel=hardware.num_gpus // layout.num_gpus)
     return None

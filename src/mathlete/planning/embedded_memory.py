@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mathlete.core.errors import InputError
 from mathlete.planning.kv_memory import BLOCK_SIZE, KVLayers, kv_layers_per_gpu
 from mathlete.planning.model_shape import ModelShape
-from mathlete.planning.parallel_weights import Layout, WeightBytes, weight_bytes
+from mathlete.planning.parallel_weights import Layout, weight_bytes, weight_bytes_per_gpu
 from mathlete.planning.weight_formats import EMBEDDED_FORMATS, EMBEDDED_GPU_FORMATS, WeightFormat
 
 MIB = float(1 << 20)
@@ -119,10 +119,14 @@ def memory_on_cpu(shape: ModelShape, load: EmbeddedLoad) -> EmbeddedMemory:
     )
 
 
-def memory_on_gpu(shape: ModelShape, load: EmbeddedLoad, kv_blocks: int | None = None) -> EmbeddedMemory:
-    """Memory on the device: a cache of `kv_blocks` blocks, which lies there from the start, or of what is asked for."""
-    weights = [weight_bytes(shape, embedded_format(precision, on_gpu=True)) for precision in load.precisions]
-    kv = kv_layers_per_gpu(shape, load.kv_cache_dtype, Layout())
+def memory_on_gpu(
+    shape: ModelShape, load: EmbeddedLoad, kv_blocks: int | None = None, layout: Layout | None = None
+) -> EmbeddedMemory:
+    """Memory on the fullest device: a cache of `kv_blocks` blocks, there from the start, or of what is asked for."""
+    layout = layout or Layout()
+    formats = [embedded_format(precision, on_gpu=True) for precision in load.precisions]
+    weights = [weight_bytes_per_gpu(shape, packed, layout) for packed in formats]
+    kv = kv_layers_per_gpu(shape, load.kv_cache_dtype, layout)
     if kv_blocks is None:
         cache = kv.attempts_bytes(load.attempts, load.prompt, load.length)
     else:
@@ -135,11 +139,6 @@ def memory_on_gpu(shape: ModelShape, load: EmbeddedLoad, kv_blocks: int | None =
         tables=_rotary_bytes(shape, load),
         base=_CUDA_CONTEXT_BYTES + _ALLOCATOR_BYTES,
     )
-
-
-def fixed_weights(shape: ModelShape, precision: str, on_gpu: bool) -> WeightBytes:
-    """The weights of one precision by part."""
-    return weight_bytes(shape, embedded_format(precision, on_gpu))
 
 
 def kv_of(shape: ModelShape, kv_cache_dtype: str) -> KVLayers:

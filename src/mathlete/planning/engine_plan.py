@@ -134,14 +134,16 @@ class EnginePlan:
         return self.packed_codes * (packed.bytes_per_weight * 8 / packed.bits - 1)
 
 
-def plan_engine(engine: PlannedEngine, accelerator: Accelerator, attempts: AttemptShape) -> EnginePlan:
+def plan_engine(
+    engine: PlannedEngine, accelerator: Accelerator, attempts: AttemptShape, host_link_gb_per_s: float = 12.5
+) -> EnginePlan:
     """Plan one engine on accelerators of this kind. Raises `InputError` for an unknown type of keys and values."""
     kv = kv_layers_per_gpu(engine.shape, engine.kv_cache_dtype, engine.layout)
     weights = _weights_per_gpu(engine)
     memory = _memory(engine, accelerator, attempts, kv, weights)
     fits_at_length = kv.attempts_that_fit(memory.kv_room, attempts.prompt, attempts.length)
     running = _running(engine, attempts, kv, memory.kv_room)
-    placed = PlacedModel(engine.shape, engine.packed, engine.layout, weights, kv, accelerator)
+    placed = PlacedModel(engine.shape, engine.packed, engine.layout, weights, kv, accelerator, host_link_gb_per_s)
     band = efficiency_of(engine.kind, engine.packed, engine.on_cpu)
     batches = sorted({1, min(attempts.attempts, max(1, running)), max(1, running)})
     prefill = expected_prefill(placed.prefill(attempts.prompt))
@@ -191,7 +193,10 @@ def _memory(
         max_step_tokens=engine.limits.max_num_batched_tokens,
         max_model_len=engine.max_model_len,
     )
-    used = memory_on_cpu(engine.shape, load) if engine.on_cpu else memory_on_gpu(engine.shape, load)
+    if engine.on_cpu:
+        used = memory_on_cpu(engine.shape, load)
+    else:
+        used = memory_on_gpu(engine.shape, load, layout=engine.layout)
     return MemoryPlan(
         weights=used.weights + used.embedding,
         work=used.workspace,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -68,10 +68,12 @@ class Hardware:
     accelerator: Accelerator
     count: int = 1
     hosts: int = 1
-    host_link_gb_per_s: float = field(default=12.5)
+    host_link_gb_per_s: float = 12.5
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
+        if not self.host_link_gb_per_s > 0:
+            raise ValueError(f"host_link_gb_per_s must be > 0, not {self.host_link_gb_per_s}")
         for name in ("count", "hosts"):
             if not 1 <= getattr(self, name) <= 4096:
                 raise ValueError(f"{name} must be from 1 to 4096, not {getattr(self, name)}")

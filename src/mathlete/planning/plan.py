@@ -76,7 +76,10 @@ def make_plan(
     Raises:
         InputError: a type of keys and values is not known.
     """
-    plans = tuple(plan_engine(engine, hardware.accelerator, _of_engine(attempts, engine)) for engine in engines)
+    plans = tuple(
+        plan_engine(engine, hardware.accelerator, _of_engine(attempts, engine), hardware.host_link_gb_per_s)
+        for engine in engines
+    )
     loads = place(plans, hardware)
     problems = placement_problems(plans, loads, hardware)
     return Plan(
@@ -106,7 +109,9 @@ def _proposals(plans: Sequence[EnginePlan], hardware: Hardware) -> list[Proposal
     layout = propose_layout(plan, hardware, plan.attempts)
     if layout is None or layout == plan.engine.layout:
         return []
-    found = plan_engine(replace(plan.engine, layout=layout), hardware.accelerator, plan.attempts)
+    found = plan_engine(
+        replace(plan.engine, layout=layout), hardware.accelerator, plan.attempts, hardware.host_link_gb_per_s
+    )
     if plan.fits and plan.speeds[-1].slow_tokens_per_s >= found.speeds[-1].slow_tokens_per_s:
         return []
     return [Proposal(plan.engine.name, layout, found)]

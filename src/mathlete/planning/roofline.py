@@ -20,6 +20,7 @@ from mathlete.planning.model_shape import ModelShape, count_parameters
 from mathlete.planning.parallel_weights import Layout, WeightBytes
 from mathlete.planning.weight_formats import WeightFormat
 
+_HOST_LATENCY_S = 50e-6  # of handing rows to the next stage; judged
 _ACTIVATION_BYTES = 2  # of a number of the residual stream when it is summed over GPUs
 
 
@@ -33,7 +34,7 @@ class StepTime:
         operations: done on each GPU, two a multiplication.
         read_s: seconds of reading.
         compute_s: seconds of multiplying.
-        link_s: seconds of sums over the GPUs of a layer.
+        link_s: seconds of sums over the GPUs of a layer, and of handing on to the next stage.
         stages: groups of GPUs that a token passes one after another.
     """
 
@@ -73,6 +74,7 @@ class PlacedModel:
         weights: on the fullest GPU.
         kv: of a token on the fullest GPU.
         accelerator: what each GPU is.
+        host_link_gb_per_s: 10^9 bytes a second from one stage to the next.
     """
 
     shape: ModelShape
@@ -81,6 +83,7 @@ class PlacedModel:
     weights: WeightBytes
     kv: KVLayers
     accelerator: Accelerator
+    host_link_gb_per_s: float = 12.5
 
     def decode(self, batch: int, context: float) -> StepTime:
         """A step that draws one token for each of `batch` sequences of one copy, each `context` tokens long.
@@ -126,10 +129,15 @@ class PlacedModel:
         return 4 * shape.query_width * (full + sliding)
 
     def _link_s(self, rows: float) -> float:
-        """Two all-reduces a layer over a ring: each GPU sends and receives 2 (t - 1) / t of the residual stream."""
-        t = self.layout.tensor_parallel
+        """Of one stage: two all-reduces a layer over a ring, and handing the rows on to the next stage.
+
+        In an all-reduce each GPU sends and receives 2 (t - 1) / t of the residual stream.
+        """
+        t, p = self.layout.tensor_parallel, self.layout.pipeline_parallel
+        stream = rows * self.shape.hidden_size * _ACTIVATION_BYTES
+        handed_on_s = _HOST_LATENCY_S + stream / (self.host_link_gb_per_s * 1e9) if p > 1 else 0.0
         if t == 1 or not self.accelerator.link_gb_per_s:
-            return 0.0
-        layers = math.ceil(self.shape.num_layers / self.layout.pipeline_parallel)
-        sent = 2 * (t - 1) / t * rows * self.shape.hidden_size * _ACTIVATION_BYTES
-        return 2 * layers * (self.accelerator.link_latency_us * 1e-6 + sent / (self.accelerator.link_gb_per_s * 1e9))
+            return handed_on_s
+        layers = math.ceil(self.shape.num_layers / p)
+        sent_s = 2 * (t - 1) / t * stream / (self.accelerator.link_gb_per_s * 1e9)
+        return handed_on_s + 2 * layers * (self.accelerator.link_latency_us * 1e-6 + sent_s)

@@ -6,6 +6,7 @@ Knows the sections and their keys. The types of keys are those of the dataclasse
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -69,7 +70,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if text in names:
         path = Path(str(_folder() / f"{text}.toml"))
         return recipe_of(read_source(path, f"recipes/{text}.toml"), path)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # which leaves ~nobody as it is
     if not path.exists() and path.suffix.lower() != ".toml":
         near = difflib.get_close_matches(text, names, n=1)
         meant = f"; did you mean {near[0]}?" if near else ";"

@@ -23,7 +23,7 @@ def located(engine_type: str, model: str, folder: Path) -> str:
     """
     if engine_type == "openai_server" or (engine_type == "ryanstream" and find_model(model) is not None):
         return model
-    path = folder / Path(model).expanduser()
+    path = folder / os.path.expanduser(model)
     if model.startswith(_PATH_BEGINS) or model.endswith(".gguf") or os.path.exists(path):
         return os.path.abspath(path)
     return model

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mathlete.core.errors import InputError
 from mathlete.model_store.registry import DEFAULT_MODEL
 from mathlete.planning.hardware import Hardware
 from mathlete.recipes.models import check_model
@@ -104,7 +105,8 @@ class Recipe:
 
         Raises:
             ValueError: an option is out of range, or cannot be given beside these engines; its name comes first.
-            InputError: a model's file or its tokenizer is not there.
+            InputError: a model's file or its tokenizer is not there, or an option of the recipe does not go with what
+                is given here.
         """
         given = dict(overrides or {})
         engines = self._engines(given)
@@ -119,12 +121,17 @@ class Recipe:
             options["budget_s"] = self.contest.budget_s
         for engine in engines if check_models else ():
             check_model(engine.type, engine.model, f"the engine {engine.name!r} of the recipe {self.name}")
-        config = complete_config(
-            {**options, "engines": engines, "recipe": self.name},
-            command=command,
-            source=source,
-            precision_is_given="precision" in told,
-        )
+        try:
+            config = complete_config(
+                {**options, "engines": engines, "recipe": self.name},
+                command=command,
+                source=source,
+                precision_is_given="precision" in told,
+            )
+        except ValueError as error:
+            if overrides and (name := str(error).partition(" ")[0]) in self.run and name not in overrides:
+                raise InputError(f"this does not go with the recipe {self.name}: {error}") from error
+            raise
         if check_models and not engines:
             check_model("ryanstream", config.model, f"the recipe {self.name}")
         return config
@@ -134,7 +141,7 @@ class Recipe:
         if not self.engines:
             return ()
         names = ", ".join(engine.name for engine in self.engines)
-        copy = f"change a copy of the recipe (mathlete recipes show {self.name} --toml)"
+        copy = "change a copy of the recipe (mathlete recipes copy)"
         if "model" in given and len(self.engines) > 1:
             raise ValueError(f"model cannot say which of the engines {names} is meant: {copy}")
         engine = self.engines[0]

@@ -92,8 +92,8 @@ def read_source(path: Path, where: str | None = None) -> RecipeSource:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{where}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        raise InputError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(data) > MAX_BYTES:
         raise InputError(f"{where}: longer than {MAX_BYTES >> 10} KiB; that is no recipe")
     try:

@@ -41,13 +41,11 @@ def words_for(hint: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if origin in (tuple, list):
-        return f"a list, each of it {words_for(arguments[0])}, such as {_EXAMPLES.get(arguments[0], '[...]')}"
+        example = ', such as ["code"]' if arguments[0] is str else ""
+        return f"a list, each of it {words_for(arguments[0])}{example}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "a table, such as { method = ... }"
     return _WORDS.get(hint, "a plain value")
-
-
-_EXAMPLES: Mapping[Any, str] = {str: '["code"]', int: "[0, 1]"}
 
 
 def is_plain(value: object) -> bool:

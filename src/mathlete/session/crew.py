@@ -22,11 +22,10 @@ from mathlete.compose import (
     proof_warnings,
 )
 from mathlete.core.problem import Problem
-from mathlete.core.protocols import ProofChecker, TraceSink
+from mathlete.core.protocols import CodeRunner, ProofChecker, TraceSink
 from mathlete.core.record import ProblemRecord
 from mathlete.core.trace import TraceEvent
 from mathlete.run_config import RunConfig
-from mathlete.sandbox.pool import SandboxPool
 from mathlete.triad.driver import Driver, Feed, RunOutcome
 from mathlete.triad.progress import RunProgress
 
@@ -109,7 +108,8 @@ class LocalCrew:
     def __init__(
         self,
         loaded: LoadedGenerator,
-        sandbox: SandboxPool,
+        runner: CodeRunner,
+        isolation: Sequence[str],
         prover: ProofChecker | None,
         config: RunConfig,
         problems: Sequence[Problem],
@@ -117,12 +117,11 @@ class LocalCrew:
     ) -> None:
         """Take over what is open; `cleanup` closes it. See `open_local`."""
         self._loaded = loaded
-        self._sandbox = sandbox
+        self._runner = runner
         self._prover = prover
         self._cleanup = cleanup
         self._driver: Driver | None = None
         self._stop_requested = False
-        isolation = sandbox.describe_isolation()
         self.facts: Mapping[str, object] = {
             "isolation": list(isolation), "engine": loaded.description, "tokens_per_s": loaded.tokens_per_s
         }  # fmt: skip
@@ -130,7 +129,7 @@ class LocalCrew:
 
     def work(self, job: Job, feed: Feed | None = None) -> RunOutcome:
         """Drive. With a `feed`, problems come from it besides those of the job."""
-        driver = build_driver(job.config, self._loaded, self._sandbox, job.sink, job.show, self._prover)
+        driver = build_driver(job.config, self._loaded, self._runner, job.sink, job.show, self._prover)
         self._driver = driver
         if self._stop_requested:
             driver.request_stop()
@@ -164,4 +163,5 @@ def open_local(config: RunConfig, problems: Sequence[Problem], console: Console,
             cleanup.callback(prover.close)
         loaded = add_step_checks(config, load(config, console))
         cleanup.callback(loaded.close)
-        return LocalCrew(loaded, sandbox, prover, config, problems, cleanup.pop_all())
+        isolation = sandbox.describe_isolation()
+        return LocalCrew(loaded, sandbox, isolation, prover, config, problems, cleanup.pop_all())

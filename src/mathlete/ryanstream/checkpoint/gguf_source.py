@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from mathlete.core.errors import ModelError
-from mathlete.ryanstream.checkpoint.source import TokenizerSpec, end_token_ids
+from mathlete.ryanstream.checkpoint.source import TokenizerSpec
 from mathlete.ryanstream.model.config import ModelConfig, RopeScaling
 from mathlete.ryanstream.model.rope_scaling import rope_scaling_from
-from mathlete.ryanstream.model.tokenizer import build_tokenizer_json
+from mathlete.ryanstream.model.tokenizer import build_tokenizer_json, end_token_ids
 
 _LAYER_NAMES = {
     "input_layernorm": "attn_norm",

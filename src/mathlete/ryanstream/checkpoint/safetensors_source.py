@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mathlete.core.errors import ModelError
-from mathlete.ryanstream.checkpoint.source import TokenizerSpec, end_token_ids
+from mathlete.ryanstream.checkpoint.source import TokenizerSpec
 from mathlete.ryanstream.model.config import SUPPORTED_ARCHITECTURES, ModelConfig
 from mathlete.ryanstream.model.rope_scaling import rope_scaling_from
-from mathlete.ryanstream.model.tokenizer import split_control_tokens
+from mathlete.ryanstream.model.tokenizer import end_token_ids, split_control_tokens
 
 _INDEX = "model.safetensors.index.json"
 # Of these families' attention only the query, key and value products have a bias (Qwen2), whatever the file says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,11 +11,6 @@ from typing import Protocol
 from torch import Tensor
 
 from mathlete.ryanstream.model.config import ModelConfig
-
-# ChatML, Qwen; Llama 3; DeepSeek. None of them stands inside an answer.
-_END_TOKENS = (
-    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"
-)  # fmt: skip
 
 _NUM_SAMPLES = 64
 _SAMPLE_BYTES = 64 << 10
@@ -55,12 +50,6 @@ class WeightSource(Protocol):
     def tokenizer(self) -> TokenizerSpec:
         """The model's tokenizer. Raises `ModelError` when the files hold none that is known."""
         ...
-
-
-def end_token_ids(control_tokens: Mapping[str, int], given: Iterable[int | None]) -> tuple[int, ...]:
-    """Ids that end a text: those a file names, and those known by name, which files often leave out."""
-    named = (control_tokens[name] for name in _END_TOKENS if name in control_tokens)
-    return tuple(sorted({*(i for i in given if i is not None), *named}))
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,6 +70,18 @@ def build_tokenizer_json(vocab: Mapping[str, int], merges: Sequence[tuple[str, .
     tokenizer.decoder = decoders.ByteLevel()
     text: str = tokenizer.to_str()
     return text
+
+
+# ChatML, Qwen; Llama 3; DeepSeek. None of them stands inside an answer.
+_END_TOKENS = (
+    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"
+)  # fmt: skip
+
+
+def end_token_ids(control_tokens: Mapping[str, int], given: Iterable[int | None]) -> tuple[int, ...]:
+    """Ids that end a text: those a file names, and those known by name, which files often leave out."""
+    named = (control_tokens[name] for name in _END_TOKENS if name in control_tokens)
+    return tuple(sorted({*(i for i in given if i is not None), *named}))
 
 
 class SplitTokenizer(NamedTuple):

@@ -265,7 +265,7 @@ WILD = st.one_of(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(WILD, WILD, st.integers(0, 5)), min_size=1, max_size=4))
 def test_predict_never_raises(tmp_path: Path, calls: list[tuple[object, object, int]]) -> None:
     """Whatever comes, and whatever the engine does: raise, say nothing, say nonsense, refuse to load or to close."""

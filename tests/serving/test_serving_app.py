@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from mathlete.compose import LoadedGenerator
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import GeneratorEvent
 from mathlete.run_config import RunConfig
+from mathlete.serving.app import ChatServer
 from mathlete.serving.chat_request import Ceilings
 
 KEY = "a-key-of-more-than-16-letters"
@@ -125,6 +128,23 @@ def test_a_client_that_goes_away_ends_its_problem(serve: Serve, stream: bool) ->
     (folder,) = served.runs_dir.iterdir()
     assert mathlete.open_run(folder).record.finished == "interrupted"
     assert served.post(question("Again?", attempts=1, budget="6s")).status_code == 200  # the engine is free again
+
+
+def test_a_client_that_is_gone_before_its_stream_begins(serve: Serve) -> None:
+    served = serve(ScriptedModel(token_s=0.2), num_at_once=1)
+    app = ChatServer(served.desk, "mathlete", Ceilings()).app()
+    told = [{"type": "http.request", "body": json.dumps(question(stream=True)).encode()}, {"type": "http.disconnect"}]
+
+    async def receive() -> Any:
+        return told.pop(0) if len(told) > 1 else told[0]
+
+    async def send(message: Any) -> None:
+        await asyncio.sleep(0.01)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers, "query_string": b""}
+    asyncio.run(app({**scope, "root_path": "", "scheme": "http", "server": ("127.0.0.1", 80)}, receive, send))
+    served.wait_for(lambda: served.desk.num_running == 0 and served.desk.num_in_queue == 0, within_s=5)
 
 
 def test_a_client_that_goes_away_while_it_waits(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.compose import isolation_warnings
-from mathlete.core.errors import MathleteError
+from mathlete.core.errors import MathleteError, ModelError
 from mathlete.model_store.store import DEFAULT_MODEL, ModelStatus, ModelStore
 from mathlete.ryanstream import machine
 from mathlete.ryanstream.model.native import requirements
@@ -158,6 +158,19 @@ def examine_models(store: ModelStore) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     yield Finding("models", "cache", "ok", f"{store.cache_dir}, {_gigabytes(free)} free on its disk")
     yield from (_of_model(store.status(spec), free) for spec in store.models)
+    yield _harmony_vocabulary(store.cache_dir)
+
+
+def _harmony_vocabulary(cache_dir: Path) -> Finding:
+    name, purpose = "gpt-oss vocabulary", "only gpt-oss models in turn_format harmony need it"
+    try:
+        from mathlete.generators.harmony_vocabulary import find_vocabulary
+
+        return Finding("models", name, "ok", str(find_vocabulary(cache_dir)))
+    except ModuleNotFoundError as error:
+        return Finding("models", name, "missing", f"no {error.name}; {purpose}", "pip install 'mathlete[server]'")
+    except ModelError as error:
+        return Finding("models", name, "missing", purpose, str(error))
 
 
 def _of_model(status: ModelStatus, free_bytes: int) -> Finding:

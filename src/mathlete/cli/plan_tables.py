@@ -79,7 +79,8 @@ def _memory_rows(plan: EnginePlan) -> list[tuple[str, float]]:
     rows = [(f"weights, {where}", memory.weights)]
     if not plan.engine.on_cpu and plan.engine.layout.gpus_per_copy > 1:
         rows.append(("  (weights, whole model)", plan.whole_weights.total))
-    rows += [(f"  of these {label}", value) for label, value in _parts(plan.gpu_weights) if value > 0.005 * 1e9]
+    if len(plan.engine.precisions) < 2:  # else the parts are those of one of them
+        rows += [(f"  of these {label}", value) for label, value in _parts(plan.gpu_weights) if value > 0.005 * 1e9]
     rows.append(("work of a step", memory.work))
     rows.append(("process" if plan.engine.on_cpu else "CUDA and links", memory.runtime))
     if memory.graphs:

@@ -68,9 +68,9 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
 
 def _keep_stdout_clean() -> None:
     """Ray prints what it has to say of dead workers to stdout, where results go; the head tells of them itself."""
-    worker = getattr(ray._private, "worker", None)
-    if hasattr(worker, "print_to_stdstream"):
-        worker.print_to_stdstream = _log
+    internals: Any = getattr(ray._private, "worker", None)
+    if hasattr(internals, "print_to_stdstream"):
+        internals.print_to_stdstream = _log
 
 
 def _log(data: Mapping[str, Any], ignore_prefix: bool) -> None:

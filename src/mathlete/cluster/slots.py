@@ -183,6 +183,5 @@ def _cause(error: Exception) -> str:
     """Ray tells a page of what may have happened; what did happen is one sentence of it."""
     told = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     causes = [line for line in told if line.startswith("The actor is dead because")] or told
-    return (
-        causes[0].removeprefix("The actor is dead because ").partition(". ")[0].partition(" Worker exit")[0].rstrip(".")
-    )
+    sentence = causes[0].removeprefix("The actor is dead because ").partition(". ")[0]
+    return sentence.partition(" Worker exit")[0].rstrip(".")

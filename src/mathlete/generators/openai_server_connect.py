@@ -16,8 +16,6 @@ from functools import partial
 from random import Random
 from typing import Any
 
-import httpx
-
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import GenerateRequest, Message, SamplingParams, Span
 from mathlete.generators.openai_server_dialects import DIALECTS, Dialect, refused_field, sampling_fields
@@ -25,7 +23,7 @@ from mathlete.generators.openai_server_events import BrokenStream, EventLines
 from mathlete.generators.openai_server_formats import LoadFormat, format_of, no_harmony, turns_of
 from mathlete.generators.openai_server_retry import Failure, advice, wait_before
 from mathlete.generators.openai_server_stream import DONE, Delta, parse_json, read_delta, token_ids_in
-from mathlete.generators.openai_server_transport import client_options, connection_text, failure_of, without_key
+from mathlete.generators.openai_server_transport import client_options, connection_text, failure_of, httpx, without_key
 from mathlete.generators.openai_server_turns import ChatTurns, Turns
 from mathlete.generators.server_settings import ServerSettings
 from mathlete.generators.turn_formats import TurnFormatName

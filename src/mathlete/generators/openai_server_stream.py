@@ -252,7 +252,7 @@ def _token(entry: object) -> ToldToken:
 
 def _legacy_tokens(logprobs: Mapping[str, Any]) -> tuple[ToldToken, ...]:
     names, values = logprobs.get("tokens") or [], logprobs.get("token_logprobs") or []
-    tops: Sequence[Any] = logprobs.get("top_logprobs") or [None] * len(values)
+    tops = logprobs.get("top_logprobs") or [None for _ in names] if isinstance(names, list) else []
     if not (isinstance(names, list) and isinstance(values, list) and isinstance(tops, list)):
         _broken("logprobs are no lists")
     if not len(names) == len(values) == len(tops):

@@ -23,7 +23,7 @@ from mathlete.generators.openai_server_stream import error_text, parse_json, tok
 from mathlete.generators.openai_server_turns import PromptPiece
 
 try:
-    import httpx
+    import httpx as httpx
 except ModuleNotFoundError as error:
     raise EngineError("a server is asked with httpx, which is not installed: pip install 'mathlete[server]'") from error
 

@@ -89,7 +89,11 @@ class VLLMEngine:
             config.parallel_config.worker_extension_cls = _WORKER
         executor = importlib.import_module("vllm.v1.executor").Executor.get_class(config)
         engine_class = importlib.import_module("vllm.v1.engine.llm_engine").LLMEngine
-        self._engine: Any = engine_class(config, executor, log_stats=False, multiprocess_mode=False)
+        try:
+            self._engine: Any = engine_class(config, executor, log_stats=False, multiprocess_mode=False)
+        except BaseException:
+            _release()  # what it has begun to set up stands in the way of the next
+            raise
         if shared_out and config.parallel_config.worker_extension_cls:
             self._engine.collective_rpc("leave_interrupts_alone")
         model = config.model_config
@@ -160,8 +164,7 @@ class VLLMEngine:
             with contextlib.suppress(Exception):  # it may be dead already
                 self._engine.engine_core.shutdown()
             self._engine = None
-            gc.collect()
-            importlib.import_module("vllm.distributed.parallel_state").cleanup_dist_env_and_memory()
+            _release()
 
 
 def segment_output(output: Any) -> SegmentOutput:
@@ -200,6 +203,11 @@ def quiet_stdout() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _release() -> None:
+    gc.collect()
+    importlib.import_module("vllm.distributed.parallel_state").cleanup_dist_env_and_memory()
 
 
 def _engine_config(arguments: Mapping[str, Any], shortens: bool) -> Any:

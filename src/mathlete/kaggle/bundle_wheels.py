@@ -29,7 +29,7 @@ _ROOT = Path(mathlete.__file__).parents[2]  # of the checkout, where there is on
 LOCK = _ROOT / "requirements.lock"
 _OLD_TAGS = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _TAG = re.compile(r"manylinux_2_(\d{1,2})_(\w+)")
-_MAX_TOLD = 6  # lines of what pip said
+_MAX_TOLD, _MAX_LINE_CHARS = 6, 300  # of what pip said
 
 RunPip = Callable[[Sequence[str]], None]
 """Runs pip with arguments. Raises `InputError` with what it said."""
@@ -200,7 +200,7 @@ def run_pip(arguments: Sequence[str]) -> None:
     done = subprocess.run(command, stdout=shown, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        told = "\n  ".join(lines[-_MAX_TOLD:])
+        told = "\n  ".join(line[:_MAX_LINE_CHARS] for line in lines[-_MAX_TOLD:])
         raise InputError(
             f"pip {arguments[0]} failed:\n  {told}\nWithout an index: --no-index --find-links FOLDER with the wheels, "
             "or --notebook-only for a bundle without packages."

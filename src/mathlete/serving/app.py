@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mathlete.core.errors import EngineError
 from mathlete.serving.access import Guard
@@ -76,7 +76,7 @@ class ChatServer:
         envelope = Envelope(f"chatcmpl-{secrets.token_hex(8)}", int(time.time()), self._model)
         work = self._desk.hand_in(envelope.id, asked)
         if asked.stream:
-            return StreamingResponse(self._stream(work, envelope, asked), media_type="text/event-stream")
+            return _Stream(_pieces(work, envelope, asked), lambda: self._desk.stop(work), work)
         return await self._whole(request, work, envelope)
 
     async def _whole(self, request: Request, work: Work, envelope: Envelope) -> Response:
@@ -98,27 +98,40 @@ class ChatServer:
         answered = _result(work)
         return JSONResponse(envelope.completion(answered, "".join(told)))
 
-    async def _stream(self, work: Work, envelope: Envelope, asked: Asked) -> AsyncIterator[bytes]:
-        """Progress as reasoning, then the answer, as server-sent events."""
-        before: Glimpse | None = None
-        told_s = time.monotonic()
+
+class _Stream(StreamingResponse):
+    """Server-sent events; however they end, nobody waits for the problem any more."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], stop: Callable[[], None], work: Work) -> None:
+        super().__init__(pieces, media_type="text/event-stream")
+        self._stop = stop
+        self._work = work
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            yield _event(envelope.chunk({"role": "assistant", "content": ""}))
-            while not work.done.done():
-                now = work.glimpse()
-                if (text := news(before, now)) is not None:
-                    before, told_s = now, time.monotonic()
-                    yield _event(envelope.chunk({"reasoning_content": text}))
-                elif time.monotonic() - told_s > _STILL_HERE_S:
-                    told_s = time.monotonic()
-                    yield b": still here\n\n"
-                await asyncio.sleep(_LOOK_S)
-            for part in _ending(work, envelope, asked):
-                yield _event(part)
-            yield _END
-        finally:
-            if not work.done.done():
-                self._desk.stop(work)
+            await super().__call__(scope, receive, send)
+        finally:  # here, since pieces that were never asked for cannot clean up after themselves
+            if not self._work.done.done():
+                self._stop()
+
+
+async def _pieces(work: Work, envelope: Envelope, asked: Asked) -> AsyncIterator[bytes]:
+    """Progress as reasoning, then the answer, as server-sent events."""
+    before: Glimpse | None = None
+    told_s = time.monotonic()
+    yield _event(envelope.chunk({"role": "assistant", "content": ""}))
+    while not work.done.done():
+        now = work.glimpse()
+        if (text := news(before, now)) is not None:
+            before, told_s = now, time.monotonic()
+            yield _event(envelope.chunk({"reasoning_content": text}))
+        elif time.monotonic() - told_s > _STILL_HERE_S:
+            told_s = time.monotonic()
+            yield b": still here\n\n"
+        await asyncio.sleep(_LOOK_S)
+    for part in _ending(work, envelope, asked):
+        yield _event(part)
+    yield _END
 
 
 def _ending(work: Work, envelope: Envelope, asked: Asked) -> list[dict[str, Any]]:

@@ -203,7 +203,7 @@ def test_an_overloaded_server_gets_less_to_do(plain: FakeServer) -> None:
     assert all(event.completion.finish_reason == "length" for event in events if isinstance(event, Finished))
     (warning,) = generator.take_warnings()
     assert "has too much to do (HTTP 429: told to fail)" in warning
-    assert 4 <= generator._concurrency.limit < 8, "halved once for the eight of one moment, and rising again"
+    assert 4 <= generator._queue.concurrency.limit < 8, "halved once for the eight of one moment, and rising again"
     generator.close()
 
 

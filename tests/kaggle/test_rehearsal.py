@@ -15,8 +15,9 @@ import scripted_contest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mathlete.cli import contest
 from mathlete.cli.main import app
-from mathlete.core.errors import EngineError, InputError
+from mathlete.core.errors import EngineError, MathleteError
 from mathlete.core.record import fold_run
 from mathlete.kaggle import rehearsal as rehearsing
 from mathlete.kaggle.contest_table import ContestTable
@@ -63,6 +64,7 @@ def test_nothing_is_lost_whatever_dies(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_two_runs_by_command_with_a_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsing, "entrant_command", scripted_contest.command)
+    monkeypatch.setattr(contest, "_fetch_models", lambda asked, console: None)
     path = scripted_contest.write_csv(tmp_path / "problems.csv", 3)
     flags = ["--clock", "60s", "--attempts", "2", "--policy", "vote", "--out", str(tmp_path / "runs")]
     done = CliRunner().invoke(app, ["contest", "rehearse", str(path), *flags, "--json"])
@@ -84,7 +86,7 @@ def test_ctrl_c_ends_the_entrant_and_its_engine(tmp_path: Path) -> None:
     path = scripted_contest.write_csv(tmp_path / "problems.csv", 3)
     code = (
         "import scripted_contest; from mathlete.kaggle import rehearsal; from mathlete.cli import main; "
-        "rehearsal.entrant_command = scripted_contest.command; main.main()"
+        "rehearsal.entrant_command = scripted_contest.command; main.contest._fetch_models = print; main.main()"
     )
     command = [sys.executable, "-c", code, "contest", "rehearse", str(path), "--out", str(tmp_path / "runs")]
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -118,6 +120,7 @@ def test_an_entrant_that_cannot_begin_is_told(tmp_path: Path) -> None:
         (["rehearse", "none.csv"], "cannot read the problems in none.csv"),
         (["rehearse", "{csv}", "--faults", "fire"], "'fire' is no fault"),
         (["rehearse", "{csv}", "--clock", "soon"], "'soon' is not a duration"),
+        (["rehearse", "{csv}", "--model", "none.gguf"], "none.gguf"),
         (["serve", "--recipe", "no-such-recipe"], "no-such-recipe"),
         (["serve", "--policy", "luck"], "policy must be one of"),
     ],
@@ -128,6 +131,6 @@ def test_what_cannot_be_done_is_told_before_anything_starts(
     path = scripted_contest.write_csv(tmp_path / "problems.csv")
     given = [item.format(csv=path) for item in arguments]
     done = CliRunner().invoke(app, ["contest", *given, "--out", str(tmp_path / "runs")])
-    assert isinstance(done.exception, InputError)
+    assert isinstance(done.exception, MathleteError)
     assert complaint in str(done.exception)
     assert not (tmp_path / "runs").exists()

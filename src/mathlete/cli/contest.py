@@ -131,6 +131,7 @@ def rehearse(ctx: typer.Context) -> None:
         seed=params["seed"],
         command=rehearsing.entrant_command,
     )
+    _fetch_models(rehearsal.contest, console)
     played = session.played_before(rehearsal.folder) if params["again"] else ()
     try:
         rehearsed = session.rehearse(rehearsal, console, played)
@@ -156,6 +157,17 @@ def _contest(ctx: typer.Context, budget: str | None, num_problems: int | None, r
     if num_problems is None:
         num_problems = _announced(ctx.params["recipe"])
     return Contest(in_own_processes(replace(config, command=COMMAND)), num_problems, ctx.params["out"], run_id)
+
+
+def _fetch_models(contest: Contest, console: Console) -> None:
+    """What the embedded engine loads, fetched before the clock begins; raises `MathleteError` where it cannot be."""
+    from mathlete.model_store.store import ModelStore
+    from mathlete.session.fetching import showing_progress
+
+    with showing_progress(console) as report:
+        for engine in contest.config.engines:
+            if engine.type == "ryanstream":
+                ModelStore().ensure(engine.model, report)
 
 
 def _announced(recipe: Any) -> int:

@@ -11,9 +11,8 @@ the server can; else it begins again, and what had come is told as taken back (`
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 
 from mathlete.core.errors import EngineError
@@ -32,14 +31,12 @@ from mathlete.generators.openai_server_dialects import refuse_what_it_cannot, sa
 from mathlete.generators.openai_server_events import BrokenStream
 from mathlete.generators.openai_server_exact import ExactTurns
 from mathlete.generators.openai_server_formats import LoadFormat, capabilities_with, no_harmony
-from mathlete.generators.openai_server_output import ServerOutput
-from mathlete.generators.openai_server_retry import Concurrency, Failure, advice, wait_before
+from mathlete.generators.openai_server_queue import RequestQueue, RunningRequest
+from mathlete.generators.openai_server_retry import Failure, advice, wait_before
 from mathlete.generators.openai_server_stream import DONE, Delta, read_delta
 from mathlete.generators.openai_server_transport import StreamEnd, Streams
-from mathlete.generators.openai_server_turns import TurnReader
 from mathlete.generators.server_settings import ServerSettings
 from mathlete.generators.turn_formats import Read
-from mathlete.ryanstream.stopping import StopMatch, StopMatcher
 
 __all__ = ["ServerGenerator", "connect"]
 
@@ -60,25 +57,6 @@ def connect(model: str, settings: ServerSettings, load_harmony: LoadFormat = no_
         ModelError: it has a gpt-oss model, and there is no vocabulary for it here.
     """
     return ServerGenerator(explore(model, settings, load_harmony), settings)
-
-
-@dataclass(slots=True)
-class _Running:
-    """A request on its way; `key` is that of its stream, None while it waits for its turn."""
-
-    request: GenerateRequest
-    order: int
-    matcher: StopMatcher
-    output: ServerOutput = field(default_factory=ServerOutput)
-    key: int | None = None
-    due_s: float = 0.0
-    started_s: float = 0.0
-    num_tries: int = 0
-    num_chars: int = 0
-    reader: TurnReader | None = None
-    stop: str | None = None  # that its turn's reader has found
-    match: StopMatch | None = None
-    ended: FinishReason | None = None
 
 
 class ServerGenerator:
@@ -111,13 +89,9 @@ class ServerGenerator:
         self._url = settings.base_url.rstrip("/")
         self._streams = Streams(settings.base_url, server.api_key, settings.timeout_s)
         self._turns = server.turns
-        self._concurrency = Concurrency(min(settings.max_concurrency, server.num_slots or settings.max_concurrency))
-        self._running: dict[str, _Running] = {}
-        self._by_key: dict[int, _Running] = {}
-        self._last_start: dict[str | None, int] = {}  # of each group: the key of its latest stream
+        self._queue = RequestQueue(min(settings.max_concurrency, server.num_slots or settings.max_concurrency))
         self._events: list[GeneratorEvent] = []
         self._new_warnings: dict[str, None] = {}
-        self._num_keys = self._num_submitted = 0
         self._is_closed = False
         self.warnings = server.warnings
         self.capabilities = capabilities_with(server.turn_format, server.dialect.capabilities)
@@ -129,21 +103,19 @@ class ServerGenerator:
         if self._is_closed:
             raise EngineError(f"request {request.request_id!r} comes too late: the connection to {self._url} is closed")
         is_ending = any(event.request_id == request.request_id for event in self._events)
-        if request.request_id in self._running or is_ending:
+        if self._queue.of(request.request_id) is not None or is_ending:
             raise EngineError(f"request id {request.request_id!r} is in use")
         refuse_what_it_cannot(request, self._server.dialect, self.capabilities)
-        self._num_submitted += 1
-        matcher = StopMatcher(request.sampling.stop)
-        self._running[request.request_id] = _Running(request, self._num_submitted, matcher)
+        self._queue.add(request)
         self._start_some()
 
     def events(self, timeout_s: float) -> Iterable[GeneratorEvent]:
         """What happened; waits at most so long for it, where something is under way."""
         self._start_some()
-        wait_s = 0.0 if self._events or not self._running else self._wait_s(timeout_s)
-        if self._running or self._by_key:
+        if len(self._queue):
+            wait_s = 0.0 if self._events else self._queue.wait_s(self._clock(), timeout_s)
             for news in self._streams.take(wait_s):
-                running = self._by_key.get(news.key)
+                running = self._queue.with_stream(news.key)
                 if running is not None:  # else its answer is cut, or it was given up, by news before this
                     self._take(running, news.told)
             self._start_some()
@@ -152,10 +124,8 @@ class ServerGenerator:
 
     def abort(self, *, request_id: str | None = None, group: str | None = None) -> None:
         """End one request or all of a group; each gives a `Finished` with reason "abort"."""
-        for running in list(self._running.values()):
-            request = running.request
-            if request.request_id == request_id or (group is not None and request.group == group):
-                self._finish(running, "abort")
+        for running in self._queue.matching(request_id, group):
+            self._finish(running, "abort")
 
     def rewind(self, request_id: str, num_tokens: int, sampling: SamplingParams) -> None:
         """Take a running request back to the end of one of its chunks; see `Generator.rewind`.
@@ -163,7 +133,7 @@ class ServerGenerator:
         Raises:
             EngineError: as there, where the server cannot go on with a turn that has begun, and between two chunks.
         """
-        running = self._running.get(request_id)
+        running = self._queue.of(request_id)
         if not self.capabilities.rewinding:
             raise EngineError(f"request {request_id!r} cannot go back: the server goes on with no turn that has begun")
         if running is None or not 0 <= num_tokens <= running.output.num_tokens:
@@ -176,9 +146,7 @@ class ServerGenerator:
             raise EngineError(f"request {request_id!r} cannot go back to {num_tokens} tokens: no chunk ended there")
         self._end_stream(running)
         running.request = replace(running.request, sampling=sampling)
-        running.matcher, running.match, running.ended = StopMatcher(sampling.stop), None, None
-        running.matcher.push(text.encode())
-        running.num_chars = len(text)
+        running.begin_from(text)
         self._start_some()
 
     def take_warnings(self) -> tuple[str, ...]:
@@ -189,44 +157,16 @@ class ServerGenerator:
     def close(self) -> None:
         """Close all connections. Safe to call twice."""
         self._is_closed = True
-        self._running.clear()
-        self._by_key.clear()
+        self._queue.clear()
         self._events.clear()
         self._streams.close()
 
-    def _wait_s(self, timeout_s: float) -> float:
-        """Until the next request that waits may be due, at most."""
-        now_s = self._clock()
-        waiting = [running.due_s for running in self._running.values() if running.key is None]
-        due_s = max(min(waiting), self._concurrency.resumes_s) - now_s if waiting else timeout_s
-        return min(timeout_s, due_s) if due_s > 0 else timeout_s
-
     def _start_some(self) -> None:
-        """Send what may be under way.
+        """Send what may be under way."""
+        while (running := self._queue.start_next(self._clock())) is not None:
+            self._start(running)
 
-        By priority, then for the group that has the fewest under way, then for the one whose turn was longest ago.
-        """
-        now_s = self._clock()
-        if now_s < self._concurrency.resumes_s:
-            return
-        num_of = Counter(running.request.group for running in self._by_key.values())
-        waiting = [running for running in self._running.values() if running.key is None and running.due_s <= now_s]
-        if waiting:
-            groups = {running.request.group for running in self._running.values()}
-            self._last_start = {group: key for group, key in self._last_start.items() if group in groups}
-
-        def rank(item: _Running) -> tuple[int, int, int, int]:
-            group = item.request.group
-            return item.request.priority, num_of[group], self._last_start.get(group, 0), item.order
-
-        while waiting and len(self._by_key) < self._concurrency.limit:
-            first = min(waiting, key=rank)
-            waiting.remove(first)
-            num_of[first.request.group] += 1
-            self._start(first, now_s)
-            self._last_start[first.request.group] = self._num_keys
-
-    def _start(self, running: _Running, now_s: float) -> None:
+    def _start(self, running: RunningRequest) -> None:
         request, output = running.request, running.output
         written = output.written if output.num_tokens else None
         asked = self._turns.ask(request, written)
@@ -245,19 +185,16 @@ class ServerGenerator:
             body["priority"] = request.priority
         output.begin_stream()
         running.reader = self._turns.reader(request, written)
-        self._num_keys += 1
-        running.key, running.started_s = self._num_keys, now_s
-        self._by_key[self._num_keys] = running
-        self._streams.start(self._num_keys, asked.path, body, asked.prompt)
+        assert running.key is not None, "given by the queue"
+        self._streams.start(running.key, asked.path, body, asked.prompt)
 
-    def _end_stream(self, running: _Running) -> None:
+    def _end_stream(self, running: RunningRequest) -> None:
         """Close its connection, whatever it still says."""
-        if running.key is not None:
-            self._streams.cancel(running.key)
-            self._by_key.pop(running.key, None)
-            running.key = None
+        key = self._queue.end_stream(running)
+        if key is not None:
+            self._streams.cancel(key)
 
-    def _take(self, running: _Running, told: str | StreamEnd) -> None:
+    def _take(self, running: RunningRequest, told: str | StreamEnd) -> None:
         if isinstance(told, StreamEnd):
             self._on_end(running, told.failure)
         elif told == DONE:
@@ -268,7 +205,7 @@ class ServerGenerator:
             except BrokenStream as error:
                 self._failed(running, Failure(str(error)))
 
-    def _on_delta(self, running: _Running, delta: Delta) -> None:
+    def _on_delta(self, running: RunningRequest, delta: Delta) -> None:
         sampling = running.request.sampling
         assert running.reader is not None, "made when its stream began"
         read = running.reader.take(delta) if running.stop is None else Read()
@@ -294,7 +231,7 @@ class ServerGenerator:
             if running.match is None and (text or num_tokens):
                 self._events.append(TokenChunk(running.request.request_id, text, num_tokens))
 
-    def _is_too_long(self, running: _Running) -> bool:
+    def _is_too_long(self, running: RunningRequest) -> bool:
         """Whether the server has written far more than it may; the request is given up then."""
         max_tokens = running.request.sampling.max_tokens
         if running.num_chars <= _SPARE_CHARS + _MAX_CHARS_A_TOKEN * max_tokens:
@@ -302,7 +239,7 @@ class ServerGenerator:
         self._finish(running, "error", f"{self._url}: it wrote far more than {max_tokens} tokens")
         return True
 
-    def _on_read(self, running: _Running, read: Read, delta: Delta) -> None:
+    def _on_read(self, running: RunningRequest, read: Read, delta: Delta) -> None:
         """The turn's reader knows where it ends, and what is put in."""
         request = running.request
         num_tokens = running.output.add(read.text, delta.without_last(read.num_beyond))
@@ -326,7 +263,7 @@ class ServerGenerator:
         if read.text or num_tokens:
             self._events.append(TokenChunk(request.request_id, read.text, num_tokens))
 
-    def _on_end(self, running: _Running, failure: Failure | None) -> None:
+    def _on_end(self, running: RunningRequest, failure: Failure | None) -> None:
         if failure is not None:
             self._failed(running, failure)
         elif running.ended is None:
@@ -341,11 +278,11 @@ class ServerGenerator:
             has_stopped = running.match is not None or running.stop is not None
             self._answered(running, "stop" if has_stopped else running.ended)
 
-    def _answered(self, running: _Running, reason: FinishReason) -> None:
-        self._concurrency.on_answer()
+    def _answered(self, running: RunningRequest, reason: FinishReason) -> None:
+        self._queue.concurrency.on_answer()
         self._finish(running, reason)
 
-    def _failed(self, running: _Running, failure: Failure) -> None:
+    def _failed(self, running: RunningRequest, failure: Failure) -> None:
         """Try again, or give up."""
         self._end_stream(running)
         now_s = self._clock()
@@ -357,7 +294,7 @@ class ServerGenerator:
         running.due_s = now_s + wait_s
         if failure.is_overload:
             pause_s = min(failure.retry_after_s or 0.0, self._settings.max_retry_wait_s)
-            if self._concurrency.on_overload(running.started_s, now_s, pause_s):
+            if self._queue.concurrency.on_overload(running.started_s, now_s, pause_s):
                 self._warn(f"{self._url} has too much to do ({failure.told}): fewer requests are under way at once")
         else:
             self._warn(f"{self._url}: {failure.told}; tried again")
@@ -368,14 +305,14 @@ class ServerGenerator:
         elif not self._turns.looks_for_stops:
             running.output.drop_unfinished()
 
-    def _begin_again(self, running: _Running, failure: Failure) -> None:
+    def _begin_again(self, running: RunningRequest, failure: Failure) -> None:
         """What has come cannot be gone on with: it is taken back, and told so."""
         text, num = running.output.text, running.output.num_tokens
         running.output.keep(0)
-        running.matcher, running.num_chars, running.stop = StopMatcher(running.request.sampling.stop), 0, None
+        running.begin_from("")
         self._events.append(Rewound(running.request.request_id, 0, num, "broken", failure.told, text))
 
-    def _told(self, running: _Running, failure: Failure) -> str:
+    def _told(self, running: RunningRequest, failure: Failure) -> str:
         tries = f" after {running.num_tries} tries" if running.num_tries > 1 else ""
         what_to_do = advice(failure, self._server.model, self._settings.api_key_env)
         return f"{self._url}: {failure.told}{tries}" + (f"; {what_to_do}" if what_to_do else "")
@@ -383,10 +320,10 @@ class ServerGenerator:
     def _warn(self, message: str) -> None:
         self._new_warnings.setdefault(message)
 
-    def _finish(self, running: _Running, reason: FinishReason, error: str | None = None) -> None:
+    def _finish(self, running: RunningRequest, reason: FinishReason, error: str | None = None) -> None:
         self._end_stream(running)
         request, match = running.request, running.match if reason == "stop" else None
-        del self._running[request.request_id]
+        self._queue.remove(running)
         if reason in ("stop", "length"):
             running.output.settle()
         text = running.output.text

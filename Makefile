@@ -11,14 +11,17 @@ TORCH ?=
 TRACES ?=
 BUDGET ?= 8m
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: solve test lint format docs lock clean help
+.PHONY: solve test test-vllm lint format docs lock clean help
 
 help:
 	@echo "make solve    solve the twelve example problems within $(BUDGET) (BUDGET=...), report included"
 	@echo "make test     all tests, one real end-to-end solve with the 0.5B model among them"
+	@echo "make test-vllm  the tests that need vLLM, in an environment of their own with its CPU build (4 GB);"
+	@echo "              TORCH='torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu' where torch is not for CPUs"
 	@echo "make lint     ruff and mypy"
 	@echo "make format   format and fix what ruff can fix"
 	@echo "make docs     write docs/cli.md from the program's own help, the pictures and the tables of docs/"
@@ -31,6 +34,10 @@ solve: $(VENV)/ready
 test: $(VENV)/ready-dev
 	$(BIN)/mathlete models pull 0.5b
 	$(BIN)/python -m pytest
+
+# vLLM wants a torch of its own. Some tests run a model of 0.5B parameters, if it has been pulled.
+test-vllm: $(VLLM)/ready
+	$(VLLM)/bin/python -m pytest -m vllm
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
@@ -65,9 +72,17 @@ $(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/created
 	$(PIP) install -c requirements.lock -e '.[engine,tools,dev]'
 	touch $@ $(VENV)/ready
 
+$(VLLM)/ready: pyproject.toml requirements-vllm.lock
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(if $(TORCH),$(VLLM)/bin/python -m pip --disable-pip-version-check install --no-deps $(TORCH))
+	$(VLLM)/bin/python -m pip --disable-pip-version-check install --no-deps -r requirements-vllm.lock
+	$(VLLM)/bin/python -m pip --disable-pip-version-check install --no-deps -e .
+	$(VLLM)/bin/python -c 'import torch' || { echo "this torch is not for CPUs alone: give TORCH, see make help"; exit 1; }
+	touch $@
+
 lock: $(VENV)/ready-dev
 	{ echo "# Exact versions, used as constraints by the Makefile. Made by \`make lock\`."; \
 	  $(PIP) freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) .mypy_cache .pytest_cache .ruff_cache

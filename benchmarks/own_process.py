@@ -2,9 +2,8 @@
 
     python benchmarks/own_process.py 0.5b --threads 2 --rounds 4
 
-Both engines are loaded, one works at a time. Prints seconds and processor seconds (of both processes) of each round, and
-the median difference of a token, as JSON. On a busy machine only the processor seconds tell anything. The texts must be
-equal.
+Both engines are loaded, one works at a time. Prints seconds and processor seconds (of both processes) of each round,
+and the median difference of a token, as JSON. The texts must be equal.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -347,3 +348,16 @@ def test_nothing_is_taken_after_the_close(plain: FakeServer) -> None:
     generator.close()
     with pytest.raises(EngineError, match="closed"):
         generator.submit(ask())
+
+
+def test_connections_that_are_given_up_are_closed(plain: FakeServer) -> None:
+    """A warning of an unclosed socket would fail this test."""
+    generator = connect(MODEL, ServerSettings(plain.url, **FAST))  # type: ignore[arg-type]
+    for i in range(40):
+        generator.submit(ask(str(i), "g"))
+        time.sleep(0.001 * (i % 4))
+        generator.abort(request_id=str(i))
+    generator.submit(ask("last"))
+    listen(generator, 41)
+    generator.close()
+    gc.collect()

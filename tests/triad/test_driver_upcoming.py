@@ -47,6 +47,20 @@ def test_what_is_stretched_leaves_those_to_come_half_of_an_even_share() -> None:
     assert run.took_s == pytest.approx(100 - 3 * 12.5, abs=0.5)
 
 
+def test_half_of_an_even_share_of_the_whole_contest_is_kept_to_the_end() -> None:
+    """Not of what is left, of which problems that take all they may would leave less and less."""
+    events, left_s, took = [started([])], 100.0, []
+    for number, name in enumerate("pqrs"):
+        problem = Problem(name, "How many?")
+        came = {"problems": [encode_problem(problem)], "num_upcoming": 3 - number}
+        events = [*events, TraceEvent("run_resumed", fold_run(events).elapsed_s, came)]
+        run = drive(lambda request: slow(1_000), problems=[problem], attempts=2, before=events, budget_s=left_s,
+                    num_upcoming=3 - number, stretch=9.0)  # fmt: skip
+        events, left_s = run.events, left_s - run.took_s
+        took.append(run.took_s)
+    assert took == [pytest.approx(seconds, abs=0.5) for seconds in (62.5, 12.5, 12.5, 12.5)]
+
+
 def test_a_heavy_problem_is_weighed_against_average_ones() -> None:
     run = drive(lambda request: slow(0), attempts=1, budget_s=100, num_upcoming=8, weigh=lambda problem: 2.0)
     assert opened(run) == {"p": pytest.approx(20, abs=0.1)}

@@ -11,7 +11,7 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ except ModuleNotFoundError as error:
 
 _CONNECT_S = 10.0
 _MAX_ERROR_BYTES = 1 << 16
+_LINGER_S = 1.0
 _JOIN_S = 5.0
 _MAX_KNOWN_IDS = 512
 
@@ -70,6 +71,8 @@ class Streams:
         self._timeout_s = timeout_s
         self._news: queue.SimpleQueue[StreamNews] = queue.SimpleQueue()
         self._tasks: dict[int, asyncio.Task[None]] = {}  # touched in the loop's thread only
+        self._connected: set[int] = set()
+        self._doomed: set[int] = set()
         self._live: set[int] = set()
         self._client: httpx.AsyncClient | None = None
         self._known_ids: dict[str, tuple[int, ...]] = {}
@@ -115,9 +118,7 @@ class Streams:
         self._client = httpx.AsyncClient(**client_options(self._base_url, self._api_key, self._timeout_s))
         try:
             self._loop.run_forever()
-            for task in self._tasks.values():
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks.values(), return_exceptions=True))
+            self._loop.run_until_complete(self._cancel_all())
             self._loop.run_until_complete(self._client.aclose())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
@@ -126,17 +127,47 @@ class Streams:
     def _start(self, key: int, path: str, body: Mapping[str, Any], prompt: Sequence[PromptPiece]) -> None:
         task = self._loop.create_task(self._follow(key, path, body, prompt))
         self._tasks[key] = task
-        task.add_done_callback(lambda done: self._tasks.pop(key, None))
+        task.add_done_callback(lambda done: self._forget(key))
+
+    def _forget(self, key: int) -> None:
+        del self._tasks[key]
+        self._connected.discard(key)
+        self._doomed.discard(key)
 
     def _cancel(self, key: int) -> None:
+        """End a stream; one that has no connection yet, as soon as it has: a half-made one would not be closed."""
         task = self._tasks.get(key)
-        if task is not None:
+        if task is not None and key in self._connected:
             task.cancel()
+        elif task is not None:
+            self._doomed.add(key)
+
+    async def _cancel_all(self) -> None:
+        for key in tuple(self._tasks):
+            self._cancel(key)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=_LINGER_S)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _tracer(self, key: int) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+        """Told by httpcore how far a request is."""
+        task = asyncio.current_task()
+        assert task is not None, "called by the stream's own task"
+
+        async def trace(name: str, _: Mapping[str, Any]) -> None:
+            if name.endswith(".send_request_headers.started"):
+                self._connected.add(key)
+                if key in self._doomed:
+                    task.cancel()
+
+        return trace
 
     async def _follow(self, key: int, path: str, body: Mapping[str, Any], prompt: Sequence[PromptPiece]) -> None:
         try:
             if prompt:
-                ids = [await self._ids_of(piece, body["model"]) for piece in prompt]
+                ids = [await self._ids_of(key, piece, body["model"]) for piece in prompt]
                 body = {**body, "prompt": [token_id for piece in ids for token_id in piece]}
             failure = await self._read(key, path, body)
         except _Refused as error:
@@ -151,7 +182,7 @@ class Streams:
             failure = replace(failure, message=without_key(failure.message, self._api_key))
         self._news.put(StreamNews(key, StreamEnd(failure)))
 
-    async def _ids_of(self, piece: PromptPiece, model: str) -> tuple[int, ...]:
+    async def _ids_of(self, key: int, piece: PromptPiece, model: str) -> tuple[int, ...]:
         """The ids of a piece; siblings' chats are asked for once."""
         if isinstance(piece, tuple):
             return piece
@@ -159,7 +190,9 @@ class Streams:
         name = json.dumps(piece)
         if name not in self._known_ids:
             url = f"{self._base_url.removesuffix('/v1')}/tokenize"
-            answer = await self._client.post(url, json={"model": model, **piece})
+            asked = {"model": model, **piece}
+            answer = await self._client.post(url, json=asked, extensions={"trace": self._tracer(key)})
+            self._connected.discard(key)
             if answer.status_code != 200:
                 raise _Refused(failure_of(answer.status_code, answer.headers, answer.content[:_MAX_ERROR_BYTES]))
             self._known_ids[name] = token_ids_in(answer.text)
@@ -169,7 +202,8 @@ class Streams:
 
     async def _read(self, key: int, path: str, body: Mapping[str, Any]) -> Failure | None:
         assert self._client is not None, "made before the loop runs"
-        async with self._client.stream("POST", self._base_url + path, json=dict(body)) as response:
+        traced = {"trace": self._tracer(key)}
+        async with self._client.stream("POST", self._base_url + path, json=dict(body), extensions=traced) as response:
             if response.status_code != 200:
                 told = bytearray()
                 async for piece in response.aiter_bytes():

@@ -189,7 +189,7 @@ class Driver:
             feed: gives further problems while there are slots for them.
         """
         self._feed = feed
-        self._num_upcoming = num_upcoming
+        self._num_upcoming, self._offset_s = num_upcoming, offset_s
         self._trace = RunTrace(self._sink, self._clock, offset_s)
         self._source = self._make_source(self._trace)
         self._tokens_before = sum(attempt.num_tokens for record in earlier.values() for attempt in record.attempts)
@@ -271,7 +271,7 @@ class Driver:
                 share,
                 self._end_s - now,
                 stretch=self._config.stretch,
-                even_s=(self._end_s - self._trace.start_s) * num_parallel / (len(self._order) + self._num_unseen()),
+                even_s=self._even_s() * num_parallel,
                 num_waiting=self._num_to_come(),
                 num_parallel=num_parallel,
             )
@@ -298,6 +298,14 @@ class Driver:
     def _is_below_max_open(self) -> bool:
         max_open = self._max_open()
         return max_open is None or len(self._open) < max_open
+
+    def _even_s(self) -> float:
+        """Seconds of an even share: of this session, or of all sessions where each of them has its own problems."""
+        if not self._num_upcoming:
+            return (self._end_s - self._trace.start_s) / len(self._order)
+        return (self._offset_s + self._end_s - self._trace.start_s) / (
+            len({*self._earlier, *self._order}) + self._num_upcoming
+        )
 
     def _max_open(self) -> int | None:
         return 1 if self._num_upcoming else self._config.max_open

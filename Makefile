@@ -37,7 +37,7 @@ test: $(VENV)/ready-dev
 
 # vLLM wants a torch of its own. Some tests run a model of 0.5B parameters, if it has been pulled.
 test-vllm: $(VLLM)/ready
-	$(VLLM)/bin/python -m pytest -m vllm
+	$(VLLM)/bin/python -m pytest -m vllm tests/generators
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .
@@ -72,7 +72,7 @@ $(VENV)/ready-dev: pyproject.toml requirements.lock | $(VENV)/created
 	$(PIP) install -c requirements.lock -e '.[engine,tools,dev]'
 	touch $@ $(VENV)/ready
 
-$(VLLM)/ready: pyproject.toml requirements-vllm.lock
+$(VLLM)/ready: requirements-vllm.lock
 	$(PYTHON) -m venv --clear $(VLLM)
 	$(if $(TORCH),$(VLLM)/bin/python -m pip --disable-pip-version-check install --no-deps $(TORCH))
 	$(VLLM)/bin/python -m pip --disable-pip-version-check install --no-deps -r requirements-vllm.lock

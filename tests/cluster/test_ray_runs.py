@@ -20,12 +20,13 @@ from mathlete.cluster.crew import RayCrew
 from mathlete.cluster.slots import ClusterSpec
 from mathlete.core.errors import EngineError, InputError
 from mathlete.core.problem import Problem
-from mathlete.core.record import RunRecord
-from mathlete.lab.run_store import RunStore
+from mathlete.core.record import RunRecord, fold_run
+from mathlete.lab.run_store import RunStore, list_runs
 from mathlete.lab.tasks import Task
 from mathlete.run_config import RunConfig
 from mathlete.session.crew import OpenCrew
 from mathlete.session.run_session import SessionResult, resume_run, start_run
+from mathlete.session.sweep import Sweep, begin_sweep, run_sweep
 from mathlete.triad.progress import RunProgress
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'mathlete[cluster]'")
@@ -245,3 +246,24 @@ def test_ctrl_c_ends_it_in_order(address: str, tmp_path: Path) -> None:
         }
     result = resume_run(str(folder), tmp_path / "runs", None, Console(stderr=True), Crews(address, num_workers=2).open)
     assert result.record.finished == "complete" and len(answers_of(result.record)) == len(TASKS)
+
+
+def test_workers_stay_for_all_seeds_of_a_sweep(address: str, tmp_path: Path, alone: RunRecord) -> None:
+    crews = Crews(address, num_workers=2)
+    num_opened: list[int] = []
+
+    def open_crew(config: RunConfig, problems: list[Problem], console: Console) -> RayCrew:
+        num_opened.append(1)
+        return crews.open(config, problems, console)
+
+    sweep = Sweep(tmp_path / "sweep", "tasks.csv", {"scripted": CONFIG}, (CONFIG.seed, 7))
+    begin_sweep(sweep)
+    assert run_sweep(sweep, TASKS, Console(stderr=True), open_crew)
+    assert len(num_opened) == 1
+    assert [run.id for run in list_runs(sweep.store_path)] == ["scripted-s0", "scripted-s7"]
+    with RunStore.read(sweep.store_path, "scripted-s0") as store:
+        first = fold_run(store.events())
+    with RunStore.read(sweep.store_path, "scripted-s7") as store:
+        second = fold_run(store.events())
+    assert attempts_of(first) == attempts_of(alone)
+    assert len(answers_of(second)) == len(TASKS) and attempts_of(second) != attempts_of(alone)

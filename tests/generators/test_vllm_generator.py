@@ -297,8 +297,8 @@ class Spelt:
             return Read("ok", forced=tuple(tokenizer().encode("ok")))
         return Read("" if said == "!" else said, ended=said == "!")
 
-    def finish(self) -> Read:
-        return Read("…")
+    def finish(self, *, was_cut: bool = True) -> Read:
+        return Read("…" if was_cut else "?")
 
 
 def test_a_token_format_of_its_own_is_followed() -> None:
@@ -318,7 +318,7 @@ def test_a_token_format_of_its_own_is_followed() -> None:
     assert done.token_ids == tuple(script)
     generator.submit(ask(max_tokens=2))
     cut = finish(generator)["a"]
-    assert cut.finish_reason == "length" and cut.text == "ab"
+    assert cut.finish_reason == "length" and cut.text == "ab…"
 
 
 def test_requests_hold_plain_data_for_vllms_process() -> None:

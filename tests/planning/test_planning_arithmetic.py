@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.core.errors import InputError
+from mathlete.planning.embedded_memory import EmbeddedLoad, embedded_format, memory_on_gpu
 from mathlete.planning.hardware import Hardware, find_accelerator, known_accelerators
 from mathlete.planning.kv_memory import kv_layers_per_gpu
 from mathlete.planning.model_shape import ModelShape, count_parameters
@@ -164,6 +165,29 @@ def test_one_sequence_waits_for_memory_and_a_prompt_for_arithmetic() -> None:
     assert model.prefill(8192).bound == "compute"
     attention = 4 * 28 * 3584 * 4096 * 8192  # a row sees half of the prompt on average
     assert model.prefill(8192).seconds == pytest.approx((2 * 6.525e9 * 8192 + attention) / 989.4e12, rel=0.01)
+
+
+def test_weights_that_are_written_out_are_read_as_codes_written_and_read_again() -> None:
+    codes = placed("Qwen2.5-Math-72B-Instruct", "nf4", Layout(), "h200-sxm-141gb")
+    written_out = replace(codes, packed=embedded_format("nf4", on_gpu=True))
+    in_layers, bandwidth, peak = 80 * (2 * 8192 * (8192 + 1024) + 3 * 8192 * 29_568), 4800e9, 989.4e12
+    step, roofline = written_out.decode(1, 0), codes.decode(1, 0)
+    assert roofline.work_s == roofline.read_s == step.read_s, "the roofline is that of codes"
+    assert step.work_s - step.read_s == pytest.approx((2 + 2) * in_layers / bandwidth)
+    assert codes.decode(1, 0).weight_bytes == pytest.approx(0.5625 * in_layers + 2 * 152_064 * 8192, rel=0.001)
+    prompt = written_out.prefill(8192)  # multiplied after, not while, it is written out
+    assert prompt.work_s == pytest.approx((0.5625 + 2) * in_layers / bandwidth + prompt.operations / peak)
+
+
+def test_the_largest_product_is_written_out_and_only_in_nf4() -> None:
+    shape = find_model("Qwen2.5-Math-72B-Instruct")
+    nf4, bf16, both = (
+        memory_on_gpu(shape, EmbeddedLoad(names)).workspace for names in (("nf4",), ("bf16",), ("bf16", "nf4"))
+    )
+    assert nf4 - bf16 == 2 * (2 * 29_568 * 8192), "gate and up, two bytes a weight"
+    assert both == nf4
+    halved = memory_on_gpu(shape, EmbeddedLoad(("nf4",)), layout=Layout(2)).workspace
+    assert nf4 - halved == 2 * 29_568 * 8192
 
 
 def test_sharing_layers_costs_links() -> None:

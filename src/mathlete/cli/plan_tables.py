@@ -122,6 +122,10 @@ def _print_speeds(plan: EnginePlan, whole: Plan, console: Console) -> None:
     shared = engines_beside(plan, whole.loads)
     beside = f"; {shared} engines share the GPUs, and each gets about 1/{shared} while all work" if shared > 1 else ""
     console.print(f"  (at {plan.speeds[0].context:,} tokens of context{beside}; band: {plan.band.source})", style="dim")
+    if plan.engine.packed.written_out_bytes:
+        console.print(
+            "  (roofline: of the codes; expected: they are written out in 16 bits and read again)", style="dim"
+        )
     console.print(
         f"  prompt of {plan.prefill.tokens:,} tokens: {plan.prefill.fast_s:.2g} to {plan.prefill.slow_s:.2g} s"
     )

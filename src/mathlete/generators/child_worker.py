@@ -147,6 +147,8 @@ class Worker:
                 pass
             start_s = time.monotonic()
             events = list(self._generator.events(_TURN_S))
+            if (failure := getattr(self._generator, "failure", None)) is not None:
+                raise EngineError(failure)  # of vLLM: what it tells of its requests does not stand, they come again
             self._tell(events)
             if not events and time.monotonic() - start_s < _PAUSE_S:
                 time.sleep(_PAUSE_S)

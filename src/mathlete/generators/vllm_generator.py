@@ -203,7 +203,8 @@ class VLLMGenerator:
         self._require_alive()
         running.rewind(num_tokens, sampling)
         self._abort_segments([running])
-        self._ask_for_next(running)
+        if (end := self._go_on(running)) is not None:
+            self._ended.append(self._finish(running, end))
 
     def close(self) -> None:
         """End whatever runs, and the engine. Safe to call twice."""
@@ -306,8 +307,12 @@ class VLLMGenerator:
         self._segment_of[running.request.request_id] = segment.segment_id
 
     def _abort_segments(self, requests: Sequence[RunningRequest]) -> None:
-        names = [self._segment_of.pop(running.request.request_id, None) for running in requests]
-        segment_ids = [name for name in names if name is not None and self._segments.pop(name, None)]
+        segment_ids = []
+        for running in requests:
+            segment_id = self._segment_of.pop(running.request.request_id, None)
+            if segment_id is not None:
+                del self._segments[segment_id]
+                segment_ids.append(segment_id)
         if segment_ids and self.failure is None:
             self._engine.abort(segment_ids)
 
@@ -331,28 +336,34 @@ class VLLMGenerator:
             if output.finish_reason is not None and running.forced_id is None:
                 step = running.finish(output.finish_reason)
                 said, end = said + step.text, step.end
+        if end is not None or not draws_on:
+            self._leave_segment(running, is_over=output.finish_reason is not None)
         if end is None and not draws_on:
-            self._go_on(running, is_over=output.finish_reason is not None)
-        if end is None:
-            if num_taken:
-                yield TokenChunk(running.request.request_id, said, num_taken)
-            return
-        if output.finish_reason is None:
-            self._abort_segments([running])
-        yield self._finish(running, end)
+            end = self._go_on(running)
+        if end is not None:
+            yield self._finish(running, end)
+        elif num_taken:
+            yield TokenChunk(running.request.request_id, said, num_taken)
 
-    def _go_on(self, running: RunningRequest, is_over: bool) -> None:
-        """Ask for the segment behind the one that runs, or has just ended."""
+    def _leave_segment(self, running: RunningRequest, is_over: bool) -> None:
+        """No more is taken of the segment of a request; `is_over` when vLLM has ended it itself."""
         if is_over:
             del self._segments[self._segment_of.pop(running.request.request_id)]
         else:
             self._abort_segments([running])
-        self._ask_for_next(running)
+
+    def _go_on(self, running: RunningRequest) -> End | None:
+        """Ask for what comes next; an end where that cannot be had."""
+        try:
+            self._ask_for_next(running)
+        except (EngineError, ValueError) as error:
+            return End("error", error=f"vLLM refuses to go on with it: {error}")
+        return None
 
     def _finish(self, running: RunningRequest, end: End) -> Finished:
         name = running.request.request_id
         self._running.pop(name, None)
-        self._segments.pop(self._segment_of.pop(name, ""), None)
+        self._segments.pop(self._segment_of.pop(name, ""), None)  # of an engine that died
         completion = running.completion(end)
         self._num_drafted += completion.usage.drafted
         self._num_accepted += completion.usage.accepted

@@ -187,15 +187,15 @@ class RunningRequest:
 
     def finish(self, reason: str) -> Step:
         """A segment that drew freely has been ended by vLLM, and no token of it has ended the request."""
-        taken = self._reader.finish()
+        if reason == "length":
+            return Step(end=End("length"))
+        if reason != "stop":
+            return Step(end=End("error", error=f"vLLM has ended the request: {reason}"))
+        taken = self._reader.finish(was_cut=False)
         self._pending += taken.forced
-        if taken.ended:
-            return Step(taken.text, End("stop", taken.stop))
-        if taken.forced:
+        if taken.forced and not taken.ended:
             return Step(taken.text)
-        if reason in ("stop", "length"):
-            return Step(taken.text, End("stop" if reason == "stop" else "length"))
-        return Step(taken.text, End("error", error=f"vLLM has ended the request: {reason}"))
+        return Step(taken.text, End("stop", taken.stop))
 
     def require_rewindable(self, num_tokens: int, sampling: SamplingParams) -> None:
         """Raise `EngineError` unless it can go back to its first `num_tokens` and go on with `sampling`."""
@@ -241,7 +241,9 @@ class RunningRequest:
         return "".join(said)
 
     def completion(self, end: End) -> Completion:
-        """All of it."""
+        """All of it; nothing follows."""
+        if end.reason != "stop":
+            self._reader.finish(was_cut=True)  # what it held back belongs to the text
         tokens, wanted = self._output, self.request.sampling.num_logprobs
         tells = bool(tokens) and all(token.logprob is not None for token in tokens)
         return Completion(

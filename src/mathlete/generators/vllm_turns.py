@@ -52,8 +52,11 @@ class TurnReader(Protocol):
         """What the next token adds; `is_forced` for one that was put in."""
         ...
 
-    def finish(self) -> Taken:
-        """The engine has ended by itself: what was held back, and whether it amounts to an end."""
+    def finish(self, was_cut: bool) -> Taken:
+        """The engine has ended and tells no more: what was held back, and whether it amounts to an end.
+
+        `was_cut`: by a limit or an abort.
+        """
         ...
 
 
@@ -152,7 +155,7 @@ class _ChatReader:
             return Taken(ended=True, stop=match.stop)
         return Taken(self._decoder.decode(spelled), forced=self._forced())
 
-    def finish(self) -> Taken:
+    def finish(self, was_cut: bool) -> Taken:
         """See `TurnReader.finish`; nothing is held back here."""
         return Taken()
 
@@ -203,8 +206,8 @@ class _FormatReader:
         self._told.append(read.text)
         return Taken(read.text, read.ended or token_id in self._ends, read.stop, read.forced)
 
-    def finish(self) -> Taken:
+    def finish(self, was_cut: bool) -> Taken:
         """See `TurnReader.finish`."""
-        read = self._reader.finish()
+        read = self._reader.finish(was_cut=was_cut)
         self._told.append(read.text)
         return Taken(read.text, read.ended, read.stop, read.forced)

@@ -35,6 +35,7 @@ _MAX_NUMBER = 1000
 
 _ENGINE, _SANDBOX = "mathlete.generators.child_worker", "mathlete.sandbox"
 _LOOK_S = 0.02
+_SPREAD_PART = 0.8  # of the calls, over which many faults of a kind are spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,9 @@ def plan_faults(wanted: dict[FaultName, int], seed: int, num_calls: int, clock_s
     for kind, number in wanted.items():
         for place in range(number):
             # One of many is spread over the contest, so that no problem meets all of them.
-            # The last call may be over before anything is due.
-            call = rng.randrange(1, num_calls - 1) if num_calls > 2 and number == 1 else place * num_calls // number
+            # The last calls may be over before anything is due.
+            spread = int(place * _SPREAD_PART * num_calls / number)
+            call = rng.randrange(1, num_calls - 1) if num_calls > 2 and number == 1 else spread
             planned.append(PlannedFault(kind, call, after_s=rng.uniform(0.02, 0.4) * even_s))
             if kind == "slow_gateway":
                 planned[-1] = replace(planned[-1], after_s=0.0, length_s=rng.uniform(0.05, 0.3) * even_s)

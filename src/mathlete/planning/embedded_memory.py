@@ -47,7 +47,7 @@ class EmbeddedMemory:
         weights: that a step reads.
         embedding: of the table, as far as it is there.
         kv: keys and values.
-        workspace: of one step: residual stream, products, logits.
+        workspace: of one step: residual stream, products, logits; on a GPU the largest weight that is written out.
         tables: rotary tables, tokenizer, vocabulary.
         base: the process, or CUDA's context.
     """
@@ -135,7 +135,7 @@ def memory_on_gpu(
         weights=sum(one.total - one.embedding for one in weights),
         embedding=sum(one.embedding for one in weights),
         kv=cache,
-        workspace=_workspace_bytes(shape, load),
+        workspace=_workspace_bytes(shape, load) + max(_written_out_bytes(shape, one, layout) for one in formats),
         tables=_rotary_bytes(shape, load),
         base=_CUDA_CONTEXT_BYTES + _ALLOCATOR_BYTES,
     )
@@ -150,6 +150,12 @@ def _workspace_bytes(shape: ModelShape, load: EmbeddedLoad) -> float:
     """Of the widest step: residual, normalised rows, queries and keys, both halves of the gate, its product, logits."""
     row = 3 * shape.hidden_size + 2 * shape.query_width + 2 * shape.kv_width + 3 * shape.intermediate_size
     return _FP32 * (load.max_step_tokens * row + 2.0 * load.attempts * shape.vocab_size)
+
+
+def _written_out_bytes(shape: ModelShape, packed: WeightFormat, layout: Layout) -> float:
+    """Of the largest product's weight, gate and up or attention's, which is there in 16 bits while it is multiplied."""
+    outputs = max(2 * shape.intermediate_size, shape.query_width + 2 * shape.kv_width)
+    return outputs * shape.hidden_size / layout.tensor_parallel * packed.written_out_bytes
 
 
 def _rotary_bytes(shape: ModelShape, load: EmbeddedLoad) -> float:

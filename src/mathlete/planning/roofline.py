@@ -5,6 +5,11 @@ weight it needs once and the keys and values of all sequences, and multiplies ea
 
     step = max(bytes / bandwidth, operations / peak) + all-reduces.
 
+An engine that writes packed weights out before it multiplies does two things one after the other, and is slower:
+
+    work = (codes + written out) / bandwidth + max(bytes with the written out instead of the codes / bandwidth,
+                                                   operations / peak).
+
 Of a mixture of E experts of which a token takes k, b tokens touch E (1 - (1 - k/E)^b) on average when routing is even
 and independent (MoESD, arXiv 2505.19645, section 3); real routing is less even and touches fewer.
 """
@@ -35,6 +40,8 @@ class StepTime:
         read_s: seconds of reading.
         compute_s: seconds of multiplying.
         link_s: seconds of sums over the GPUs of a layer, and of handing on to the next stage.
+        work_s: seconds of reading and multiplying as the engine goes about it: the larger of the two, or more where
+            it writes weights out first.
         stages: groups of GPUs that a token passes one after another.
     """
 
@@ -44,6 +51,7 @@ class StepTime:
     read_s: float
     compute_s: float
     link_s: float
+    work_s: float
     stages: int = 1
 
     @property
@@ -101,25 +109,38 @@ class PlacedModel:
         self, rows: float, expert_rows: float, kv_bytes_a_row: float, attention: float, logit_rows: float
     ) -> StepTime:
         counted, layout = count_parameters(self.shape), self.layout
-        read = self.weights.total - self.weights.experts
-        if self.weights.head:
-            read -= self.weights.embedding  # rows of it are looked up, which is next to nothing
-        if self.shape.experts is not None:
-            experts = self.shape.experts
-            touched = expected_experts(experts.num_experts, experts.num_per_token, expert_rows)
-            read += self.weights.experts * touched / experts.num_experts
+        read, packed = self._weights_read(expert_rows)
         kv_bytes = rows * kv_bytes_a_row if kv_bytes_a_row else 0.0
         products = rows * (counted.linear + counted.active_experts) + logit_rows * counted.head
         operations = 2 * products / layout.gpus_per_copy + attention / layout.gpus_per_copy
+        bandwidth = self.accelerator.bandwidth_gb_per_s * 1e9
+        read_s, compute_s = (read + kv_bytes) / bandwidth, operations / self.accelerator.peak_ops(self.packed.compute)
+        work_s = max(read_s, compute_s)
+        if self.packed.written_out_bytes:
+            written = packed * self.packed.written_out_bytes / self.packed.bytes_per_weight
+            work_s = (packed + written) / bandwidth + max(read_s + (written - packed) / bandwidth, compute_s)
         return StepTime(
             weight_bytes=read,
             kv_bytes=kv_bytes,
             operations=operations,
-            read_s=(read + kv_bytes) / (self.accelerator.bandwidth_gb_per_s * 1e9),
-            compute_s=operations / self.accelerator.peak_ops(self.packed.compute),
+            read_s=read_s,
+            compute_s=compute_s,
             link_s=self._link_s(rows),
+            work_s=work_s,
             stages=layout.pipeline_parallel,
         )
+
+    def _weights_read(self, expert_rows: float) -> tuple[float, float]:
+        """Bytes of weights that a step reads, and how many of them are of packed products."""
+        weights = self.weights
+        layers = weights.attention + weights.feed_forward
+        if self.shape.experts is not None:
+            experts = self.shape.experts
+            touched = expected_experts(experts.num_experts, experts.num_per_token, expert_rows)
+            layers += weights.experts * touched / experts.num_experts
+        # Where the head is stored apart, rows of the table are looked up, which is next to nothing.
+        table_or_head = weights.head or weights.embedding
+        return layers + table_or_head + weights.unquantized, layers
 
     def _attention(self, context: float) -> float:
         """Operations of attention for one row over `context` tokens: scores and sums, two a multiplication."""

@@ -34,6 +34,8 @@ class WeightFormat:
         unquantized_bytes: of a weight of norms and biases.
         compute: in which numbers products are done, whose peak counts.
         groups_along_rows: whether a group may not be cut where a row of inputs is shared out over GPUs.
+        written_out_bytes: of a packed weight in the form that is written to memory before each product; 0 where the
+            product takes the codes.
         what: in words, for people.
     """
 
@@ -49,6 +51,7 @@ class WeightFormat:
     unquantized_bytes: float = BF16_BYTES
     compute: Compute = "bf16"
     groups_along_rows: bool = False
+    written_out_bytes: float = 0.0
     what: str = ""
 
     @property
@@ -109,12 +112,13 @@ EMBEDDED_FORMATS: Mapping[str, WeightFormat] = {
     )
 }
 
-# And on a GPU (`ryanstream.placement`): dense bf16, or NF4 with an fp32 absmax and a dense head.
+# And on a GPU (`ryanstream.placement`): dense bf16, or NF4 with an fp32 absmax and a dense head. Before a product the
+# NF4 weight is written out in bf16 (`ryanstream.model.triton.nf4_matmul`).
 EMBEDDED_GPU_FORMATS: Mapping[str, WeightFormat] = {
     one.name: one
     for one in (
         WeightFormat("bf16", 16, 0, 0, copies_tied_head=True, unquantized_bytes=4),
-        WeightFormat("nf4", 4, 64, 4, copies_tied_head=True, unquantized_bytes=4),
+        WeightFormat("nf4", 4, 64, 4, copies_tied_head=True, unquantized_bytes=4, written_out_bytes=BF16_BYTES),
         WeightFormat("fp32", 32, 0, 0, head_bytes=4, embedding_bytes=4, copies_tied_head=True, unquantized_bytes=4),
     )
 }

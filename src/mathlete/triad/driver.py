@@ -302,7 +302,7 @@ class Driver:
     def _even_s(self) -> float:
         """Seconds of an even share: of this session, or of all sessions where each of them has its own problems."""
         if not self._num_upcoming:
-            return (self._end_s - self._trace.start_s) / len(self._order)
+            return (self._end_s - self._trace.start_s) / (len(self._order) + self._num_unseen())
         return (self._offset_s + self._end_s - self._trace.start_s) / (
             len({*self._earlier, *self._order}) + self._num_upcoming
         )

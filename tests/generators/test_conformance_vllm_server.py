@@ -58,7 +58,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
             too_long=(Message("user", "x" * 4 * MAX_MODEL_LEN),),
             wait_s=240.0,
             control_token="<|im_end|>",
-            num_long=300,
+            num_long=400,
         )
         assert isinstance(made.shared, ServerGenerator)
         assert made.shared.description.endswith("(vllm, 512 tokens)") and made.shared.warnings == ()

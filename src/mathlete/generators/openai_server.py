@@ -198,6 +198,8 @@ class ServerGenerator:
         if isinstance(told, StreamEnd):
             self._on_end(running, told.failure)
         elif told == DONE:
+            if running.key is not None:
+                self._streams.release(running.key)
             self._on_end(running, None)
         else:
             try:

@@ -91,6 +91,10 @@ class Streams:
             self._live.discard(key)
             self._loop.call_soon_threadsafe(self._cancel, key)
 
+    def release(self, key: int) -> None:
+        """A stream has said all it had to: nothing more is told of it, and it ends by itself."""
+        self._live.discard(key)
+
     def take(self, timeout_s: float) -> list[StreamNews]:
         """What happened since the last call; waits for the first news at most so long."""
         found: list[StreamNews] = []
@@ -221,14 +225,18 @@ class Streams:
 
 
 def client_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    """How connections are made: no redirects, which could carry the key elsewhere, and no proxy to this machine."""
+    """How connections are made.
+
+    No redirects, which could carry the key elsewhere; no proxy to this machine. A connection is used once: those that
+    idle would be closed by whatever request comes next, and one that is cancelled meanwhile leaves them open.
+    """
     headers = {"Accept": "text/event-stream, application/json"}
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
     return {
         "headers": headers,
         "timeout": httpx.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s), pool=None),
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=0),
         "follow_redirects": False,
         "trust_env": urlsplit(base_url).hostname not in ("127.0.0.1", "localhost", "::1"),
     }

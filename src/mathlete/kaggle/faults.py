@@ -23,7 +23,7 @@ FaultName = Literal[
 ]
 MEANINGS: dict[FaultName, str] = {
     "generator_killed": "the process that holds the engine is killed",
-    "sandbox_killed": "a process that runs a program of the model is killed",
+    "sandbox_killed": "a process of the sandbox, one that runs a program if there is one, is killed",
     "slow_gateway": "the gateway waits before it asks",
     "slow_start": "the server is started late",
     "late_answer": "the gateway gives up waiting for an answer, and asks again",
@@ -190,7 +190,7 @@ class FaultInjector:
         )
 
     def _bring_about(self, fault: PlannedFault) -> bool:
-        pid = self._victim(fault.kind)
+        pid = self._victim(fault)
         if pid is None:
             return False
         if fault.kind == "entrant_killed":
@@ -204,8 +204,8 @@ class FaultInjector:
         self.note(fault, f"process {pid}")
         return True
 
-    def _victim(self, kind: FaultName) -> int | None:
-        entrant = self._entrant_pid()
+    def _victim(self, fault: PlannedFault) -> int | None:
+        entrant, kind = self._entrant_pid(), fault.kind
         if entrant is None:
             return None
         if kind in ("exception", "entrant_killed"):
@@ -213,9 +213,11 @@ class FaultInjector:
         below = descendants(entrant)
         if kind == "generator_killed":
             return next((entry.pid for entry in below if _ENGINE in entry.command), None)
-        # The first is the process that all others are forked from; the last ones run programs.
-        running = [entry.pid for entry in below if _SANDBOX in entry.command][1:]
-        return next((pid for pid in reversed(running) if pid not in self._killed), None)
+        # The first is the process that all others are forked from, taken where none that runs a program came in time;
+        # the last ones run programs.
+        running = [entry.pid for entry in below if _SANDBOX in entry.command]
+        wanted = running if fault.call < self._call else running[1:]
+        return next((pid for pid in reversed(wanted) if pid not in self._killed), None)
 
 
 def tell_faults(done: Iterable[DoneFault]) -> str:

@@ -56,6 +56,9 @@ class EngineSpec:
             raise ValueError(f"type must be one of {', '.join(get_args(EngineType))}, not {self.type!r}")
         if not self.name or not self.model:
             raise ValueError("name and model must not be empty")
+        for field_name in ("name", "model"):
+            if not getattr(self, field_name).isprintable():  # both are told to people, in terminals
+                raise ValueError(f"{field_name} must have no control characters, not {getattr(self, field_name)!r:.80}")
         if unknown := sorted(set(self.pillars) - {*SOLVING_PILLARS, *CHECK_PILLARS}):
             known = ", ".join((*SOLVING_PILLARS, *CHECK_PILLARS))
             raise ValueError(f"pillars may name {known}, not {', '.join(unknown)}")
@@ -218,6 +221,8 @@ class RunConfig:
         for name in ("attempts", "max_in_flight", "tensor_parallel", "max_programs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, not {getattr(self, name)}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be >= 1, not {self.threads}")
         self._check_speculation()
         self._check_pillars()
         self._check_engines()

@@ -90,3 +90,15 @@ def load_breaking(report: Callable[[str, int, int], None]) -> Scripted:
             return super().events(timeout_s)
 
     return Scripted(Breaking(lambda request: script(request, 0.005)), Capabilities())
+
+
+def load_dying(report: Callable[[str, int, int], None]) -> Scripted:
+    """Ends without a word at the word "poison"."""
+
+    class Dying(ScriptedGenerator):
+        def events(self, timeout_s: float):  # type: ignore[no-untyped-def]
+            if any("poison" in request.messages[-1].content for request in self.requests):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().events(timeout_s)
+
+    return Scripted(Dying(lambda request: script(request, 0.002), capabilities=CAPABILITIES), CAPABILITIES)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scripted_children import WORDS
 
 from mathlete.core.errors import EngineError, InputError
 from mathlete.core.generation import (
@@ -370,3 +371,40 @@ def test_a_continuation_is_handed_on(start: Start) -> None:
     listener = Listener(start("load_seeded", 0.0))
     listener.generator.submit(replace(ask("a", 5), continuation=(Span(numbers(5, 10)),)))
     assert listener.until_ended(1)["a"].text == " ".join(f"5.{i}" for i in range(10, 60))
+
+
+def test_a_request_that_kills_its_engine_ends_with_an_error_and_the_others_live(start: Start) -> None:
+    listener = Listener(start("load_dying"))
+    for i in range(4):
+        listener.generator.submit(ask(f"good {i}", i))
+    for i in range(2):  # of one prompt
+        listener.generator.submit(replace(ask(f"bad {i}", i), messages=(Message("user", "poison"),)))
+    finished = listener.until_ended(6)
+    for i in range(4):
+        assert not finished[f"good {i}"].error and finished[f"good {i}"].text == WORDS
+    for i in range(2):
+        assert finished[f"bad {i}"].finish_reason == "error" and "died" in (finished[f"bad {i}"].error or "")
+    warnings = listener.generator.take_warnings()
+    assert len(warnings) == 3 and "most likely of a request" in warnings[-1]
+    listener.generator.submit(ask("after"))
+    assert not listener.until_ended(7)["after"].error
+
+
+def test_an_engine_that_hangs_is_killed_and_started_again(start: Start) -> None:
+    listener = Listener(start("load_seeded", 0.004, limits=RestartLimits(3, backoff_s=0.01, max_silence_s=3.0)))
+    time.sleep(0.1)
+    listener.generator.submit(ask("a", 4))
+    listener.until(lambda: listener.count("a") >= 10)
+    pid = listener.generator.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert listener.until_ended(1)["a"].text == numbers(4)
+    (warning,) = listener.generator.take_warnings()
+    assert f"process {pid}" in warning and "hangs" in warning and not is_there(pid)
+
+
+def test_an_engine_with_nothing_to_do_may_be_silent(start: Start) -> None:
+    generator = start("load_seeded", 0.004, limits=RestartLimits(max_silence_s=0.5))
+    pid = generator.pid
+    time.sleep(0.8)
+    assert generator.take_warnings() == () and generator.pid == pid is not None

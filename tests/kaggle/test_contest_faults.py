@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from mathlete.kaggle.faults import (
     tell_faults,
 )
 from mathlete.kaggle.gateway import Call, GatewayRun
-from mathlete.kaggle.processes import descendants
+from mathlete.kaggle.processes import catches, descendants
 from mathlete.kaggle.rehearsal import Rehearsal, Rehearsed, RehearsedRun, what_was_lost
 from mathlete.kaggle.rehearsal_report import render_rehearsal
 from mathlete.kaggle.rehearsal_session import clock_words
@@ -99,6 +100,16 @@ def test_processes_below_another_are_found() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_process_that_would_die_of_a_signal_is_told_apart() -> None:
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        assert not catches(os.getpid(), signal.SIGUSR1)
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        assert catches(os.getpid(), signal.SIGUSR1) and not catches(2**22 + 1, signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_each_engine_gets_a_process_of_its_own() -> None:

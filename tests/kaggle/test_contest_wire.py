@@ -67,6 +67,8 @@ def parquet(table: pyarrow.Table) -> bytes:
         (Payload(), "missing"),
         (Payload(polars_series_value=b"no parquet"), "cannot be read"),
         (Payload(polars_dataframe_value=b""), "cannot be read"),
+        (Payload(numpy_array_value=b""), "cannot be read"),
+        (Payload(numpy_scalar_value=b"PK\x03\x04 no archive"), "cannot be read"),
         (Payload(pandas_series_value=parquet(pyarrow.table({}))), "cannot be read"),
         (Payload(polars_series_value=parquet(pyarrow.table({"a": [0] * 1_000_001}))), "1,000,001 rows"),
     ],

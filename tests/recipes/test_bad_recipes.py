@@ -79,6 +79,24 @@ BAD = {
         ":2: [engines.main] type cannot be 'vlllm': one of ryanstream, vllm, openai_server; did you mean vllm?",
     ),
     "no model": ('[engines.main]\ntype = "vllm"\n', ":1: [engines.main] model is missing"),
+    "empty model": ('[engines.main]\ntype = "vllm"\nmodel = " "\n', ":3: [engines.main] model is empty"),
+    "empty model of a run": ('[run]\nmodel = ""\n', ":2: [run] model is empty"),
+    "control characters": (
+        '[engines.main]\ntype = "vllm"\nmodel = "a\\u001b[31m"\n',
+        ":3: [engines.main] model must have no control characters, not 'a\\x1b[31m'",
+    ),
+    "no threads": (
+        '[engines.main]\ntype = "ryanstream"\nmodel = "1.5b"\nthreads = 0\n',
+        ":4: [engines.main] threads must be >= 1, not 0",
+    ),
+    "a key itself": (
+        '[engines.main]\ntype = "openai_server"\nmodel = "m"\napi_key_env = "sk-1234"\n',
+        ":4: [engines.main] api_key_env must be the name of an environment variable, and not a key itself",
+    ),
+    "blanks in an address": (
+        '[engines.main]\ntype = "openai_server"\nmodel = "m"\nbase_url = "http://a b/v1"\n',
+        ":4: [engines.main] base_url must be like http://127.0.0.1:8000/v1",
+    ),
     "no table": ('engines = "vllm"\n', ":1: engines must be a section, [engines], not 'vllm'"),
     "engine without a name": (
         '[engines]\ntype = "vllm"\nmodel = "x"\n',
@@ -138,6 +156,12 @@ BAD = {
     "comments only": ("# to do\n", "it says nothing"),
     "deep": ("x = " + "[" * 100_000 + "]" * 100_000 + "\n", "not TOML"),
 }
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_told() -> None:
+    with pytest.raises(InputError) as caught:
+        recipe_of(RecipeSource("mine.toml", BAD["a key itself"][0]), Path("mine.toml"))
+    assert "sk-1234" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", BAD)

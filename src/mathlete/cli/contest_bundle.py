@@ -113,6 +113,7 @@ def bundle(
     except ValueError as error:
         name, _, rest = str(error).partition(" ")
         raise InputError(f"--{name} {rest}") from error
+    _check_folders(request)
     with _hashing(console) as on_bytes:
         manifest = write_bundle(request, out, ModelStore(), on_bytes)
     _tell_written(manifest, request, out, as_json)
@@ -121,6 +122,17 @@ def bundle(
 def _default_budget(recipe: Recipe) -> dict[str, float]:
     """A contest's, where the recipe says nothing of time."""
     return {} if recipe.contest is not None or "budget_s" in recipe.run else {"budget_s": _BUDGET_S}
+
+
+def _check_folders(request: BundleRequest) -> None:
+    """Refuse a model's folder that lacks a part of one here, and not after hours of uploading."""
+    from mathlete.kaggle.bundle_weights import engines_of
+    from mathlete.recipes.models import check_model
+
+    for engine in engines_of(request.config):
+        place = request.weights.get(engine.name) or Path(engine.model)
+        if place.is_dir() and not any(place.glob("*.gguf")):
+            check_model(engine.type, str(place.absolute()), f"the model of {engine.name!r}")
 
 
 def _places(given: list[str]) -> dict[str, Path]:

@@ -75,14 +75,21 @@ def contest_shape(recipe: Recipe) -> ContestShape | None:
 
 
 def planned_engines(
-    recipe: Recipe, config: RunConfig, hardware: Hardware
+    recipe: Recipe, config: RunConfig, hardware: Hardware, length: int | None = None
 ) -> tuple[tuple[PlannedEngine, ...], tuple[str, ...]]:
     """The engines that run on these machines, and the names of those that run elsewhere.
 
+    Args:
+        recipe: of these engines.
+        config: the run that it asks for.
+        hardware: the machines.
+        length: tokens of an attempt, where a flag says; engines without a `max_model_len` take such requests.
+
     Raises:
-        InputError: a model or a format is not known, or a setting is out of range.
+        InputError: a model or a format is not known, a setting is out of range, or an engine is for other machines.
         ModelError: a model's files do not describe one.
     """
+    longest = length or config.max_tokens + _PROMPT
     specs = config.engines or (EngineSpec("main", "ryanstream", config.model),)
     planned, elsewhere = [], []
     for spec in specs:
@@ -90,13 +97,34 @@ def planned_engines(
             elsewhere.append(spec.name)
             continue
         try:
-            planned.append(_vllm(spec, config, hardware) if spec.type == "vllm" else _embedded(spec, config))
+            if spec.type == "vllm":
+                engine = _vllm(spec, config, hardware, longest)
+            else:
+                engine = _embedded(spec, config, longest)
         except ValueError as error:
             raise InputError(f"the engine {spec.name!r} cannot be planned: {error}") from error
+        _check_machines(engine, hardware.accelerator)
+        planned.append(engine)
     return tuple(planned), tuple(elsewhere)
 
 
-def _vllm(spec: EngineSpec, config: RunConfig, hardware: Hardware) -> PlannedEngine:
+def _check_machines(engine: PlannedEngine, accelerator: Accelerator) -> None:
+    """Refuse an engine for a GPU on a CPU, and the reverse: its speed and memory would be another machine's."""
+    if engine.on_cpu == accelerator.is_cpu:
+        return
+    if accelerator.is_cpu:
+        raise InputError(
+            f"the engine {engine.name!r} is planned for GPUs: say which, with [hardware] in the recipe or --accelerator"
+        )
+    raise InputError(
+        f"the engine {engine.name!r} runs on the CPU, and the machines are {accelerator.title}: give it "
+        'device = "cuda" in the recipe, or plan without --accelerator and [hardware]'
+    )
+
+
+def _vllm(spec: EngineSpec, config: RunConfig, hardware: Hardware, longest: int) -> PlannedEngine:
+    if spec.model.endswith(".gguf"):
+        raise InputError(f"the engine {spec.name!r}: how vLLM keeps the weights of a GGUF file is not counted here")
     settings, shape = VLLMSettings(**spec.settings), find_model(spec.model)
     _, tokens = default_limits(hardware.accelerator)
     return PlannedEngine(
@@ -106,7 +134,7 @@ def _vllm(spec: EngineSpec, config: RunConfig, hardware: Hardware) -> PlannedEng
         packed=weight_format(settings.quantization or shape.published_format),
         layout=Layout(settings.tensor_parallel_size, settings.pipeline_parallel_size),
         kv_cache_dtype=settings.kv_cache_dtype,
-        max_model_len=settings.max_model_len or min(shape.max_positions, config.max_tokens + _PROMPT),
+        max_model_len=settings.max_model_len or max(2, min(shape.max_positions, longest)),
         limits=VLLMLimits(
             gpu_memory_utilization=settings.gpu_memory_utilization,
             max_num_seqs=settings.max_num_seqs or config.max_in_flight,
@@ -117,7 +145,7 @@ def _vllm(spec: EngineSpec, config: RunConfig, hardware: Hardware) -> PlannedEng
     )
 
 
-def _embedded(spec: EngineSpec, config: RunConfig) -> PlannedEngine:
+def _embedded(spec: EngineSpec, config: RunConfig, longest: int) -> PlannedEngine:
     settings: Mapping[str, Any] = spec.settings
     precision = str(settings.get("precision", config.precision))
     on_cpu = not str(settings.get("device", config.device)).startswith("cuda")
@@ -131,7 +159,7 @@ def _embedded(spec: EngineSpec, config: RunConfig) -> PlannedEngine:
         packed=embedded_format(precisions[0], not on_cpu),
         layout=Layout(1 if on_cpu else int(settings.get("tensor_parallel", config.tensor_parallel))),
         kv_cache_dtype=str(settings.get("kv_cache_dtype", config.kv_cache_dtype)),
-        max_model_len=config.max_tokens + _PROMPT,
+        max_model_len=longest,
         limits=VLLMLimits(
             max_num_seqs=config.max_in_flight, max_num_batched_tokens=max(_MAX_STEP_TOKENS, 2 * config.max_in_flight)
         ),

@@ -36,7 +36,7 @@ def show_plan(
     except ValueError as error:
         raise InputError(f"the recipe {recipe.name} cannot be run: {error}") from error
     hardware = machines(recipe, accelerator, count)
-    engines, elsewhere = planned_engines(recipe, config, hardware)
+    engines, elsewhere = planned_engines(recipe, config, hardware, length)
     shape = attempt_shape(recipe, config, attempts, length, mean_new)
     plan = make_plan(engines, hardware, shape, contest_shape(recipe), elsewhere)
     if as_json:

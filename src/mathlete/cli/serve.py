@@ -17,6 +17,8 @@ from mathlete.core.errors import InputError
 from mathlete.run_config import RunConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mathlete.compose import LoadedGenerator
     from mathlete.serving.chat_request import Ceilings
     from mathlete.serving.desk import Lent
@@ -92,7 +94,7 @@ def serve(ctx: typer.Context) -> None:
         params["out"],
         num_at_once=params["max_problems"],
         num_waiting=params["max_queue"],
-        tell=lambda line: console.print(line, markup=False),
+        tell=_teller(console),
     )
     try:
         for warning in engine.warnings:
@@ -106,6 +108,18 @@ def serve(ctx: typer.Context) -> None:
     except KeyboardInterrupt:  # once more, while what is worked on was ended in order
         console.print("stopped at once")
         os._exit(INTERRUPTED_EXIT_CODE)  # threads of problems would be waited for
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    """Prints lines about problems, until nobody reads them any more: problems go on then."""
+
+    def tell(line: str) -> None:
+        try:
+            console.print(line, markup=False)
+        except (OSError, SystemExit):  # the latter is rich's answer to a broken pipe
+            console.quiet = True
+
+    return tell
 
 
 class SharedEngine:

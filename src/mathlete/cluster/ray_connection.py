@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ LOCAL = "local"
 # The least that Ray takes: problems and attempts are small, and nothing is shared through its object store.
 _OBJECT_STORE_BYTES = 80 << 20
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CONNECT_S = 5.0
 
 
 @contextmanager
@@ -41,6 +43,8 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
     if ray.is_initialized():  # whoever connected keeps the connection
         yield
         return
+    if address != LOCAL:
+        _check_there(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "mathlete"}
@@ -53,10 +57,7 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
         else:
             ray.init(address, **common)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise InputError(
-            f"cannot join the Ray cluster {address!r}: {error}. Start one with `ray start --head`, and `ray start "
-            "--address HOST:PORT` on other hosts, or use --ray local"
-        ) from error
+        raise _cannot_join(address, error) from error
     finally:
         _restore(handlers)
     try:
@@ -64,6 +65,25 @@ def connected(address: str, num_workers: int) -> Iterator[None]:
     finally:
         ray.shutdown()
         _restore(handlers)
+
+
+def _check_there(address: str) -> None:
+    """Raise `InputError` where nobody listens at a host:port: Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _cannot_join(address, error) from error
+
+
+def _cannot_join(address: str, why: Exception) -> InputError:
+    told = str(why).rstrip(".")
+    return InputError(
+        f"cannot join the Ray cluster {address!r}: {told}. Start one with `ray start --head`, and `ray start --address "
+        "HOST:PORT` on other hosts, or use --ray local"
+    )
 
 
 def _keep_stdout_clean() -> None:

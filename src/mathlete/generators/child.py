@@ -2,7 +2,8 @@
 
 A model too large for the memory, a fault in a kernel, a CUDA error: whatever ends an engine ends its process, and not
 the run. One thread of ours, the keeper, owns the process; the driver only touches the ledger (`child_ledger.py`), so it
-never waits for more than it asked for, whether the engine computes a step, loads or is dead.
+never waits for more than it asked for, whether the engine computes a step, loads or is dead. An engine that has work
+and gives no sign of life counts as dead.
 
 What only the engine can know of a request (that its prompt can never fit) is told as its end, not at `submit`.
 """
@@ -42,17 +43,20 @@ _LAST_WORDS_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RestartLimits:
-    """How often a process is started again.
+    """How often a process is started again, and when.
 
     Attributes:
-        max_restarts: over the life of the generator.
+        max_restarts: over the life of the generator; deaths for which a request was ended do not count.
         backoff_s: before the first of them; twice as long before each next one that follows within a minute.
         max_backoff_s: at most.
+        max_silence_s: without a finished step, after which an engine that has loaded and has requests counts as hung; a
+            step of a large model on few processors takes a while.
     """
 
     max_restarts: int = 5
     backoff_s: float = 0.5
     max_backoff_s: float = 30.0
+    max_silence_s: float = 300.0
 
 
 class ChildGenerator:
@@ -212,37 +216,39 @@ class ChildGenerator:
             ending = self._live_once()
             if ending is None or self._closing:
                 return
-            if num_restarts >= self._limits.max_restarts:
-                self._give_up(f"{self._name} {ending}, and it has been started again {num_restarts} times already")
+            if num_restarts >= self._limits.max_restarts and not ending.is_of_request:
+                self._give_up(f"{self._name} {ending.told}, and it has been started again {num_restarts} times already")
                 return
             if time.monotonic() - start_s > 60:
                 backoff_s = self._limits.backoff_s
-            num_restarts += 1
+            num_restarts += not ending.is_of_request
             with self._changed:
-                num = 0 if self._ledger is None else self._ledger.num_in_flight
-                self._warnings.append(
-                    f"{self._name} {ending}, {num} request{'' if num == 1 else 's'} in flight; it is started again "
-                    f"({num_restarts} of at most {self._limits.max_restarts} times)"
-                )
+                self._warnings.append(f"{self._name} {ending.told}, {self._consequence(ending, num_restarts)}")
                 if self._changed.wait_for(lambda: self._closing, backoff_s):
                     return
             backoff_s = min(2 * backoff_s, self._limits.max_backoff_s)
 
-    def _live_once(self) -> str | None:
-        """One process, from its start to its end.
+    def _consequence(self, ending: _Ending, num_restarts: int) -> str:
+        num = 0 if self._ledger is None else self._ledger.num_in_flight
+        left = f"{num} request{'' if num == 1 else 's'} in flight; it is started again"
+        if ending.is_of_request:
+            return f"most likely of a request, which ends with an error; {left}"
+        return f"{left} ({num_restarts} of at most {self._limits.max_restarts} times)"
 
-        Returns:
-            how it ended, with the engine's name before it a sentence; None when no other is wanted.
-        """
+    def _live_once(self) -> _Ending | None:
+        """One process, from its start to its end; None when no other is wanted."""
+        is_of_request = False
         try:
-            process = ChildProcess()
+            process = ChildProcess(self._limits.max_silence_s)
         except OSError as error:
-            return f"could not be started ({error.strerror})"
+            return _Ending(f"could not be started ({error.strerror})")
         self._pid = process.pid
         life = _Life()
         try:
             process.send(self._load)
             self._serve(process, life)
+        except BlockingIOError:
+            life.last_words = f"hangs: it took no message for {self._limits.max_silence_s:g} s, so it is killed"
         except (EOFError, OSError):  # it is gone; what it said before is still to be heard
             self._hear_the_rest(process, life)
         finally:
@@ -253,28 +259,37 @@ class ChildGenerator:
             self._pid = None
             with self._changed:
                 if self._ledger is not None:
-                    self._ledger.went_down()
+                    is_of_request = self._ledger.went_down()
                 self._changed.notify_all()
         if self._closing or self._failure is not None:
             return None
         when = "" if life.is_ready else " while it was being loaded"
-        return f"(process {process.pid}) {life.last_words or way + when}"
+        return _Ending(f"(process {process.pid}) {life.last_words or way + when}", is_of_request)
 
     def _serve(self, process: ChildProcess, life: _Life) -> None:
-        """Carry messages both ways until the process has ended, or is to be closed."""
+        """Carry messages both ways until the process has ended, hangs, or is to be closed."""
+        was_busy, heard_s, silence_s = False, 0.0, self._limits.max_silence_s
         while True:
             with self._changed:
                 messages = self._ledger.take_messages() if self._ledger is not None else []
+                is_busy = life.is_ready and self._ledger is not None and self._ledger.num_in_flight > 0
             if self._closing:
                 process.send(Close())
                 return
             for message in messages:
                 process.connection.send_bytes(message)
-            ready = wait([process.connection, self._woken, process.has_ended])
+            if is_busy and not was_busy:
+                heard_s = time.monotonic()
+            was_busy = is_busy
+            left_s = max(0.0, heard_s + silence_s - time.monotonic()) if is_busy else None
+            ready = wait([process.connection, self._woken, process.has_ended], left_s)
             if self._woken in ready:
                 self._woken.recv(4096)
             if process.connection in ready:
                 self._take(receive_message(process.connection), life)
+                heard_s = time.monotonic()
+            elif not ready and is_busy:
+                life.last_words = f"hangs: it has work and said nothing for {silence_s:g} s, so it is killed"
             elif process.has_ended in ready:
                 return
             if life.last_words is not None:
@@ -329,6 +344,14 @@ class ChildGenerator:
             if self._ledger is not None:
                 self._ledger.give_up(str(self._failure))
             self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a process ended: with the engine's name before it a sentence; and whether a request was ended for it."""
+
+    told: str
+    is_of_request: bool = False
 
 
 @dataclass(slots=True)

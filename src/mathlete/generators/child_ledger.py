@@ -7,12 +7,16 @@ What was told of a request stands. When its engine is lost, a request is made ag
 gives the same tokens: what is told already is compared and not told twice. Where it does not, or where what comes
 differs from what was told, the request goes on behind what was told, as a continuation; log-probabilities and token
 ids, which come at the end only, are then lost for what stands before and left out for the whole.
+
+A request may be what kills its engine, and is not to take all others with it. Requests that two engines died with are
+suspects: the next engine gets them one at a time, each when it has survived the one before. One that an engine dies of
+then ends with an error, and so do suspects with the same messages.
 """
 
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from mathlete.core.errors import EngineError
 from mathlete.core.generation import (
@@ -25,89 +29,13 @@ from mathlete.core.generation import (
     SamplingParams,
     Span,
     TokenChunk,
-    Usage,
 )
 from mathlete.core.seeds import derive_seed
 from mathlete.generators.child_messages import Abort, CannotRewind, News, Refused, Rewind, Submit
+from mathlete.generators.child_request import NOT_UP, FollowedRequest, joined, without
 from mathlete.proof_sampler.token_constraint import ConstraintOrigin
 
-NOT_UP = -1
-
-
-@dataclass(slots=True)
-class _Followed:
-    """A request in flight.
-
-    Attributes:
-        first: as it was asked for.
-        sampling: that it is drawn with now.
-        rewinds: where it went back since its start, tokens growing, and the sampling from there on.
-        told: what was told of it, in order.
-        num_base: told tokens that stand in its continuation at the engine; it cannot be made from its start then.
-        again: of what was told, the characters that the engine has written again; None when nothing is repeated.
-        num_again: and the tokens.
-        key: of the writing that counts; `NOT_UP` while the engine does not have it.
-        num_lost: tokens that the engine drew in vain.
-        num_restarts: times it was begun anew, for other noise.
-        num_cut: tokens that were taken back last.
-        is_aborted: whether its end has been asked for.
-        is_replayed: whether it goes back again as it did before.
-        is_second: whether what was told has been told by an engine that is lost.
-    """
-
-    first: GenerateRequest
-    sampling: SamplingParams
-    rewinds: list[tuple[int, SamplingParams]] = field(default_factory=list)
-    told: list[TokenChunk] = field(default_factory=list)
-    num_base: int = 0
-    again: str | None = None
-    num_again: int = 0
-    key: int = NOT_UP
-    num_lost: int = 0
-    num_restarts: int = 0
-    num_cut: int = 0
-    is_aborted: bool = False
-    is_replayed: bool = False
-    is_second: bool = False
-
-    @property
-    def is_new_text(self) -> bool:
-        """Whether what the engine writes is behind all that was told."""
-        return self.key != NOT_UP and self.again is None and not self.is_replayed
-
-    @property
-    def text(self) -> str:
-        return "".join(chunk.text for chunk in self.told)
-
-    @property
-    def num_told(self) -> int:
-        return sum(chunk.num_tokens for chunk in self.told)
-
-    def place_of(self, num_tokens: int) -> int | None:
-        """How many chunks say exactly the first `num_tokens` tokens, or None."""
-        count = 0
-        for place, chunk in enumerate(self.told):
-            if count >= num_tokens:
-                return place if count == num_tokens else None
-            count += chunk.num_tokens
-        return len(self.told) if count == num_tokens else None
-
-    def text_of(self, num_tokens: int) -> str:
-        return "".join(chunk.text for chunk in self.told[: self.place_of(num_tokens)])
-
-    def so_far(self, reason: FinishReason, error: str | None = None) -> Completion:
-        """What was told of it, as its end."""
-        entropies = tuple(value for chunk in self.told for value in chunk.entropies)
-        num = self.num_told
-        return Completion(
-            text=self.text,
-            token_ids=(),
-            logprobs=(),
-            entropies=entropies if len(entropies) == num else (),
-            finish_reason=reason,
-            usage=Usage(output=num, discarded=self.num_lost),
-            error=error,
-        )
+_POISON = "its engine died each time while it worked on this request, the last time on no other new one"
 
 
 class RequestLedger:
@@ -121,11 +49,12 @@ class RequestLedger:
         """
         self._able = capabilities
         self._is_up = False
-        self._followed: dict[str, _Followed] = {}  # in the order in which they were asked for
+        self._followed: dict[str, FollowedRequest] = {}  # in the order in which they were asked for
         self._ids: dict[int, str] = {}  # by key
         self._last_key = 0
         self._events: list[GeneratorEvent] = []
         self._messages: list[bytes] = []
+        self._on_trial: FollowedRequest | None = None  # a suspect that the engine is to survive before the next
 
     @property
     def num_in_flight(self) -> int:
@@ -154,7 +83,7 @@ class RequestLedger:
         if request.request_id in self._followed or any(_ends(event, request.request_id) for event in self._events):
             raise EngineError(f"request id {request.request_id!r} is in use")
         self._check_able(request)
-        followed = _Followed(request, request.sampling)
+        followed = FollowedRequest(request, request.sampling)
         _pickled(self._message(followed, request, 0))  # refused here, not on its way
         self._followed[request.request_id] = followed
         if self._is_up:
@@ -194,11 +123,11 @@ class RequestLedger:
         followed.sampling = sampling
         followed.rewinds = [(num, other) for num, other in followed.rewinds if num < num_tokens]
         followed.rewinds.append((num_tokens, sampling))
-        if not self._is_up:
+        if followed.key == NOT_UP:
             followed.num_lost += followed.num_cut
         elif is_there:
             key, base = self._new_key(followed), followed.num_base
-            self._send(Rewind(self._drop_key(followed, key), key, num_tokens - base, _without(sampling, base)))
+            self._send(Rewind(self._drop_key(followed, key), key, num_tokens - base, without(sampling, base)))
         else:
             followed.num_lost += followed.num_cut
             self._begin_anew(followed)
@@ -212,8 +141,10 @@ class RequestLedger:
             if request_id is None:  # of a writing that counts no longer
                 continue
             followed = self._followed[request_id]
+            followed.is_heard = True
             if isinstance(event, TokenChunk):
                 self._take_chunk(followed, event)
+                self._note_survived(followed)
             elif isinstance(event, Finished):
                 self._take_end(followed, event.completion)
             else:
@@ -245,23 +176,52 @@ class RequestLedger:
     # --- what becomes of the process ---
 
     def came_up(self, capabilities: Capabilities) -> None:
-        """An engine is ready: it gets all requests."""
+        """An engine is ready: it gets all requests, suspects in turn."""
         self._able, self._is_up = capabilities, True
-        for followed in self._followed.values():
-            self._begin_anew(followed)
+        for followed in list(self._followed.values()):  # one that cannot be taken up again ends here
+            if not followed.is_suspect:
+                self._begin_anew(followed)
+        self._try_next()
 
-    def went_down(self) -> None:
-        """The engine is lost, and what was on its way to it. Requests whose end was asked for have it now."""
-        self._is_up = False
+    def went_down(self) -> bool:
+        """The engine is lost, and what was on its way to it. Requests whose end was asked for have it now.
+
+        Returns:
+            whether a request was found that it died of, and ended.
+        """
+        culprit = self._on_trial
+        self._is_up, self._on_trial = False, None
         self._messages.clear()
         self._ids.clear()
         for request_id, followed in list(self._followed.items()):
-            followed.key = NOT_UP
+            if followed.key != NOT_UP and culprit is None:
+                followed.num_deaths, followed.num_at_death = followed.num_deaths + 1, followed.num_told
+            followed.key, followed.is_heard = NOT_UP, False
             if followed.again is not None:  # what it had repeated is drawn once more
                 followed.num_lost += followed.num_again
             followed.again, followed.is_replayed = None, False
             if followed.is_aborted:
                 self._end(request_id, followed.so_far("abort"))
+        if culprit is None or culprit.first.request_id not in self._followed:
+            return False
+        for request_id, followed in list(self._followed.items()):
+            if followed is culprit or (followed.is_suspect and followed.first.messages == culprit.first.messages):
+                self._end(request_id, followed.so_far("error", _POISON))
+        return True
+
+    def _try_next(self) -> None:
+        """Give the engine the next suspect where it has survived the one before."""
+        if self._on_trial is not None or not self._is_up:
+            return
+        waiting = (followed for followed in self._followed.values() if followed.is_suspect and followed.key == NOT_UP)
+        self._on_trial = next(waiting, None)
+        if self._on_trial is not None:
+            self._begin_anew(self._on_trial)
+
+    def _note_survived(self, followed: FollowedRequest, *, has_ended: bool = False) -> None:
+        if followed is self._on_trial and (has_ended or followed.is_cleared):
+            self._on_trial = None
+            self._try_next()
 
     def give_up(self, text: str) -> None:
         """There will be no engine: every request ends with an error, and what it had written."""
@@ -271,7 +231,7 @@ class RequestLedger:
 
     # --- making requests again ---
 
-    def _begin_anew(self, followed: _Followed) -> None:
+    def _begin_anew(self, followed: FollowedRequest) -> None:
         """Give a request to the engine, so that it says again what was told, or goes on behind it."""
         if followed.key == NOT_UP and not followed.told and not followed.rewinds:
             self._send_from_start(followed)
@@ -281,7 +241,7 @@ class RequestLedger:
         else:
             self._go_on(followed)
 
-    def _send_from_start(self, followed: _Followed) -> None:
+    def _send_from_start(self, followed: FollowedRequest) -> None:
         key = self._new_key(followed)
         self._abandon(followed, key)
         last = followed.rewinds[-1][0] if followed.rewinds else 0
@@ -295,7 +255,7 @@ class RequestLedger:
         rewinds = tuple(step for step in followed.rewinds if step[0] > 0)
         self._send(replace(self._message(followed, request, key), rewinds=rewinds))
 
-    def _go_on(self, followed: _Followed) -> None:
+    def _go_on(self, followed: FollowedRequest) -> None:
         """Give a request to the engine as the continuation of what was told."""
         while followed.told and not followed.told[-1].text:  # half a character, which cannot be handed back
             followed.num_lost += followed.told.pop().num_tokens
@@ -308,7 +268,7 @@ class RequestLedger:
         request = replace(
             first,
             continuation=(*first.continuation, *([Span(followed.text, by_model=True)] if followed.told else [])),
-            sampling=replace(_without(sampling, followed.num_base), seed=seed),
+            sampling=replace(without(sampling, followed.num_base), seed=seed),
         )
         message = self._message(followed, request, key)
         if message.constraint is not None:
@@ -320,31 +280,31 @@ class RequestLedger:
             return
         self._send(message)
 
-    def _message(self, followed: _Followed, request: GenerateRequest, key: int) -> Submit:
+    def _message(self, followed: FollowedRequest, request: GenerateRequest, key: int) -> Submit:
         origin = getattr(followed.first.constraint, "origin", None)
         if not isinstance(origin, ConstraintOrigin):
             return Submit(key, request)
         return Submit(key, replace(request, constraint=None), origin)
 
-    def _abandon(self, followed: _Followed, key: int) -> None:
+    def _abandon(self, followed: FollowedRequest, key: int) -> None:
         """Let the engine end what it writes of a request; `key` is the one that counts from now on."""
         old = self._drop_key(followed, key)
         if old != NOT_UP:
             self._send(Abort(old))
 
-    def _drop_key(self, followed: _Followed, key: int) -> int:
+    def _drop_key(self, followed: FollowedRequest, key: int) -> int:
         old, followed.key = followed.key, key
         self._ids.pop(old, None)
         return old
 
-    def _new_key(self, followed: _Followed) -> int:
+    def _new_key(self, followed: FollowedRequest) -> int:
         self._last_key += 1
         self._ids[self._last_key] = followed.first.request_id
         return self._last_key
 
     # --- what it writes ---
 
-    def _take_chunk(self, followed: _Followed, chunk: TokenChunk) -> None:
+    def _take_chunk(self, followed: FollowedRequest, chunk: TokenChunk) -> None:
         if followed.again is not None:
             rest = self._compare(followed, chunk)
             if rest is None:
@@ -354,7 +314,7 @@ class RequestLedger:
         followed.told.append(chunk)
         self._events.append(chunk)
 
-    def _compare(self, followed: _Followed, chunk: TokenChunk) -> TokenChunk | None:
+    def _compare(self, followed: FollowedRequest, chunk: TokenChunk) -> TokenChunk | None:
         """Take in a chunk of what is said again; what of it is new, if anything."""
         assert followed.again is not None
         again, num_again = followed.again + chunk.text, followed.num_again + chunk.num_tokens
@@ -371,10 +331,10 @@ class RequestLedger:
         entropies = chunk.entropies[len(chunk.entropies) - num_new :] if chunk.entropies else ()
         return TokenChunk(chunk.request_id, again[len(told) :], num_new, entropies)
 
-    def _take_end(self, followed: _Followed, done: Completion) -> None:
+    def _take_end(self, followed: FollowedRequest, done: Completion) -> None:
         request_id = followed.first.request_id
         if followed.num_base:
-            self._end(request_id, _joined(followed, done))
+            self._end(request_id, joined(followed, done))
             return
         told, is_error = followed.text, done.finish_reason == "error"
         differs = done.num_tokens < followed.num_told or told[: len(done.text)] != done.text[: len(told)]
@@ -389,6 +349,7 @@ class RequestLedger:
         followed = self._followed.pop(request_id)
         self._ids.pop(followed.key, None)
         self._events.append(Finished(request_id, completion))
+        self._note_survived(followed, has_ended=True)
 
     def _num_untaken(self, request_id: str) -> int:
         """Tokens of a request that the driver has not been given yet."""
@@ -408,34 +369,6 @@ class RequestLedger:
 
     def _send(self, message: Submit | Abort | Rewind) -> None:
         self._messages.append(_pickled(message))
-
-
-def _joined(followed: _Followed, done: Completion) -> Completion:
-    """What was told before an engine was lost, and what the next one wrote behind it."""
-    base = followed.told[: followed.place_of(followed.num_base)]
-    entropies = (*(value for chunk in base for value in chunk.entropies), *done.entropies)
-    num = followed.num_base + done.num_tokens
-    usage = replace(
-        done.usage,
-        prompt=max(done.usage.cached, done.usage.prompt - followed.num_base),
-        output=num,
-        discarded=done.usage.discarded + followed.num_lost,
-    )
-    return replace(
-        done,
-        text="".join(chunk.text for chunk in base) + done.text,
-        token_ids=(),
-        logprobs=(),
-        entropies=entropies if len(entropies) == num else (),
-        usage=usage,
-        top_means=(),
-        top_logprobs=(),
-    )
-
-
-def _without(sampling: SamplingParams, num_tokens: int) -> SamplingParams:
-    """The sampling of what is left when so many tokens stand already."""
-    return replace(sampling, max_tokens=sampling.max_tokens - num_tokens)
 
 
 def _ends(event: GeneratorEvent, request_id: str) -> bool:

@@ -8,9 +8,11 @@ said: when we end, however we end, our side of it closes, and the process ends i
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -27,9 +29,10 @@ class ChildProcess:
         has_ended: readable once it has ended.
     """
 
-    def __init__(self) -> None:
-        """Start it. Raises `OSError` when the system cannot."""
+    def __init__(self, send_s: float) -> None:
+        """Start it; sending to it fails when it takes nothing for `send_s`. Raises `OSError` when the system cannot."""
         ours, theirs = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", math.ceil(send_s), 0))
         self._lifeline, their_lifeline = socket.socketpair()
         self.connection = Connection(ours.detach())
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -45,6 +46,8 @@ from mathlete.proof_sampler.vocabulary import Vocabulary
 _TURN_S = 0.05  # that an engine without news may take until what is asked is looked at again
 _PAUSE_S = 0.002  # when an engine that has work comes back at once and without news
 _GUESSES_EVERY_S = 1.0
+_SIGN_OF_LIFE_S = 2.0
+_LOOK_S = 1.0  # between looks whether there is a parent
 
 
 def main(connection_fd: int, lifeline_fd: int) -> int:
@@ -128,6 +131,7 @@ class Worker:
         self._held: list[Submit] = []  # until the request of the same id that was aborted has ended
         self._vocabulary: Vocabulary | None = None
         self._guesses_at_s = 0.0
+        self._told_s = 0.0
 
     def serve(self) -> None:
         """Until it is told to close. Raises what the engine raises: there is no going on then."""
@@ -234,7 +238,8 @@ class Worker:
         for request_id, replay in list(self._replays.items()):
             self._replay(request_id, replay)
         warnings, guesses = self._engine.take_warnings(), self._guesses()
-        if told or warnings or guesses is not None:
+        if told or warnings or guesses is not None or time.monotonic() - self._told_s > _SIGN_OF_LIFE_S:
+            self._told_s = time.monotonic()
             send_message(self._connection, News(tuple(told), warnings, guesses))
         for answer in failed:
             send_message(self._connection, answer)
@@ -263,7 +268,9 @@ def _end_with_parent(lifeline_fd: int) -> None:
 
     A thread and not PR_SET_PDEATHSIG, because that signal comes when the *thread* that started us ends.
     """
-    os.read(lifeline_fd, 1)
+    parent = os.getppid()  # a fork of it may hold on to the other end of the lifeline
+    while os.getppid() == parent and not select.select([lifeline_fd], [], [], _LOOK_S)[0]:
+        pass
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

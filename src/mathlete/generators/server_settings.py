@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from mathlete.core.generation import MAX_LOGPROBS
 from mathlete.generators.turn_formats import TOOLS, ReasoningEffort, TurnFormatName, TurnSettings
 
 DialectName = Literal["auto", "vllm", "sglang", "llama.cpp", "openai"]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,18 @@ class ServerSettings:
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
         parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.username is not None
+            or re.search(r"[\x00-\x20\x7f]", self.base_url)
+        ):
             raise ValueError(
                 f"base_url must be like http://127.0.0.1:8000/v1, without a name or key in it: {parts.path}"
             )
+        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+            # what it was is not told: perhaps it is a key
+            raise ValueError("api_key_env must be the name of an environment variable, and not a key itself")
         if self.dialect not in get_args(DialectName):
             raise ValueError(f"dialect must be one of {', '.join(get_args(DialectName))}, not {self.dialect!r}")
         if self.max_concurrency < 1:

@@ -20,7 +20,7 @@ from pathlib import Path
 from mathlete import __version__
 from mathlete.core.errors import InputError, StorageError
 from mathlete.kaggle.bundle_manifest import MANIFEST_NAME, Manifest
-from mathlete.kaggle.bundle_readme import COMPETITION, readme, slug_of, weight_slugs
+from mathlete.kaggle.bundle_readme import COMPETITION, notebook_slug, readme, slug_of, weight_slugs
 from mathlete.kaggle.bundle_weights import HARMONY, OnBytes, engines_of, needed_models, weights_of
 from mathlete.kaggle.bundle_wheels import (
     WHEELS_NAME,
@@ -181,8 +181,8 @@ def _write_files(manifest: Manifest, request: BundleRequest, out: Path) -> None:
 def _kernel_metadata(slug: str, manifest: Manifest) -> dict[str, object]:
     """For `kaggle kernels push`: https://github.com/Kaggle/kaggle-cli, kernels_metadata.md."""
     return {
-        "id": f"YOUR_NAME/{slug}-notebook",
-        "title": f"{slug}-notebook",
+        "id": f"YOUR_NAME/{notebook_slug(manifest)}",
+        "title": notebook_slug(manifest),
         "code_file": NOTEBOOK_NAME,
         "language": "python",
         "kernel_type": "notebook",

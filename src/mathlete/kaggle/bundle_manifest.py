@@ -169,3 +169,13 @@ def _check(manifest: Manifest) -> None:
     for digest in hashes:
         if not _SHA256.fullmatch(digest):
             raise ValueError(f"{digest!r:.80} is no SHA-256")
+    for weights in manifest.weights:
+        if not isinstance(weights.role, str) or not isinstance(weights.model, str):
+            raise ValueError("a model's role and name must be text")
+        if weights.path is not None and not isinstance(weights.path, str):
+            raise ValueError(f"{weights.path!r:.80} is no path of a model")
+    sizes: list[object] = [wheel.num_bytes for wheel in manifest.wheels if wheel.num_bytes is not None]
+    sizes += [file.num_bytes for weights in manifest.weights for file in weights.files]
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise ValueError(f"{size!r:.80} is no number of bytes")

@@ -10,22 +10,38 @@ from mathlete.kaggle.bundle_weights import HARMONY
 from mathlete.model_store.disk import describe_bytes
 
 COMPETITION = "ai-mathematical-olympiad-progress-prize-3"
-# As users of Kaggle report them; its own pages are the authority, so they are told and nothing is refused.
-DATASET_LIMIT_GB, WORKING_LIMIT_GB = 200, 20
+_MAX_SLUG_CHARS = 50  # of a data set's name on Kaggle
+_NOTEBOOK = "-notebook"
 
 
 def slug_of(manifest: Manifest) -> str:
-    """What the bundle's data set is called, in Kaggle's spelling."""
-    return _slug(f"mathlete-{manifest.recipe}")
+    """What the bundle's data set is called, in Kaggle's spelling; there is room for "-notebook" behind it."""
+    return _cut(_slug(f"mathlete-{manifest.recipe}"), len(_NOTEBOOK))
+
+
+def notebook_slug(manifest: Manifest) -> str:
+    """What the notebook is called."""
+    return f"{slug_of(manifest)}{_NOTEBOOK}"
 
 
 def weight_slugs(manifest: Manifest) -> Mapping[str, str]:
-    """What the data set of each model is called, by role; the Harmony vocabulary travels with the bundle."""
-    return {
-        weights.role: _slug(f"{slug_of(manifest)}-{weights.role}")
-        for weights in manifest.weights
-        if weights.role != HARMONY
-    }
+    """What the data set of each model is called, by role, no two alike.
+
+    The Harmony vocabulary has none: it travels with the bundle. A long recipe's name is cut and its engines' are not; an engine whose name leaves nothing is told by its number.
+    """
+    found: dict[str, str] = {}
+    taken = {slug_of(manifest)}
+    for number, weights in enumerate(manifest.weights, 1):
+        if weights.role == HARMONY:
+            continue
+        of_engine = _slug(weights.role)[: _MAX_SLUG_CHARS // 2] or f"model-{number}"
+        name = f"{_cut(slug_of(manifest), len(of_engine) + 1)}-{of_engine}"
+        if name in taken:
+            of_engine = f"{of_engine[: _MAX_SLUG_CHARS // 2 - 4]}-{number}"
+            name = f"{_cut(slug_of(manifest), len(of_engine) + 1)}-{of_engine}"
+        taken.add(name)
+        found[weights.role] = name
+    return found
 
 
 def readme(manifest: Manifest) -> str:
@@ -98,9 +114,8 @@ def _sizes(manifest: Manifest) -> list[str]:
     return [
         "## Size",
         "",
-        f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{known}. Kaggle takes data sets of up to about "
-        f"{DATASET_LIMIT_GB} GB, and `/kaggle/working` holds {WORKING_LIMIT_GB} GB: weights are read where they are "
-        "mounted, and caches go to `/kaggle/temp`. Look the limits up before a large upload.",
+        f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{known}. Kaggle limits data sets and "
+        "`/kaggle/working`, and changes the limits: look them up before a large upload. Weights are read where they are mounted, and caches go to `/kaggle/temp`.",
     ]
 
 
@@ -133,4 +148,9 @@ def _steps(manifest: Manifest, slug: str) -> list[str]:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:50].strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _cut(slug: str, room: int) -> str:
+    """So much of it that `room` characters can follow."""
+    return slug[: _MAX_SLUG_CHARS - room].strip("-")

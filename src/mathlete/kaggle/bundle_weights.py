@@ -109,6 +109,8 @@ def weights_of(needed: NeededModel, given: Path | None, store: ModelStore, on_by
                 f"the model of {needed.role!r} is not at {needed.model}; say where with --weights {needed.role}=PATH"
             )
         return Weights(needed.role, needed.model, None, needed.model, needed.revision, ())
+    if path.is_file() and path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{path} is no model's file (none of {', '.join(_SUFFIXES)})")
     files = tuple(_hashed(path, on_bytes))
     if not files:
         raise InputError(f"{path} holds no model: give a .gguf file, or a folder with config.json and .safetensors")

@@ -63,7 +63,7 @@ class EntrantProcess:
         with self._lock:
             if self._process is not None and not self._ending.is_set():
                 self._process.kill()
-                self._process.wait()
+                self._reap(self._process)
                 self.num_restarts += 1
                 self._process = self._start()
 
@@ -84,7 +84,12 @@ class EntrantProcess:
                 self._process.kill()
                 raise
             finally:
-                self._process.wait()
+                self._reap(self._process)
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
 
     def _start_late(self, wait_s: float) -> None:
         if not self._ending.wait(wait_s):
@@ -95,7 +100,7 @@ class EntrantProcess:
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 self._command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # nothing is said on it: when we end, however we end, so does the entrant
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is the rehearsal's to handle

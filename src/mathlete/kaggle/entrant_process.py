@@ -7,6 +7,7 @@ and no port is asked for.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -138,10 +139,14 @@ def encode_contest(contest: Contest, port: int) -> str:
 
 
 def run_encoded(text: str, load: Load = load_generator) -> None:
-    """Serve what `encode_contest` says, in this process; SIGUSR1 has the engine raise an exception once."""
+    """Serve what `encode_contest` says, in this process; SIGUSR1 has the engine raise an exception once.
+
+    It ends in order when its standard input does: whoever started it is gone.
+    """
     told = json.loads(text)
     fail = threading.Event()
     signal.signal(signal.SIGUSR1, lambda number, frame: fail.set())
+    threading.Thread(target=_end_with_starter, daemon=True).start()
     contest = Contest(
         decode_config(told["config"]),
         told["num_problems"],
@@ -151,6 +156,11 @@ def run_encoded(text: str, load: Load = load_generator) -> None:
     )
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     serve_contest(contest, Serving(port=told["port"]), console)
+
+
+def _end_with_starter() -> None:
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mathlete.core.errors import InputError
-from mathlete.kaggle.processes import descendants
+from mathlete.kaggle.processes import catches, descendants
 
 FaultName = Literal[
     "generator_killed", "sandbox_killed", "slow_gateway", "slow_start", "late_answer", "exception", "entrant_killed"
@@ -208,8 +208,10 @@ class FaultInjector:
         entrant, kind = self._entrant_pid(), fault.kind
         if entrant is None:
             return None
-        if kind in ("exception", "entrant_killed"):
+        if kind == "entrant_killed":
             return entrant
+        if kind == "exception":  # one that has just been started would die of the signal
+            return entrant if catches(entrant, signal.SIGUSR1) else None
         below = descendants(entrant)
         if kind == "generator_killed":
             return next((entry.pid for entry in below if _ENGINE in entry.command), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ def descendants(pid: int) -> list[ProcessEntry]:
         found += below
         ahead += [entry.pid for entry in below]
     return found
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler of its own for a signal; one without may die of it."""
+    with suppress(OSError, ValueError):  # it has ended meanwhile
+        for line in (_PROC / str(pid) / "status").read_text(errors="replace").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
 
 
 def _read(folder: Path) -> ProcessEntry | None:

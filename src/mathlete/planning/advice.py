@@ -35,11 +35,12 @@ def _advice(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> Ite
     def held(found: EnginePlan) -> str:
         return f"then {found.attempts_at_length} attempts of {attempts.length:,} tokens fit at once"
 
+    lacks_room = plan.attempts_at_length < attempts.attempts  # else the memory is not what is wrong
     if engine.max_model_len > engine.shape.max_positions:
         yield f"lower max_model_len to {engine.shape.max_positions:,}, and --length with it"
     if engine.on_cpu:
         shorter = _longest(plan, attempts)
-        if shorter:
+        if shorter and lacks_room:
             yield f"shorter attempts: {shorter:,} tokens fit {attempts.attempts} times"
         return
     better = plan.attempts_at_length
@@ -64,6 +65,8 @@ def _advice(plan: EnginePlan, hardware: Hardware, attempts: AttemptShape) -> Ite
         found = tried(limits=replace(engine.limits, max_num_seqs=fewer, max_num_batched_tokens=2048))
         if found.fits and found.attempts_at_length > better:
             yield f"max_num_seqs = {fewer} and max_num_batched_tokens = 2048 leave less to the sampler: {held(found)}"
+    if not lacks_room:
+        return
     shorter = _longest(plan, attempts)
     if shorter:
         yield f"shorter attempts: {shorter:,} tokens fit {attempts.attempts} times"

@@ -15,6 +15,8 @@ from mathlete.planning.weight_formats import WeightFormat
 
 EngineKind = Literal["vllm", "ryanstream"]
 
+_MOST_ATTEMPTS, _MOST_TOKENS = 1_000_000, 1 << 30  # beyond what anybody means, and still exact as floats
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedEngine:
@@ -72,8 +74,10 @@ class AttemptShape:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` naming the first field that is out of range."""
-        if self.attempts < 1:
-            raise ValueError(f"attempts must be >= 1, not {self.attempts}")
+        if not 1 <= self.attempts <= _MOST_ATTEMPTS:
+            raise ValueError(f"attempts must be from 1 to {_MOST_ATTEMPTS:,}, not {self.attempts}")
+        if self.length > _MOST_TOKENS:
+            raise ValueError(f"length must be at most {_MOST_TOKENS:,}, not {self.length}")
         if not 1 <= self.prompt < self.length:
             raise ValueError(f"length must be more than the prompt's {self.prompt} tokens, not {self.length}")
         if not 1 <= self.mean_new <= self.length - self.prompt:

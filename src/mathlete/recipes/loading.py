@@ -116,7 +116,7 @@ def _engines(source: RecipeSource, given: Mapping[str, Any], folder: Path) -> It
             raise source.error(section, None, "model is missing: the name or path of what the engine loads")
         settings = {key: table[key] for key in settings_of_engine(kind) if key in table}
         values = {key: value for key, value in values.items() if key not in settings}
-        values["model"] = located(kind, values["model"], folder)
+        values["model"] = _model(source, section, kind, values["model"], folder)
         _locate_drafts(kind, settings, folder)
         try:
             spec = EngineSpec(name=name, **values, settings=settings)
@@ -150,11 +150,17 @@ def _run(
         )
     values = _values(source, "run", table, run_keys(), "option of a run")
     if "model" in values:
-        values["model"] = located("ryanstream", values["model"], folder)
+        values["model"] = _model(source, "run", "ryanstream", values["model"], folder)
     _locate_drafts("ryanstream", values, folder)
     if "mapping" in values and (folder / values["mapping"]).is_file():
         values["mapping"] = str((folder / values["mapping"]).absolute())
     return values
+
+
+def _model(source: RecipeSource, section: str, kind: str, model: str, folder: Path) -> str:
+    if not model.strip():  # which would be the recipe's own folder
+        raise source.error(section, "model", "model is empty: it is the name or path of what the engine loads")
+    return located(kind, model, folder)
 
 
 def _locate_drafts(kind: str, settings: dict[str, Any], folder: Path) -> None:

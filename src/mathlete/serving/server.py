@@ -21,6 +21,7 @@ from mathlete.serving.access import LOOPBACK
 
 _GRACE_S = 60  # for answers to problems that were ended in order; the second Ctrl-C does not wait
 _KEY = re.compile(r"[!-~]{16,512}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def key_of(variable: str | None) -> str | None:
@@ -31,6 +32,8 @@ def key_of(variable: str | None) -> str | None:
     """
     if variable is None:
         return None
+    if not _VARIABLE.fullmatch(variable):  # perhaps a key itself, so it is not told
+        raise InputError("--api-key-env takes the name of an environment variable, such as MATHLETE_KEY, and not a key")
     key = os.environ.get(variable)
     if key is None:
         raise InputError(f"--api-key-env {variable}: there is no such environment variable; set it to the server's key")

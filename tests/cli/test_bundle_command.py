@@ -96,6 +96,23 @@ def test_a_model_that_is_not_there(mathlete: Mathlete, tmp_path: Path) -> None:
     assert called.code == 2 and "say where with --weights main=PATH" in called.err
 
 
+def test_a_folder_without_a_tokenizer_is_refused_before_anybody_uploads_it(
+    mathlete: Mathlete, recipe: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"x")
+    called = mathlete("contest", "bundle", "tiny.toml", "--notebook-only", "--weights", f"main={folder}")
+    assert called.code == 2 and "has no tokenizer" in called.err and not (tmp_path / "bundle").exists()
+
+
+def test_what_is_no_model_is_refused(mathlete: Mathlete, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root")
+    called = mathlete("contest", "bundle", "tiny.toml", "--notebook-only", "--weights", "main=passwd")
+    assert called.code == 2 and "passwd is no model's file" in called.err
+
+
 def test_what_to_install(mathlete: Mathlete, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "nbformat" else find(name))

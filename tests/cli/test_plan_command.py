@@ -66,6 +66,10 @@ def test_attempts_that_are_too_long_for_the_room() -> None:
         (("cpu-demo", "--accelerator", "h100"), "accelerator 'h100' is not known"),
         (("h100-gpt-oss-120b", "--length", "1024", "--mean-tokens", "9999"), "mean_new must be from 1"),
         (("cpu-demo", "--count", "2"), "count must be 1 for a CPU"),
+        (("cpu-demo", "--attempts", "1" + "0" * 400), "attempts must be from 1 to 1,000,000"),
+        (("cpu-demo", "--length", "1" + "0" * 20), "length must be at most"),
+        (("cpu-demo", "--accelerator", "h100-sxm-80gb"), "'main' runs on the CPU, and the machines are NVIDIA H100"),
+        (("4xl4", "--accelerator", "cpu-2-cores", "--count", "1"), "'main' is planned for GPUs: say which"),
     ],
 )
 def test_what_is_wrong_is_told(arguments: tuple[str, ...], complaint: str) -> None:
@@ -77,6 +81,33 @@ def test_a_recipe_with_a_model_nobody_knows(tmp_path: Path) -> None:
     recipe = tmp_path / "own.toml"
     recipe.write_text('[engines.main]\ntype = "vllm"\nmodel = "somebody/unheard-of"\n', encoding="utf-8")
     with pytest.raises(InputError, match="knows no model 'somebody/unheard-of'"):
+        run(str(recipe))
+
+
+def test_the_length_of_a_flag_goes_before_what_the_recipe_writes() -> None:
+    for name in ("cpu-demo", "h100-gpt-oss-120b"):  # without max_model_len, and with one of 49,152
+        data = json.loads(run(name, "--json", "--length", "8192")[1])
+        (engine,) = data["engines"]
+        assert engine["attempts"]["length"] == 8192 and engine["engine"]["max_model_len"] >= 8192
+    exit_code, out = run("cpu-demo", "--length", "65536")
+    assert exit_code == 1 and "max_model_len 65,536 is more than the 32,768 positions" in out
+
+
+def test_what_is_no_want_of_room_gets_no_advice_on_room(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        '[engines.main]\ntype = "vllm"\nmodel = "Qwen/Qwen2.5-7B-Instruct"\nmax_model_len = 1000000\n'
+        '[hardware]\naccelerator = "h100-sxm-80gb"\n[run]\nattempts = 2\n',
+        encoding="utf-8",
+    )
+    data = json.loads(run(str(recipe), "--json")[1])
+    assert not data["fits"] and data["advice"]["main"] == ["lower max_model_len to 32,768, and --length with it"]
+
+
+def test_gguf_weights_in_vllm_are_not_guessed_at(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('[engines.main]\ntype = "vllm"\nmodel = "x.gguf"\n[hardware]\naccelerator = "l4-24gb"\n')
+    with pytest.raises(InputError, match="how vLLM keeps the weights of a GGUF file is not counted here"):
         run(str(recipe))
 
 

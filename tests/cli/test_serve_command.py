@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 import signal
@@ -18,8 +19,10 @@ from threading import Thread
 import httpx
 import pytest
 from calling import Mathlete
+from rich.console import Console
 
 import mathlete as api
+from mathlete.cli.serve import _teller
 from mathlete.core.errors import InputError
 from mathlete.serving.server import is_loopback, key_of, new_key, open_port
 
@@ -30,6 +33,7 @@ SCRIPTED_CLI = Path(__file__).with_name("scripted_cli.py")
     ("arguments", "words"),
     [
         (("--api-key-env", "NO_SUCH_VARIABLE"), "no such environment variable"),
+        (("--api-key-env", "sk-1234"), "takes the name of an environment variable"),
         (("--host", "no.such.host.invalid"), "no address of this machine"),
         (("--max-budget", "30s"), "shorter than --budget"),
         (("--max-attempts", "2"), "less than --attempts"),
@@ -42,6 +46,30 @@ SCRIPTED_CLI = Path(__file__).with_name("scripted_cli.py")
 def test_what_it_does_not_begin_with(mathlete: Mathlete, arguments: tuple[str, ...], words: str) -> None:
     called = mathlete("serve", *arguments)
     assert called.code == 2 and words in called.err.replace("\n", " "), called.err
+
+
+def test_a_key_in_the_place_of_its_variable_is_not_told(mathlete: Mathlete) -> None:
+    assert "sk-1234" not in mathlete("serve", "--api-key-env", "sk-1234").err
+
+
+class Unread(io.StringIO):
+    """What nobody reads any more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError()])
+def test_a_log_that_nobody_reads_ends_no_problem(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=Unread(error))
+    # rich ends the thread at a broken pipe, having changed this process's stdout, which is pytest's here
+    monkeypatch.setattr(console, "on_broken_pipe", lambda: sys.exit(1))
+    _teller(console)("begun")
+    assert console.quiet
 
 
 def test_a_taken_port(mathlete: Mathlete) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from mathlete.core.errors import InputError, ModelError
 from mathlete.kaggle.bundle import BundleRequest, write_bundle
 from mathlete.kaggle.bundle_check import check_bundle, require_whole
 from mathlete.kaggle.bundle_manifest import MANIFEST_NAME, Manifest, read_manifest
+from mathlete.kaggle.bundle_readme import notebook_slug, slug_of, weight_slugs
 from mathlete.kaggle.bundle_weights import (
     HARMONY,
     HARMONY_FILE,
@@ -298,6 +300,42 @@ def test_manifests_that_are_none(tmp_path: Path, text: str, words: str) -> None:
         read_manifest(tmp_path)
     with pytest.raises(InputError, match="holds no bundle"):
         check_bundle(tmp_path / "nowhere", quiet)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"path": 5}, "5 is no path of a model"),
+        ({"role": None}, "role and name must be text"),
+        ({"files": [{"name": "a", "num_bytes": "9", "sha256": "0" * 64}]}, "'9' is no number of bytes"),
+        ({"files": [{"name": "a", "num_bytes": -1, "sha256": "0" * 64}]}, "-1 is no number of bytes"),
+    ],
+)
+def test_a_manifest_of_wrong_types(
+    request_: BundleRequest, store: ModelStore, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    write_bundle(request_, tmp_path / "bundle", store, quiet)
+    path = tmp_path / "bundle" / "dataset" / MANIFEST_NAME
+    told = json.loads(path.read_text())
+    told["weights"][0] |= change
+    path.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=words):
+        check_bundle(tmp_path / "bundle", quiet)
+
+
+def test_data_sets_have_names_of_their_own(request_: BundleRequest, store: ModelStore, tmp_path: Path) -> None:
+    engines = (
+        EngineSpec("main", "vllm", "a/b"),
+        EngineSpec("мозг", "vllm", "c/d", ("reasoning",)),
+        EngineSpec("Main!", "vllm", "e/f", ("beam",)),
+        EngineSpec("x" * 60, "vllm", "g/h", ("sympy_check",)),
+    )
+    config = replace(request_.config, engines=engines)
+    for name in ("tiny", "a-recipe-with-a-name-that-is-longer-than-fifty-characters-are"):
+        manifest = write_bundle(replace(request_, name=name, config=config), tmp_path / name, store, quiet)
+        slugs = [slug_of(manifest), *weight_slugs(manifest).values()]
+        assert len(set(slugs)) == 5, slugs
+        assert all(re.fullmatch(r"[a-z0-9][a-z0-9-]{4,49}", slug) for slug in (*slugs, notebook_slug(manifest)))
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", ""])

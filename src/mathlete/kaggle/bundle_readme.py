@@ -115,7 +115,8 @@ def _sizes(manifest: Manifest) -> list[str]:
         "## Size",
         "",
         f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{known}. Kaggle limits data sets and "
-        "`/kaggle/working`, and changes the limits: look them up before a large upload. Weights are read where they are mounted, and caches go to `/kaggle/temp`.",
+        "`/kaggle/working`, and changes the limits: look them up before a large upload. Weights are read where they are "
+        "mounted, and caches go to `/kaggle/temp`.",
     ]
 
 

@@ -80,7 +80,6 @@ def bundle(
     if importlib.util.find_spec("nbformat") is None:
         raise InputError("the notebook is written with nbformat: pip install 'mathlete[contest]'")
     from mathlete.kaggle.bundle import BundleRequest, write_bundle
-    from mathlete.kaggle.bundle_check import check_bundle, require_whole
     from mathlete.kaggle.bundle_wheels import PackageSources, Target
     from mathlete.model_store.store import ModelStore
     from mathlete.recipes.loading import load_recipe
@@ -89,10 +88,7 @@ def bundle(
         raise InputError("give either a RECIPE to make a bundle of, or --check DIR")
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if check is not None:
-        with _hashing(console) as on_bytes:
-            found = check_bundle(check, on_bytes)
-        _tell_check(found, as_json)
-        require_whole(found)
+        _compare(check, console, as_json)
         return
     assert recipe is not None
     loaded = load_recipe(recipe)
@@ -117,6 +113,15 @@ def bundle(
     with _hashing(console) as on_bytes:
         manifest = write_bundle(request, out, ModelStore(), on_bytes)
     _tell_written(manifest, request, out, as_json)
+
+
+def _compare(folder: Path, console: Console, as_json: bool) -> None:
+    from mathlete.kaggle.bundle_check import check_bundle, require_whole
+
+    with _hashing(console) as on_bytes:
+        found = check_bundle(folder, on_bytes)
+    _tell_check(found, as_json)
+    require_whole(found)
 
 
 def _default_budget(recipe: Recipe) -> dict[str, float]:

@@ -27,7 +27,8 @@ def notebook_slug(manifest: Manifest) -> str:
 def weight_slugs(manifest: Manifest) -> Mapping[str, str]:
     """What the data set of each model is called, by role, no two alike.
 
-    The Harmony vocabulary has none: it travels with the bundle. A long recipe's name is cut and its engines' are not; an engine whose name leaves nothing is told by its number.
+    The Harmony vocabulary has none: it travels with the bundle. A long recipe's name is cut sooner than its engines'; an
+    engine whose name leaves nothing is told by its number.
     """
     found: dict[str, str] = {}
     taken = {slug_of(manifest)}
@@ -115,8 +116,8 @@ def _sizes(manifest: Manifest) -> list[str]:
         "## Size",
         "",
         f"Wheels {wheels / 1e9:.2f} GB, weights {weights / 1e9:.2f} GB{known}. Kaggle limits data sets and "
-        "`/kaggle/working`, and changes the limits: look them up before a large upload. Weights are read where they are "
-        "mounted, and caches go to `/kaggle/temp`.",
+        "`/kaggle/working`, and changes the limits: look them up before a large upload. Weights are read where they "
+        "are mounted, and caches go to `/kaggle/temp`.",
     ]
 
 

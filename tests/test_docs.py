@@ -31,7 +31,7 @@ def commands(program: str) -> Iterator[tuple[str, str]]:
     """Lines that begin with `program` in console blocks or as `inline code`, with the document they stand in."""
     for document in DOCUMENTS:
         text = document.read_text()
-        found = re.findall(rf"^\$ ({program} .*)$", text, re.MULTILINE)
+        found = re.findall(rf"^\$ ({program} [^#\n]*)", text, re.MULTILINE)
         found += re.findall(rf"^    ({program} [^#\n]*)", text, re.MULTILINE)
         yield from ((document.name, line.strip()) for line in found)
 

@@ -249,8 +249,8 @@ def test_a_key_comes_from_the_environment_and_is_told_nowhere(monkeypatch: pytes
         assert KEY not in str(refused.value)
         with pytest.raises(EngineError, match="HTTP 401.*api_key_env"):
             connect(MODEL, ServerSettings(server.url, max_retries=0))
-        with pytest.raises(EngineError, match="must be the name") as misplaced:
-            connect(MODEL, ServerSettings(server.url, api_key_env=KEY))
+        with pytest.raises(ValueError, match="must be the name") as misplaced:
+            ServerSettings(server.url, api_key_env=KEY)
         assert KEY not in str(misplaced.value)
         monkeypatch.setenv("MY_SERVER_KEY", KEY)
         generator = connect(MODEL, settings)

@@ -91,7 +91,7 @@ BAD = {
     ),
     "a key itself": (
         '[engines.main]\ntype = "openai_server"\nmodel = "m"\napi_key_env = "sk-1234"\n',
-        ":4: [engines.main] api_key_env must be the name of an environment variable, and not a key itself",
+        ":4: [engines.main] api_key_env must be the name of an environment variable, such as OPENAI_API_KEY",
     ),
     "blanks in an address": (
         '[engines.main]\ntype = "openai_server"\nmodel = "m"\nbase_url = "http://a b/v1"\n',

@@ -68,8 +68,8 @@ class ServerSettings:
                 f"base_url must be like http://127.0.0.1:8000/v1, without a name or key in it: {parts.path}"
             )
         if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
-            # what it was is not told: perhaps it is a key
-            raise ValueError("api_key_env must be the name of an environment variable, and not a key itself")
+            # somebody put the key itself there: it is not repeated
+            raise ValueError("api_key_env must be the name of an environment variable, such as OPENAI_API_KEY")
         if self.dialect not in get_args(DialectName):
             raise ValueError(f"dialect must be one of {', '.join(get_args(DialectName))}, not {self.dialect!r}")
         if self.max_concurrency < 1:

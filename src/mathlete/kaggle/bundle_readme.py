@@ -28,8 +28,7 @@ def weight_slugs(manifest: Manifest) -> Mapping[str, str]:
     """What the data set of each model is called, by role, no two alike.
 
     The Harmony vocabulary has none: it travels with the bundle. A long recipe's name is cut sooner than its engines',
-    and an
-    engine whose name leaves nothing is told by its number.
+    and an engine whose name leaves nothing is told by its number.
     """
     found: dict[str, str] = {}
     taken = {slug_of(manifest)}

@@ -37,7 +37,7 @@ test: $(VENV)/ready-dev
 
 # vLLM wants a torch of its own. Some tests run a model of 0.5B parameters, if it has been pulled.
 test-vllm: $(VLLM)/ready
-	$(VLLM)/bin/python -m pytest -m vllm tests/generators
+	MATHLETE_VLLM_PYTHON=$(abspath $(VLLM))/bin/python $(VLLM)/bin/python -m pytest -m vllm tests/generators
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check .

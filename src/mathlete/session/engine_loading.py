@@ -52,8 +52,13 @@ def load_generator(config: RunConfig, console: Console) -> LoadedGenerator:
 
 
 def load_engine(spec: EngineSpec, config: RunConfig, report: Report) -> LoadedGenerator:
-    """One engine, in a process of its own where its specification says so. Raises `MathleteError`."""
-    if spec.own_process:
+    """One engine, in a process of its own where its specification says so, or where vLLM has several of them.
+
+    Raises:
+        MathleteError: it cannot be had.
+    """
+    shares = spec.type == "vllm" and sum(one.type == "vllm" for one in config.engines) > 1  # a process takes one
+    if spec.own_process or shares:
 
         def told(what: str, done: int, total: int) -> None:
             report(Progress(what, done, total))

@@ -68,7 +68,9 @@ def test_links_to_files_lead_somewhere(document: Path) -> None:
 
 
 def test_architecture_shows_the_import_table_that_is_enforced() -> None:
-    rows = re.findall(r"^\| `(\w+)(?:/|\.py)` \| .* \| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)(?:/|\.py)` \| .* \| ([^|]+) \|$", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE
+    )
     documented = {room: set(re.findall(r"\w+", allowed)) - {"core"} for room, allowed in rows}
     documented["core"] = set()
     assert documented == MAY_IMPORT

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "generators": {"proof_sampler", "ryanstream"},
     "kaggle": {"cic", "compose", "contest", "lab", "model_store", "report", "run_config", "session", "triad", "verify"},
     "lab": {"cic", "contest", "triad", "verify"},
+    "local_server": set(),
     "model_store": set(),
     "planning": {"contest"},
     "proof_sampler": set(),
@@ -33,11 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_config": {"cic", "contest", "generators", "ryanstream", "triad"},
     "ryanstream": set(),
     "sandbox": set(),
-    "serving": {"compose", "contest", "lab", "run_config", "session", "triad", "verify"},
+    "serving": {"compose", "contest", "lab", "local_server", "run_config", "session", "triad", "verify"},
     "session": {"compose", "contest", "lab", "model_store", "report", "run_config", "triad", "verify"},
     "triad": {"cic", "contest", "proof_sampler", "verify"},
     "verify": set(),
-    "viewer": {"lab", "report"},
+    "viewer": {"lab", "local_server", "report"},
 }
 # They wire everything together: they may import all rooms, and inside functions too, so that a command starts fast.
 FREE = {"api", "cli", "compose"}
@@ -48,6 +49,7 @@ WITHOUT_TORCH = {
     "cic",
     "contest",
     "lab",
+    "local_server",
     "model_store",
     "planning",
     "proof_sampler",

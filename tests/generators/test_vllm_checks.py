@@ -101,7 +101,7 @@ def test_a_missing_package_is_named() -> None:
     "wrong",
     [
         {"tensor_parallel_size": 0}, {"pipeline_parallel_size": True}, {"max_model_len": 0}, {"max_num_seqs": "8"},
-        {"gpu_memory_utilization": 0}, {"distributed_executor_backend": "uni"}, {"turn_format": "tool_calls"},
+        {"gpu_memory_utilization": 0}, {"distributed_executor_backend": "gloo"}, {"turn_format": "tool_calls"},
         {"turn_format": "chatml"}, {"reasoning_effort": "huge"}, {"tools": ["browser"]},
         {"speculative_config": {}}, {"speculative_config": "ngram"}, {"speculative_config": {"method": "ngram"}},
         {"speculative_config": {"method": "eagle3", "num_speculative_tokens": 3}},
@@ -136,8 +136,7 @@ def test_all_that_a_recipe_sets_is_passed_on() -> None:
     assert (plain["max_model_len"], plain["max_num_seqs"]) == (4096, 32)
     assert (plain["scheduling_policy"], plain["logprobs_mode"]) == ("priority", "raw_logprobs")
     assert not {"quantization", "revision", "speculative_config", "load_format", "max_num_batched_tokens"} & set(plain)
-    assert plain["distributed_executor_backend"] == "uni"
-    assert "distributed_executor_backend" not in engine_arguments("m", VLLMSettings(tensor_parallel_size=2), 1, 1)
+    assert "distributed_executor_backend" not in plain
 
 
 def test_vllm_keeps_quiet_unless_it_is_asked() -> None:

@@ -19,11 +19,11 @@ from scripted_model import NoSandbox, ScriptedModel  # noqa: E402
 from served import Served  # noqa: E402
 
 from mathlete.cli.serve import SharedEngine  # noqa: E402
+from mathlete.local_server import Server, address_of, open_port  # noqa: E402
 from mathlete.run_config import RunConfig  # noqa: E402
 from mathlete.serving.app import ChatServer  # noqa: E402
 from mathlete.serving.chat_request import Ceilings  # noqa: E402
 from mathlete.serving.desk import Desk  # noqa: E402
-from mathlete.serving.server import Server, address_of, open_port  # noqa: E402
 from mathlete.session import crew  # noqa: E402
 
 BASE = RunConfig("solve", None, "scripted", 60.0, attempts=4, policy="vote", pillars=("reasoning",))
@@ -50,7 +50,7 @@ def _start(
     told: list[str] = []
     engine = SharedEngine(model.load(BASE, Console(quiet=True)))
     desk = Desk(BASE, engine, runs_dir, num_at_once=num_at_once, num_waiting=num_waiting, tell=told.append)
-    server = Server(ChatServer(desk, "mathlete", ceilings or Ceilings(), key).app(), desk.end)
+    server = Server(ChatServer(desk, "mathlete", ceilings or Ceilings(), key).app(), desk.end, 60)
     listening = open_port("127.0.0.1", 0)
     thread = threading.Thread(target=server.serve_until_interrupted, args=(listening,))
     thread.start()
@@ -63,7 +63,7 @@ def _start(
         engine.close()
         assert not thread.is_alive()
 
-    served = Served(address_of(listening), desk, told, runs_dir, end)
+    served = Served(f"{address_of(listening)}v1", desk, told, runs_dir, end)
     cleanup.callback(end)
     end_s = time.monotonic() + 20
     while time.monotonic() < end_s:

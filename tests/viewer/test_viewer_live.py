@@ -19,9 +19,10 @@ from written_run import create, write_steps
 
 from mathlete.core.errors import InputError
 from mathlete.lab.run_finding import FoundRun
+from mathlete.local_server import Server, address_of
 from mathlete.viewer.app import Viewer
 from mathlete.viewer.index import Catalogue
-from mathlete.viewer.server import Server, address_of, open_port, serve
+from mathlete.viewer.server import GRACE_S, open_port
 
 PATIENCE_S = 60.0
 
@@ -30,8 +31,8 @@ PATIENCE_S = 60.0
 def served(catalogue: Catalogue) -> Iterator[str]:
     """The address of a viewer on a free port, served by another thread."""
     viewer = Viewer(catalogue, poll_s=0.02)
-    server, listening = Server(viewer.app(), viewer.close), open_port("127.0.0.1", 0)
-    thread = threading.Thread(target=serve, args=(server, listening))
+    server, listening = Server(viewer.app(), viewer.close, GRACE_S), open_port("127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_until_interrupted, args=(listening,))
     thread.start()
     try:
         yield address_of(listening)

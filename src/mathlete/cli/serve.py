@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _NEEDED = ("starlette", "uvicorn")
 _DEFAULT_BUDGET = "2m"
 _MIN_CEILING_S = 600.0
+_GRACE_S = 60  # for answers to problems that were ended in order; the second Ctrl-C does not wait
 
 Host = Annotated[
     str,
@@ -68,10 +69,11 @@ def serve(ctx: typer.Context) -> None:
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the server needs {' and '.join(missing)}: pip install 'mathlete[view]'")
+    from mathlete.local_server import LOOPBACK, Server, address_of, open_port
     from mathlete.serving.app import ChatServer
     from mathlete.serving.chat_request import Ceilings
     from mathlete.serving.desk import Desk
-    from mathlete.serving.server import Server, address_of, is_loopback, key_of, new_key, open_port
+    from mathlete.serving.keys import key_of, new_key
     from mathlete.session import run_session
 
     params = ctx.params
@@ -80,7 +82,7 @@ def serve(ctx: typer.Context) -> None:
     key = key_of(params["api_key_env"])
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     listening = open_port(params["host"], params["port"])  # before the model: a taken port is told at once
-    if key is None and not is_loopback(params["host"]):
+    if key is None and params["host"] not in LOOPBACK:
         key = new_key()
         console.print(f"other machines may ask with this key, which is not told again: [bold]{key}[/bold]")
     try:
@@ -99,10 +101,9 @@ def serve(ctx: typer.Context) -> None:
     try:
         for warning in engine.warnings:
             console.print(f"warning: {warning}", style="yellow", markup=False)
-        console.print(f"serving {params['served_model_name']} on [bold]{address_of(listening)}[/bold] (Ctrl-C ends)")
-        Server(ChatServer(desk, params["served_model_name"], ceilings, key).app(), desk.end).serve_until_interrupted(
-            listening
-        )
+        console.print(f"serving {params['served_model_name']} on [bold]{address_of(listening)}v1[/bold] (Ctrl-C ends)")
+        app = ChatServer(desk, params["served_model_name"], ceilings, key).app()
+        Server(app, desk.end, _GRACE_S).serve_until_interrupted(listening)
         desk.close()
         engine.close()
     except KeyboardInterrupt:  # once more, while what is worked on was ended in order

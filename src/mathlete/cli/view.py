@@ -35,19 +35,20 @@ def view(
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the viewer needs {' and '.join(missing)}: pip install 'mathlete[view]'")
+    from mathlete.local_server import Server, address_of
     from mathlete.viewer.app import Viewer
     from mathlete.viewer.index import Catalogue
-    from mathlete.viewer.server import Server, address_of, open_port, serve
+    from mathlete.viewer.server import GRACE_S, open_port
 
     named, folders = find_served(runs or [], runs_dir)
     viewer = Viewer(Catalogue(named, folders))
-    server = Server(viewer.app(), viewer.close)
+    server = Server(viewer.app(), viewer.close, GRACE_S)
     listening = open_port(host, port)
     address = address_of(listening)
     Console(stderr=True).print(f"looking at {_what(named, folders)} on [bold]{address}[/bold] (Ctrl-C ends)")
     if open_browser:
         webbrowser.open(address)
-    serve(server, listening)
+    server.serve_until_interrupted(listening)
 
 
 def find_served(names: list[str], runs_dir: Path) -> tuple[list[FoundRun], list[Path]]:

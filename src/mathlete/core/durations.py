@@ -1,4 +1,4 @@
-"""How people write a length of time. Knows one spelling; the errors name no flag or key, their callers do."""
+"""How people write a length of time, and how they are told one; errors name no flag or key, their callers do."""
 
 from __future__ import annotations
 
@@ -30,3 +30,10 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds <= MAX_DURATION_S:
         raise InputError(f"a duration must be longer than 0 and at most a year, not {text[:40]!r}")
     return seconds
+
+
+def clock_text(seconds: float) -> str:
+    """As a clock shows it: "0:09", "12:30", "1:02:03"."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

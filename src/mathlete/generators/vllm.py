@@ -99,15 +99,13 @@ def engine_arguments(model: str, settings: VLLMSettings, max_model_len: int, max
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    for name in ("quantization", "kv_cache_memory_bytes", "max_num_batched_tokens", "revision"):
+    for name in (
+        "quantization", "kv_cache_memory_bytes", "max_num_batched_tokens", "revision", "distributed_executor_backend"
+    ):  # fmt: skip
         if (value := getattr(settings, name)) is not None:
             arguments[name] = value
     if settings.quantization == "bitsandbytes":
         arguments["load_format"] = "bitsandbytes"
-    if settings.distributed_executor_backend is not None:
-        arguments["distributed_executor_backend"] = settings.distributed_executor_backend
-    elif settings.num_gpus == 1:
-        arguments["distributed_executor_backend"] = "uni"
     if settings.speculative_config is not None:
         arguments["speculative_config"] = dict(settings.speculative_config)
         arguments["per_request_spec_decode_metrics"] = "summary"

@@ -24,7 +24,8 @@ class VLLMSettings:
         kv_cache_dtype: "auto" or "fp8".
         tensor_parallel_size: GPUs that share each layer.
         pipeline_parallel_size: groups of them that share the layers.
-        distributed_executor_backend: "mp" or "ray"; "ray" where the model is larger than a host.
+        distributed_executor_backend: "uni" (this process computes), "mp" (processes of this host) or "ray" (several
+            hosts); None for "uni" on one GPU, "mp" on CPUs, where it is faster, and vLLM's choice on several GPUs.
         enable_prefix_caching: siblings compute their prompt once.
         gpu_memory_utilization: part of each GPU's memory that may be used, in (0, 1]; of the host's, on a CPU build.
         kv_cache_memory_bytes: of keys and values on each GPU; it overrides `gpu_memory_utilization`.
@@ -72,9 +73,9 @@ class VLLMSettings:
                 raise ValueError(f"{name} must be >= 1, not {value!r}")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ValueError(f"gpu_memory_utilization must be in (0, 1], not {self.gpu_memory_utilization}")
-        if self.distributed_executor_backend not in (None, "mp", "ray"):
+        if self.distributed_executor_backend not in (None, "uni", "mp", "ray"):
             raise ValueError(
-                f"distributed_executor_backend must be mp or ray, not {self.distributed_executor_backend!r}"
+                f"distributed_executor_backend must be uni, mp or ray, not {self.distributed_executor_backend!r}"
             )
         if self.turn_format == "tool_calls":
             raise ValueError("turn_format tool_calls is for servers: vLLM in process is given token ids")

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hmac
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mathlete.local_server import is_this_machine, with_headers
 from mathlete.serving.chat_answer import error_body
 from mathlete.serving.chat_request import Refusal
 
 OPEN_PATHS = frozenset({"/health"})  # for whoever watches over the server; tells nothing of problems
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
@@ -37,24 +37,17 @@ class Guard:
         if scope["type"] != "http":
             return  # no WebSockets: the server closes what is not answered
 
-        async def send_marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-            await send(message)
-
         refusal = _refusal(scope["path"], Headers(scope=scope), self._key)
         answer = self._app
         if refusal is not None:
             told = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
             body = error_body(refusal.status, refusal.message, code=refusal.code)
             answer = JSONResponse(body, refusal.status, told)
-        await answer(scope, receive, send_marked)
+        await answer(scope, receive, with_headers(send, _HEADERS))
 
 
 def _refusal(path: str, headers: Headers, key: str | None) -> Refusal | None:
-    if key is None and not _is_this_machine(headers.get("host", "")):
+    if key is None and not is_this_machine(headers.get("host", "")):
         return Refusal(421, "without a key this server answers only to 127.0.0.1 and localhost", code="wrong_host")
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
@@ -64,8 +57,3 @@ def _refusal(path: str, headers: Headers, key: str | None) -> Refusal | None:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), key.encode()):
             return Refusal(401, "this server wants its key: Authorization: Bearer KEY", code="invalid_api_key")
     return None
-
-
-def _is_this_machine(host: str) -> bool:
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    return (name or host).lower().strip("[]") in LOOPBACK and (port.isdecimal() or not port or not name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mathlete.core.durations import clock_text
 from mathlete.triad.progress import ProblemProgress
 
 _EVERY_S = 15.0  # the time left is told so often when nothing else happens
@@ -32,16 +33,16 @@ def news(before: Glimpse | None, now: Glimpse) -> str | None:
     if now.row is None:
         return _waiting(before, now)
     then = before.row if before is not None else None
-    lines = [] if then is not None else [f"Begun; {_clock(now.remaining_s)} left at most.\n"]
+    lines = [] if then is not None else [f"Begun; {clock_text(now.remaining_s)} left at most.\n"]
     old = then or ProblemProgress(now.row.problem_id, "waiting")
     num_new = _num_begun(now.row) - _num_begun(old)
     if num_new > 0:  # later ones may be checks: they are told apart when they are done
         what = "more" if old.num_finished else f"attempt{'' if num_new == 1 else 's'}"
         lines.append(f"{_at(now)} {num_new} {what} begun.\n")
     if (now.row.num_finished, now.row.num_checks, now.row.votes) != (old.num_finished, old.num_checks, old.votes):
-        lines.append(f"{_at(now)} {_standing(now.row)}; {_clock(now.remaining_s)} left.\n")
+        lines.append(f"{_at(now)} {_standing(now.row)}; {clock_text(now.remaining_s)} left.\n")
     elif not lines and before is not None and now.at_s - before.at_s >= _EVERY_S:
-        lines.append(f"{_at(now)} {now.row.num_tokens:,} tokens written; {_clock(now.remaining_s)} left.\n")
+        lines.append(f"{_at(now)} {now.row.num_tokens:,} tokens written; {clock_text(now.remaining_s)} left.\n")
     return "".join(lines) or None
 
 
@@ -71,9 +72,4 @@ def _counted(number: int, what: str) -> str:
 
 
 def _at(now: Glimpse) -> str:
-    return f"[{_clock(now.at_s)}]"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02}"
+    return f"[{clock_text(now.at_s)}]"

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mathlete.core.durations import clock_text
 from mathlete.triad.progress import ProblemProgress, RunProgress
 
 _REFRESH_S = 0.25
@@ -119,7 +120,7 @@ class LiveDisplay:
         speed = progress.num_tokens / progress.generating_s if progress.generating_s > 0 else 0.0
         return (
             f"{num_done}/{len(progress.problems)} problems · {progress.num_tokens:,} tokens · {speed:.0f} tokens/s · "
-            f"{_clock(progress.at_s)} of {_clock(self._budget_s)} · {_clock(progress.remaining_s)} left"
+            f"{clock_text(progress.at_s)} of {clock_text(self._budget_s)} · {clock_text(progress.remaining_s)} left"
         )
 
 
@@ -144,7 +145,7 @@ def _cells(row: ProblemProgress) -> tuple[Text, ...]:
     if row.num_checks:
         attempts += f", {row.num_checks} check{'' if row.num_checks == 1 else 's'}"
     votes = "  ".join(f"{answer}:{count}" for answer, count in row.votes[:5])
-    state = row.state if row.state != "open" else f"open {_clock(row.elapsed_s)}"
+    state = row.state if row.state != "open" else f"open {clock_text(row.elapsed_s)}"
     if row.state == "done" and row.accepted is not None:
         state = standing_word(row.accepted)
     return (
@@ -155,9 +156,3 @@ def _cells(row: ProblemProgress) -> tuple[Text, ...]:
         Text(votes[:44]),
         Text(row.answer or "", style="bold"),
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

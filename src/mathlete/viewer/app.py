@@ -16,13 +16,14 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mathlete.core.errors import InputError, MathleteError
+from mathlete.local_server import is_this_machine, with_headers
 from mathlete.viewer.index import Catalogue, comparison_page, index_page
 from mathlete.viewer.pages import POLICY, Address, front_page, plain_page, problem_page
 from mathlete.viewer.pushing import IndexReader, Push, Reader
@@ -31,7 +32,6 @@ from mathlete.viewer.watching import WatchedRun
 POLL_S = 0.5
 _STILL_HERE_S = 15.0  # a comment so often, so that a reader who went away is noticed
 _MAX_SHARE = 0.3  # of a reader's time that may go into drawing for it
-_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -161,21 +161,12 @@ class Guard:
         if scope["type"] != "http":
             return  # no WebSockets: the server closes what is not answered
 
-        async def send_marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers[name] = value
-            await send(message)
-
         refusal = _refusal(scope)
-        await (self._app if refusal is None else refusal)(scope, receive, send_marked)
+        await (self._app if refusal is None else refusal)(scope, receive, with_headers(send, _HEADERS))
 
 
 def _refusal(scope: Scope) -> Response | None:
-    host = Headers(scope=scope).get("host", "")
-    name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
-    if (name or host).lower() not in _HOSTS or not (port.isdecimal() or not port or not name):
+    if not is_this_machine(Headers(scope=scope).get("host", "")):
         return PlainTextResponse("this viewer answers only to 127.0.0.1 and localhost\n", 421)
     if scope["method"] not in ("GET", "HEAD"):
         return PlainTextResponse("only GET\n", 405, {"Allow": "GET, HEAD"})

@@ -39,6 +39,7 @@ def test_in_the_rerun_others_ask_and_local_problems_wait(tmp_path: Path) -> None
     process = subprocess.Popen(
         command(contest(tmp_path, run_id="rerun", num_problems=2), port),
         env={**os.environ, RERUN_VARIABLE: "1"},
+        stdin=subprocess.PIPE,  # its end would end the entrant
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -129,6 +129,8 @@ async def _pieces(work: Work, envelope: Envelope, asked: Asked) -> AsyncIterator
             told_s = time.monotonic()
             yield b": still here\n\n"
         await asyncio.sleep(_LOOK_S)
+    if (text := news(before, work.glimpse())) is not None:  # what happened between the last look and the end
+        yield _event(envelope.chunk({"reasoning_content": text}))
     for part in _ending(work, envelope, asked):
         yield _event(part)
     yield _END

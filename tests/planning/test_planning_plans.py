@@ -163,7 +163,7 @@ def test_the_embedded_engine_on_a_cpu() -> None:
 @pytest.mark.parametrize(
     ("made", "complaint"),
     [
-        (lambda: AttemptShape(attempts=0), "attempts must be >= 1"),
+        (lambda: AttemptShape(attempts=0), "attempts must be from 1 to 1,000,000, not 0"),
         (lambda: AttemptShape(prompt=512, length=512), "length must be more than the prompt's"),
         (lambda: AttemptShape(prompt=512, length=1024, mean_new=600), "mean_new must be from 1"),
         (lambda: ContestShape(0, 1.0), "problems must be >= 1"),

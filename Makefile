@@ -55,6 +55,7 @@ docs: $(VENV)/ready-dev
 	mv docs/engine-step.svg.new docs/engine-step.svg
 	$(BIN)/python docs/make_selection_picture.py > docs/selection-calibration.svg.new
 	mv docs/selection-calibration.svg.new docs/selection-calibration.svg
+	$(BIN)/python docs/make_recipe_tables.py
 	$(BIN)/python docs/make_selection_table.py $(TRACES)
 
 # A stamp, since a creation that fails half-way leaves a python behind.

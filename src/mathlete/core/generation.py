@@ -288,7 +288,7 @@ class Rewound:
         request_id: which.
         num_kept: output tokens that stand.
         num_dropped: output tokens that were taken back; 0 for a dead end that was let through, all tries spent.
-        reason: why, in one word: "refuted", "contradiction", "repetition" or "entropy".
+        reason: why, in one word: "refuted", "contradiction", "repetition", "entropy", or "broken" (a stream broke off).
         detail: what was found, for a person.
         text: what the tokens said that were taken back.
     """

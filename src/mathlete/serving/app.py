@@ -96,6 +96,8 @@ class ChatServer:
             if not work.done.done():
                 self._desk.stop(work)
         answered = _result(work)
+        if (text := news(before, work.glimpse())) is not None:  # what happened between the last look and the end
+            told.append(text)
         return JSONResponse(envelope.completion(answered, "".join(told)))
 
 

@@ -142,7 +142,7 @@ def check_nf4(rng: torch.Generator, _: float) -> Found:
     rows = quantize_nf4(noise(rng, CONFIG.intermediate_size, CONFIG.hidden_size))
     packed, x = pack_nf4(rows.codes), noise(rng, 33, CONFIG.hidden_size).bfloat16()
     got, alone = nf4_matmul(x, packed, rows.absmax), nf4_matmul(x[7:8].contiguous(), packed, rows.absmax)
-    found = compared(got, nf4_linear(x, packed, rows.absmax), 1e-3 if ON_GPU else 1e-2)
+    found = compared(got, nf4_linear(x, packed, rows.absmax), 3e-3 if ON_GPU else 1e-2)  # rounded to bf16
     return found | {"row_is_the_same_alone": bool(torch.equal(alone[0], got[7]))}
 
 

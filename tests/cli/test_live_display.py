@@ -8,6 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
+from mathlete.core.durations import clock_text
 from mathlete.session import live
 from mathlete.session.live import LiveDisplay
 from mathlete.triad.progress import ProblemProgress, RunProgress
@@ -131,7 +132,7 @@ def test_a_terminal_that_is_gone_ends_the_showing_only(now: list[float]) -> None
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3_725, "1:02:05")])
 def test_clock_times(seconds: float, text: str) -> None:
-    assert live._clock(seconds) == text
+    assert clock_text(seconds) == text
 
 
 def test_checks_are_no_attempts_and_answers_are_accepted_or_offered(now: list[float]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scripted_model import NoSandbox, ScriptedModel
+from scripted_model import ScriptedModel
 
 from mathlete.session import crew, run_session
+from no_sandbox import NoSandbox
 
 
 @pytest.fixture

@@ -1,46 +1,16 @@
-"""Runs without a model: answers by statement, and a sandbox that runs nothing, so that a run takes a moment."""
+"""Runs without a model: answers by statement, so that a run takes a moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from mathlete.compose import LoadedGenerator
-from mathlete.core.code import CodeLimits
 from mathlete.core.generation import GenerateRequest
-from mathlete.core.protocols import CodeDone
 from mathlete.generators.scripted import Reply, ScriptedGenerator
 from mathlete.run_config import RunConfig
-
-
-class NoSandbox:
-    """For attempts that write no programs."""
-
-    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
-        raise AssertionError(f"{run_id} wants to run a program")
-
-    def poll(self) -> Sequence[CodeDone]:
-        return ()
-
-    def cancel(self, run_id: str) -> None:
-        raise AssertionError(f"{run_id} was never run")
-
-    def end_session(self, session: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def describe_isolation(self) -> tuple[str, ...]:
-        return ("netns", "newroot", "readonly")
-
-    def __enter__(self) -> NoSandbox:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 @dataclass

@@ -10,15 +10,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
 
 from mathlete.compose import LoadedGenerator, build_sandbox, load_in_child
-from mathlete.core.code import CodeLimits
 from mathlete.core.generation import GenerateRequest, GeneratorEvent
-from mathlete.core.protocols import CodeDone
 from mathlete.generators.scripted import CAPABILITIES, Reply, ScriptedGenerator
 from mathlete.kaggle.contest_run import Contest
 from mathlete.kaggle.entrant_process import encode_contest, run_encoded
@@ -55,28 +53,6 @@ class BrokenGenerator(ScriptedGenerator):
         if error is not None:
             raise error
         return super().events(timeout_s)
-
-
-class NoSandbox:
-    """For attempts that write no programs; it costs no second to start."""
-
-    def submit(self, run_id: str, code: str, limits: CodeLimits, session: str | None = None) -> None:
-        raise AssertionError(f"{run_id} wants to run a program")
-
-    def poll(self) -> Sequence[CodeDone]:
-        return ()
-
-    def cancel(self, run_id: str) -> None:
-        raise AssertionError(f"{run_id} was never run")
-
-    def end_session(self, session: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def describe_isolation(self) -> tuple[str, ...]:
-        return ("netns", "newroot", "readonly")
 
 
 def contest(folder: Path, *, budget_s: float = 30.0, num_problems: int = 3, **options: object) -> Contest:

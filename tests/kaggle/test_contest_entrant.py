@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from scripted_contest import BrokenGenerator, NoSandbox
+from scripted_contest import BrokenGenerator
 from scripted_contest import contest as scripted
 
 from mathlete.compose import LoadedGenerator, build_sandbox
@@ -31,6 +31,7 @@ from mathlete.kaggle.entrant import MAX_STATEMENT_CHARS, NO_STATEMENT, ContestEn
 from mathlete.kaggle.processes import descendants
 from mathlete.lab.run_store import RunStore
 from mathlete.run_config import RunConfig
+from no_sandbox import NoSandbox
 
 
 def contest(folder: Path, **options: Any) -> Contest:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 from rich.console import Console
-from scripted_contest import NoSandbox, command, contest, write_csv
+from scripted_contest import command, contest, write_csv
 
 from mathlete.core.errors import InputError
 from mathlete.kaggle import entrant_process
@@ -19,6 +19,7 @@ from mathlete.kaggle.entrant_launch import free_port
 from mathlete.kaggle.entrant_process import Serving, encode_contest, serve_contest
 from mathlete.kaggle.gateway import Gateway, GatewayConfig
 from mathlete.kaggle.protocol import RERUN_VARIABLE
+from no_sandbox import NoSandbox
 
 
 def test_local_problems_are_asked_by_a_gateway_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 sys.path.append(str(Path(__file__).parents[1] / "adapters"))  # the scripted model is there
 
-from scripted_model import NoSandbox, ScriptedModel  # noqa: E402
+from scripted_model import ScriptedModel  # noqa: E402
 from served import Served  # noqa: E402
 
 from mathlete.cli.serve import SharedEngine  # noqa: E402
@@ -25,6 +25,7 @@ from mathlete.serving.app import ChatServer  # noqa: E402
 from mathlete.serving.chat_request import Ceilings  # noqa: E402
 from mathlete.serving.desk import Desk  # noqa: E402
 from mathlete.session import crew  # noqa: E402
+from no_sandbox import NoSandbox  # noqa: E402
 
 BASE = RunConfig("solve", None, "scripted", 60.0, attempts=4, policy="vote", pillars=("reasoning",))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,10 +10,10 @@ import typer
 from rich.console import Console
 
 from mathlete.cli.contest_bundle import bundle
+from mathlete.cli.extras import check_installed
 from mathlete.cli.options import parse_duration
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
 from mathlete.cli.solve import config_of_flags
-from mathlete.core.errors import InputError
 from mathlete.session.live import ProgressConsole
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ app.command("bundle")(bundle)
 
 _NOT_FOR_CONTESTS = ("resume", "mapping", "limit", "log_to", "as_json")
 _BUDGET, _PROBLEMS = "4h50m", 50
-_NEEDED = {"grpc": "grpcio", "google.protobuf": "protobuf"}
+_NEEDED = {"grpc": "grpcio", "google": "protobuf"}
 
 Problems = Annotated[
     int | None, typer.Option(min=1, help="Problems that are expected; the recipe's [contest] or 50 where not given.")
@@ -83,7 +82,7 @@ def serve(ctx: typer.Context) -> None:
     The server is up at once and loads its engine meanwhile; engines run in processes of their own. --budget is the time
     of the whole contest, 4h50m unless the recipe says otherwise. Ends with Ctrl-C, in order.
     """
-    _check_installed()
+    check_installed("the contest's protocol", _NEEDED, "contest")
     from mathlete.kaggle.entrant_process import Serving, serve_contest
 
     params = ctx.params
@@ -113,7 +112,7 @@ def rehearse(ctx: typer.Context) -> None:
     Each run has other noise and another order, and a folder under --out; with labels, two runs are scored 1, 0.5 or 0
     a problem. A label column goes over the wire, as the organiser's would, and must do no harm.
     """
-    _check_installed()
+    check_installed("the contest's protocol", _NEEDED, "contest")
     from mathlete.kaggle import rehearsal as rehearsing
     from mathlete.kaggle import rehearsal_session as session
     from mathlete.kaggle.contest_table import ContestTable
@@ -178,9 +177,3 @@ def _announced(recipe: Any) -> int:
 
     contest = load_recipe(recipe).contest
     return _PROBLEMS if contest is None else contest.problems
-
-
-def _check_installed() -> None:
-    missing = [package for name, package in _NEEDED.items() if importlib.util.find_spec(name.partition(".")[0]) is None]
-    if missing:
-        raise InputError(f"the contest's protocol needs {' and '.join(missing)}: pip install 'mathlete[contest]'")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from mathlete.cli.extras import check_installed
 from mathlete.cli.options import parse_duration
 from mathlete.cli.run_options import INTERRUPTED_EXIT_CODE, run_options
 from mathlete.cli.solve import config_of_flags
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mathlete.serving.chat_request import Ceilings
     from mathlete.serving.desk import Lent
 
-_NEEDED = ("starlette", "uvicorn")
+_NEEDED = {"starlette": "starlette", "uvicorn": "uvicorn"}
 _DEFAULT_BUDGET = "2m"
 _MIN_CEILING_S = 600.0
 _GRACE_S = 60  # for answers to problems that were ended in order; the second Ctrl-C does not wait
@@ -66,9 +66,7 @@ def serve(ctx: typer.Context) -> None:
     The last message of a chat is the problem; --budget and --attempts are what a request gets that does not ask for
     others. Each problem is a run under --out, for `mathlete report` and `mathlete view`. Ends with Ctrl-C, in order.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"the server needs {' and '.join(missing)}: pip install 'mathlete[view]'")
+    check_installed("the server", _NEEDED, "view")
     from mathlete.local_server import LOOPBACK, Server, address_of, open_port
     from mathlete.serving.app import ChatServer
     from mathlete.serving.chat_request import Ceilings

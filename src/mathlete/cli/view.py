@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mathlete.cli.extras import check_installed
 from mathlete.core.errors import InputError
 from mathlete.lab.run_finding import SEPARATOR, FoundRun, find_runs
 from mathlete.lab.run_folder import LATEST, STORE_NAME
 
-_NEEDED = ("starlette", "uvicorn")
+_NEEDED = {"starlette": "starlette", "uvicorn": "uvicorn"}
 
 
 def view(
@@ -32,9 +32,7 @@ def view(
     runs_dir: Annotated[Path, typer.Option(help="Where runs are kept.")] = Path("runs"),
 ) -> None:
     """Show runs in the browser, and follow those that go on. Ends with Ctrl-C; changes nothing."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"the viewer needs {' and '.join(missing)}: pip install 'mathlete[view]'")
+    check_installed("the viewer", _NEEDED, "view")
     from mathlete.local_server import Server, address_of
     from mathlete.viewer.app import Viewer
     from mathlete.viewer.index import Catalogue

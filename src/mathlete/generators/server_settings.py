@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
+from mathlete.core.environment import is_variable_name
 from mathlete.core.generation import MAX_LOGPROBS
 from mathlete.generators.turn_formats import TOOLS, ReasoningEffort, TurnFormatName, TurnSettings
 
 DialectName = Literal["auto", "vllm", "sglang", "llama.cpp", "openai"]
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ class ServerSettings:
             raise ValueError(
                 f"base_url must be like http://127.0.0.1:8000/v1, without a name or key in it: {parts.path}"
             )
-        if self.api_key_env is not None and not _VARIABLE.fullmatch(self.api_key_env):
+        if self.api_key_env is not None and not is_variable_name(self.api_key_env):
             # somebody put the key itself there: it is not repeated
             raise ValueError("api_key_env must be the name of an environment variable, such as OPENAI_API_KEY")
         if self.dialect not in get_args(DialectName):

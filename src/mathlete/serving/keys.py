@@ -6,10 +6,10 @@ import os
 import re
 import secrets
 
+from mathlete.core.environment import is_variable_name
 from mathlete.core.errors import InputError
 
 _KEY = re.compile(r"[!-~]{16,512}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def key_of(variable: str | None) -> str | None:
@@ -20,7 +20,7 @@ def key_of(variable: str | None) -> str | None:
     """
     if variable is None:
         return None
-    if not _VARIABLE.fullmatch(variable):  # perhaps a key itself, so it is not told
+    if not is_variable_name(variable):  # perhaps a key itself, so it is not told
         raise InputError("--api-key-env takes the name of an environment variable, such as MATHLETE_KEY, and not a key")
     key = os.environ.get(variable)
     if key is None:

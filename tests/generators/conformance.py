@@ -30,9 +30,21 @@ from mathlete.core.generation import (
     TokenChunk,
     TokenConstraint,
 )
+from mathlete.core.problem import AnswerKind
 from mathlete.core.protocols import Generator
+from mathlete.proof_sampler.building import build_constraint
+from mathlete.proof_sampler.config import ConstraintSpec
+from mathlete.proof_sampler.vocabulary import Vocabulary
 
 CHAT = (Message("system", "Answer briefly."), Message("user", "Count from 1 to 30, with commas between the numbers."))
+
+
+def boxed_constraint(token_bytes: Sequence[bytes], eos_token_ids: Sequence[int]) -> TokenConstraint:
+    """For a text that goes on inside a box, where an integer of three digits at most is to stand."""
+    vocabulary = Vocabulary(token_bytes, eos_token_ids)
+    built = build_constraint(ConstraintSpec(), vocabulary, AnswerKind("integer", 0, 999), "so \\boxed{")
+    assert built is not None
+    return built
 
 
 @dataclass(eq=False)

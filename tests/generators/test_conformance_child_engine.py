@@ -6,16 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from conformance import *  # noqa: F403
-from conformance import Subject
+from conformance import Subject, boxed_constraint
 from tiny_qwen import make_tiny_model
 
 from mathlete.core.generation import Message, TokenConstraint
-from mathlete.core.problem import AnswerKind
 from mathlete.generators.child import ChildGenerator
 from mathlete.generators.child_messages import Load
-from mathlete.proof_sampler.building import build_constraint
-from mathlete.proof_sampler.config import ConstraintSpec
-from mathlete.proof_sampler.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +27,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     def constraint() -> TokenConstraint:
         generator = made.shared
         assert isinstance(generator, ChildGenerator)
-        vocabulary = Vocabulary(generator.facts.vocabulary, generator.facts.eos_token_ids)
-        built = build_constraint(ConstraintSpec(), vocabulary, AnswerKind("integer", 0, 999), "so \\boxed{")
-        assert built is not None
-        return built
+        return boxed_constraint(generator.facts.vocabulary, generator.facts.eos_token_ids)
 
     made = Subject(
         make,

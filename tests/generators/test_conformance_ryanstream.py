@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 from conformance import *  # noqa: F403
-from conformance import Subject
+from conformance import Subject, boxed_constraint
 from driving import load
 from tiny_qwen import make_tiny_model
 
 from mathlete.core.generation import Message, TokenConstraint
-from mathlete.core.problem import AnswerKind
 from mathlete.generators.ryanstream import RyanStreamGenerator
-from mathlete.proof_sampler.building import build_constraint
-from mathlete.proof_sampler.config import ConstraintSpec
-from mathlete.proof_sampler.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +24,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     def constraint() -> TokenConstraint:
         generator = made.shared
         assert isinstance(generator, RyanStreamGenerator)
-        vocabulary = Vocabulary(generator.token_bytes, generator.eos_token_ids)
-        built = build_constraint(ConstraintSpec(), vocabulary, AnswerKind("integer", 0, 999), "so \\boxed{")
-        assert built is not None
-        return built
+        return boxed_constraint(generator.token_bytes, generator.eos_token_ids)
 
     made = Subject(
         make,

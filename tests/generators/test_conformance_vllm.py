@@ -6,13 +6,9 @@ import importlib.util
 
 import pytest
 from conformance import *  # noqa: F403
-from conformance import Subject
+from conformance import Subject, boxed_constraint
 
 from mathlete.core.generation import Message, TokenConstraint
-from mathlete.core.problem import AnswerKind
-from mathlete.proof_sampler.building import build_constraint
-from mathlete.proof_sampler.config import ConstraintSpec
-from mathlete.proof_sampler.vocabulary import Vocabulary
 
 pytestmark = [
     pytest.mark.vllm,
@@ -37,10 +33,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     def constraint() -> TokenConstraint:
         generator = made.shared
         assert isinstance(generator, VLLMGenerator)
-        vocabulary = Vocabulary(generator.token_bytes, generator.eos_token_ids)
-        built = build_constraint(ConstraintSpec(), vocabulary, AnswerKind("integer", 0, 999), "so \\boxed{")
-        assert built is not None
-        return built
+        return boxed_constraint(generator.token_bytes, generator.eos_token_ids)
 
     made = Subject(
         make,

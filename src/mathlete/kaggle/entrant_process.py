@@ -124,7 +124,11 @@ class _Ending:
 
 
 def encode_contest(contest: Contest, port: int) -> str:
-    """What `run_encoded` takes: a contest that is played at a port, as JSON."""
+    """What `run_encoded` takes: a contest that is played at a port, as JSON.
+
+    Raises:
+        InputError: the run has no name, by which it could be taken up again.
+    """
     if contest.run_id is None:
         raise InputError("a contest that another process plays must have a run_id")
     return json.dumps(
